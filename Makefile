@@ -6,7 +6,7 @@ DESTDIR ?=
 OPT     ?= -O2 -g
 WARN     = -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
 SAN     ?=
-CFLAGS  += -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) $(SAN) -fno-strict-aliasing -fstack-protector-strong -I. -I$(BUILD) -MMD -MP
+CFLAGS  += -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) $(SAN) -fno-strict-aliasing -fstack-protector-strong -I. -I$(BUILD)/proto -MMD -MP
 LDFLAGS += $(SAN) -Wl,--as-needed
 
 LIBS_COMMON = -lnng -lmbedtls -lmbedx509 -lmbedcrypto -lprotobuf-c -lcjson -luv -lyaml -lpthread -lm
@@ -35,12 +35,12 @@ CLI_O    := $(call obj,$(CLI_C))
 all: $(BUILD)/photon-hub $(BUILD)/photon-agent $(BUILD)/photon
 
 $(BUILD)/%.pb-c.c $(BUILD)/%.pb-c.h: %.proto
-	@mkdir -p $(BUILD)
-	protoc-c --c_out=$(BUILD) $<
+	@mkdir -p $(BUILD)/proto
+	protoc-c -Iproto --c_out=$(BUILD)/proto $<
 
 # Generated code is not ours: no -Werror, no shadow warnings.
 $(BUILD)/proto/%.o: $(BUILD)/proto/%.c
-	$(CC) -std=c11 $(OPT) $(SAN) -w -I$(BUILD) -c $< -o $@
+	$(CC) -std=c11 $(OPT) $(SAN) -w -I$(BUILD)/proto -c $< -o $@
 
 $(BUILD)/obj/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
