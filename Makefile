@@ -1,6 +1,8 @@
 # PHOTON: one non-recursive build. `make help` lists the targets.
 BUILD   ?= build
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC       = gcc
+endif
 PREFIX  ?= /usr
 DESTDIR ?=
 OPT     ?= -O2 -g
@@ -39,7 +41,7 @@ $(BUILD)/%.pb-c.c $(BUILD)/%.pb-c.h: %.proto
 	protoc-c -Iproto --c_out=$(BUILD)/proto $<
 
 # Generated code is not ours: no -Werror, no shadow warnings.
-$(BUILD)/proto/%.o: $(BUILD)/proto/%.c
+$(BUILD)/proto/%.o: $(BUILD)/proto/%.c | $(PROTO_H)
 	$(CC) -std=c11 $(OPT) $(SAN) -w -I$(BUILD)/proto -c $< -o $@
 
 $(BUILD)/obj/%.o: %.c | $(PROTO_H)
@@ -62,5 +64,6 @@ $(BUILD)/tests/sim: $(call obj,tests/lib/main.c $(TESTLIB_C) $(SIM_C)) $(HUB_O) 
 clean:
 	rm -rf $(BUILD)
 
+.SECONDARY: $(PROTO_C) $(PROTO_H)
 .PHONY: all clean
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
