@@ -1,0 +1,52 @@
+/* What this machine lets the hub do. Read from a file that only the machine's
+ * owner edits (agent.policy.yaml in the data folder or --policy); the hub cannot
+ * widen it. Pure after loading: questions have no side effects.
+ *
+ *     version: 1
+ *     tools: {allow: ["*"], deny: []}            # globs on tool names; deny wins
+ *     files: {read: ["/"], write: ["~", "/tmp"], deny: ["~/.ssh", ...]}   # roots, after symlinks
+ *     commands: {allow: ["*"], deny: ["sudo"], shell: true}   # globs on argv[0] (path or base name)
+ *     env: {pass: [PATH, HOME, LANG, LC_*, TZ, TERM, USER, SHELL, TMPDIR], set: {}}   # inherited by children
+ *     http: {allow: ["*"], deny: []}             # globs on host[:port]
+ *     limits: {runtime: 24h, output: 64GiB, spool: 1GiB, running: 32, input: 1MiB}
+ */
+#ifndef PHOTON_AGENT_POLICY_H
+#define PHOTON_AGENT_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct err;
+struct policy;
+
+/* path NULL or absent file: the default policy. A file that others may write to (group/other) is refused.
+ * Mistakes: -E_INVAL with line and column. */
+int  policy_load(const char *path, struct policy **out, struct err *e);
+/* What a new join gets written (commented YAML) so that the owner can see and edit it. */
+const char *policy_default_text(void);
+void policy_free(struct policy *p);
+
+/* Each: 0 or -E_DENIED, with a sentence naming the rule, the file and what to change. */
+int policy_tool(const struct policy *p, const char *tool, struct err *e);
+/* argv0 as given; resolved against PATH by the caller if it likes. */
+int policy_command(const struct policy *p, const char *argv0, bool shell, struct err *e);
+enum policy_access { POLICY_READ, POLICY_WRITE };
+/* `path` is absolute or relative to cwd (NULL: home); symlinks and ".." are resolved (for a file not
+ * yet there: its nearest existing folder) before the roots are looked at. out_real (may be NULL) gets the resolved path, mem_free. */
+int policy_path(const struct policy *p, enum policy_access a, const char *path, const char *cwd, char **out_real,
+                struct err *e);
+int policy_host(const struct policy *p, const char *host, int port, struct err *e);
+
+/* The environment a child starts with: "K=V" strings, NULL-ended; mem_free each and the array. */
+char **policy_base_env(const struct policy *p);
+
+struct policy_limits {
+        int64_t runtime_ms, output_bytes, spool_bytes, input_bytes;
+        int     running;
+};
+const struct policy_limits *policy_limits(const struct policy *p);
+const char *policy_text(const struct policy *p);   /* a few lines for people: what is allowed */
+const char *policy_sha256(const struct policy *p); /* hex, of the rules in force */
+
+#endif
