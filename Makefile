@@ -6,7 +6,7 @@ endif
 PREFIX  ?= /usr
 DESTDIR ?=
 OPT     ?= -O2 -g
-WARN     = -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+WARN     = -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-format-zero-length -Werror
 SAN     ?=
 CFLAGS  += -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) $(SAN) -fno-strict-aliasing -fstack-protector-strong -I. -I$(BUILD)/proto -MMD -MP
 LDFLAGS += $(SAN) -Wl,--as-needed
@@ -52,7 +52,7 @@ $(BUILD)/photon-hub: $(call obj,hub/main.c) $(HUB_O) $(COMMON_O)
 	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB)
 $(BUILD)/photon-agent: $(call obj,agent/main.c) $(AGENT_O) $(COMMON_O)
 	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_AGENT)
-$(BUILD)/photon: $(CLI_O) $(call obj,common/err.c common/mem.c common/buf.c common/str.c common/map.c common/clock.c common/id.c common/log.c common/json.c common/secret.c common/file.c common/conf.c common/yaml.c)
+$(BUILD)/photon: $(CLI_O) $(call obj,common/err.c common/mem.c common/buf.c common/str.c common/encode.c common/map.c common/clock.c common/id.c common/log.c common/json.c common/secret.c common/file.c common/conf.c common/yaml.c)
 	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_CLI)
 $(BUILD)/tests/unit: $(call obj,tests/lib/main.c $(TESTLIB_C) $(UNIT_C)) $(HUB_O) $(AGENT_O) $(COMMON_O)
 	@mkdir -p $(@D)
