@@ -22,7 +22,9 @@ void mailbox_post(struct mailbox *mb, struct mail *m);
 /* Loop thread. Runs what is waiting now; returns how many ran. */
 int mailbox_drain(struct mailbox *mb);
 
-/* Loop thread. Closes asynchronously; mails posted later are never run. */
+/* Loop thread. Closes asynchronously, on_closed (may be NULL) comes from the
+ * loop; mails posted later are never run. Stop the threads that post first,
+ * then drain, then close: after on_closed the mailbox is gone. */
 void mailbox_close(struct mailbox *mb, void (*on_closed)(void *arg), void *arg);
 
 #endif
