@@ -1,0 +1,56 @@
+/* The bytes that tools wrote, per attempt: appended by the loop, read by HTTP threads.
+ *
+ * Framing, in files and in small_output rows: records of
+ *   u8 channel (1 stdout, 2 stderr, 3 event) | u8 0 | u16 0 | u32 length (big-endian) | i64 time in microseconds (big-endian) | bytes
+ * An attempt's offset counts payload bytes only, over all channels in order.
+ * Up to LOGS_SMALL bytes come with the result and live in the database; larger
+ * ones in DIR/logs/<first two hex digits>/<attempt id in hex>.log, opened on the first append and closed
+ * when idle or finished. After a crash a torn last record is cut off on first use. */
+#ifndef PHOTON_HUB_LOGS_H
+#define PHOTON_HUB_LOGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct err;
+struct buf;
+struct logs;
+struct log_file;
+struct store_tx;
+
+#define LOGS_SMALL (64u << 10)
+#define LOGS_RECORD_HEADER 16
+
+int  logs_create(const char *dir, struct logs **out, struct err *e);
+void logs_free(struct logs *l);
+
+/* Loop thread. */
+/* Finds or creates the attempt's file. *out_end: payload bytes it has. */
+int  logs_open(struct logs *l, uint64_t attempt_id, struct log_file **out, uint64_t *out_end, struct err *e);
+/* The end without creating a file: 0 bytes if there is none. */
+int  logs_end(struct logs *l, uint64_t attempt_id, uint64_t *out_end, struct err *e);
+/* Appends [offset, offset+n); bytes already there are ignored; a gap is -E_INVAL. -E_NOSPACE, -E_IO: nothing was
+ * appended (a partial record is cut off again); try again later. */
+int  log_append(struct log_file *f, uint64_t offset, int channel, const void *p, size_t n, int64_t at_us, struct err *e);
+uint64_t log_end(const struct log_file *f);
+/* Makes [0,end) durable on a worker thread, coalescing callers; on_durable on the loop. rc != 0: try again later. */
+int  log_sync(struct log_file *f, void (*on_durable)(void *arg, int rc, uint64_t end), void *arg);
+/* No more appends; the fd closes when syncs are done. */
+void log_close(struct log_file *f);
+/* Called on the loop after each append and at the end, for followers. */
+void logs_on_change(struct logs *l, void (*fn)(void *ctx, uint64_t attempt_id, uint64_t end, bool finished), void *ctx);
+void logs_note_finished(struct logs *l, uint64_t attempt_id);
+
+/* Any thread. */
+int  logs_frame(struct buf *b, int channel, const void *p, size_t n, int64_t at_us); /* appends one record */
+/* Reads records whose payload lies at or after *io_offset from a file (or from framed bytes), up to max payload bytes;
+ * calls cb per piece; advances *io_offset. -E_NOENT: no such log. */
+struct log_reader;
+int  log_reader_open(const char *dir, uint64_t attempt_id, struct log_reader **out);
+int  log_reader_open_mem(const void *framed, size_t n, struct log_reader **out); /* copies */
+int  log_reader_next(struct log_reader *r, size_t max, int (*cb)(void *arg, uint64_t offset, int channel, const void *p, size_t n, int64_t at_us), void *arg);
+int  log_reader_seek(struct log_reader *r, uint64_t offset);
+void log_reader_close(struct log_reader *r);
+
+#endif
