@@ -1,0 +1,82 @@
+/* Who may join and who may ask: the CA, join tokens, API tokens, enrolled agents.
+ *
+ * The loop owns join tokens and agents (all in memory, all in the store); API
+ * tokens are looked up by hash in the store by any thread. Only hashes of
+ * secrets are kept. */
+#ifndef PHOTON_HUB_AUTH_H
+#define PHOTON_HUB_AUTH_H
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/clock.h"
+
+struct auth;
+struct bus;
+struct err;
+struct store;
+struct store_reader;
+struct store_tx;
+
+/* ---- DIR/pki: made by init; photon-hub serve reads it ---- */
+struct ca {
+        char *ca_cert_pem, *ca_key_pem;   /* key 0600 */
+        char *hub_cert_pem, *hub_key_pem; /* serverAuth; SANs = hosts */
+        uint8_t ca_sha256[32];            /* of the DER */
+};
+/* Blocking. hosts: NULL-ended; localhost, 127.0.0.1, ::1 and the host name are always added. -E_EXIST if there is one. */
+int  ca_init(const char *dir, const char *const *hosts, int64_t now_us, struct err *e);
+/* Also renews the hub's certificate when 2/3 of its life is gone, or when `hosts` are not all covered. */
+int  ca_load(const char *dir, const char *const *extra_hosts, int64_t now_us, struct ca *out, struct err *e);
+void ca_fini(struct ca *c);
+
+/* ---- API tokens ---- */
+enum role { ROLE_CLIENT, ROLE_OPERATOR, ROLE_TECH_OPERATOR, ROLE_ADMIN };
+const char *role_name(enum role r);
+int role_parse(const char *s, enum role *out);
+struct caller { char token_id[32]; char name[128]; enum role role; };
+/* Any thread with its own reader: "pat_..." -> caller. -E_UNAUTH (unknown, expired, revoked: the same sentence). */
+int  auth_check_api_token(struct store_reader *r, const char *token, int64_t now_us, struct caller *out);
+/* Makes one: out_token is shown once. Loop thread (or start-up). */
+int  auth_api_token_create(struct store_tx *tx, const char *name, enum role role, int64_t now_us, int64_t expires_us,
+                           const char *created_by, char out_token[80], char out_id[32]);
+
+/* ---- the loop's part ---- */
+struct auth_options { const struct clock *clock; struct store *store; struct bus *bus; const struct ca *ca;
+        int64_t agent_cert_life_ms; /* default 24 h */ };
+int  auth_create(const struct auth_options *o, struct auth **out, struct err *e); /* loads tokens and agents */
+void auth_free(struct auth *a);
+
+struct join_request { int64_t uses, ttl_ms; const char *name_glob; const cJSON *labels; const char *created_by; };
+/* Adds rows to tx; out_secret (32 bytes) and id are for common/jointoken.h. */
+int  auth_join_create(struct auth *a, struct store_tx *tx, const struct join_request *r, char out_id[32], uint8_t out_secret[32], struct err *e);
+int  auth_join_revoke(struct auth *a, struct store_tx *tx, const char *id, struct err *e); /* -E_NOENT, -E_STATE */
+
+struct enrolled { char agent_id[32]; char name[128]; cJSON *labels; bool again; };
+/* Checks a redeem request: token known, live, uses left (or the same key again), proof right, name allowed and free.
+ * Every refusal is -E_DENIED with a sentence for the person at the agent; wrong id and wrong proof read the same. Adds rows to tx. */
+struct redeem_request { const char *token_id; const uint8_t *proof; size_t proof_len; const uint8_t *nonce; const uint8_t *csr; size_t csr_len;
+        const char *name, *hostname; const cJSON *labels; };
+int  auth_redeem(struct auth *a, struct store_tx *tx, const struct redeem_request *r, struct enrolled *out, struct err *e);
+/* Same key as enrolled, not revoked: -E_DENIED otherwise. */
+int  auth_rejoin(struct auth *a, const char *agent_id, const uint8_t spki[32], struct enrolled *out, struct err *e);
+/* A certificate for an agent (CPU: ~1 ms; call on the uv pool with copies). */
+int  auth_issue(const struct ca *ca, const char *agent_id, const char *name, int64_t now_us, int64_t life_ms, const uint8_t *csr, size_t csr_len,
+                uint8_t **out_der, size_t *out_len, int64_t *out_not_after_us, char out_serial[41], struct err *e);
+void auth_note_certificate(struct auth *a, struct store_tx *tx, const char *agent_id, const char *serial, int64_t not_after_us);
+
+/* Is the holder of this certificate a live agent? Chain and purpose were checked by TLS; here: URI, key, revocation. */
+int  auth_agent_by_cert(struct auth *a, const uint8_t *der, size_t n, char out_id[32], struct err *e);
+
+struct agent_record { const char *id, *name, *state; const cJSON *labels; int64_t created_us, last_seen_us, cert_not_after_us; const char *info; };
+/* NULL: unknown. By id or name. Valid until the next call into auth. */
+const struct agent_record *auth_agent(struct auth *a, const char *id_or_name);
+int  auth_agent_each(struct auth *a, int (*cb)(void *arg, const struct agent_record *r), void *arg);
+int  auth_agent_revoke(struct auth *a, struct store_tx *tx, const char *id, struct err *e);
+int  auth_agent_drain(struct auth *a, struct store_tx *tx, const char *id, bool on, struct err *e);
+int  auth_agent_label(struct auth *a, struct store_tx *tx, const char *id, const cJSON *set, struct err *e); /* null removes */
+void auth_agent_seen(struct auth *a, struct store_tx *tx, const char *id, const char *info_json, int64_t at_us);
+
+#endif
