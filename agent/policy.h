@@ -36,7 +36,22 @@ enum policy_access { POLICY_READ, POLICY_WRITE };
  * yet there: its nearest existing folder) before the roots are looked at. out_real (may be NULL) gets the resolved path, mem_free. */
 int policy_path(const struct policy *p, enum policy_access a, const char *path, const char *cwd, char **out_real,
                 struct err *e);
+/* The same for a path that is known to be resolved (absolute, plain, no symlink in it): only the rules are
+ * looked at, never the disk. */
+int policy_path_real(const struct policy *p, enum policy_access a, const char *real, struct err *e);
+/* Does a file that is denied or protected lie under this resolved folder? Its whole removal is then refused. */
+bool policy_covers_denied(const struct policy *p, const char *real);
+/* Is it "/", the home folder or one of the write roots itself? Those are never removed. */
+bool policy_is_root(const struct policy *p, const char *real);
+/* The agent's own data folder: neither read nor written by tools, whatever the rules say. Call after policy_load. */
+int policy_protect(struct policy *p, const char *path);
+/* host: a name, an IPv4 address or an IPv6 address with or without brackets. */
 int policy_host(const struct policy *p, const char *host, int port, struct err *e);
+/* A numeric address that a permitted name led to: only http.deny is asked (a name may not lead to what is denied). */
+int policy_address(const struct policy *p, const char *ip, int port, struct err *e);
+/* True while commands.allow is ["*"]: then the environment of a call need not be guarded either. */
+bool policy_commands_open(const struct policy *p);
+const char *policy_home(const struct policy *p); /* "/" where the user has none */
 
 /* The environment a child starts with: "K=V" strings, NULL-ended; mem_free each and the array. */
 char **policy_base_env(const struct policy *p);
