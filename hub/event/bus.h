@@ -22,8 +22,14 @@ void bus_free(struct bus *b);
 /* Loop thread. Adds one event to the current batch. `fields`: JSON members after the common ones without
  * the leading comma ("\"agent\":\"a\",\"attempt\":1"), or NULL. run_id "" if none. */
 void bus_publish(struct bus *b, int64_t now_us, const char *type, const char *run_id, const char *step_id, const char *fields);
-/* Moves the batch into the transaction (one row per run). Returns the last id. */
+/* Moves the batch into the transaction (one row per run, each with its own run of ids). Returns the last id. Numbers are given
+ * here and not in bus_publish, so that they ascend with the commits: commit tx before anything else is written. */
 int64_t bus_write(struct bus *b, struct store_tx *tx);
+/* Adds one event to `tx` directly and leaves the batch, which speaks of another transaction's rows, alone. Returns its id. */
+int64_t bus_put(struct bus *b, struct store_tx *tx, int64_t now_us, const char *type, const char *run_id, const char *step_id,
+                const char *fields);
+/* The newest id given; pass it to bus_durable when a transaction with bus_put events is done. */
+int64_t bus_written(const struct bus *b);
 /* Durable up to `id`: wakes subscribers. */
 void bus_durable(struct bus *b, int64_t id);
 
