@@ -23,13 +23,13 @@ void test_register(struct test_case *t);
 void test_fail(const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4), noreturn));
 
 #define TEST(area_, name_)                                                                       \
-        static void area_##_##name_(void);                                                       \
-        static struct test_case tc_##area_##_##name_ = {#area_, #name_, area_##_##name_, NULL};  \
+        static void test_##area_##_##name_(void);                                                       \
+        static struct test_case tc_##area_##_##name_ = {#area_, #name_, test_##area_##_##name_, NULL};  \
         __attribute__((constructor)) static void reg_##area_##_##name_(void)                     \
         {                                                                                        \
                 test_register(&tc_##area_##_##name_);                                            \
         }                                                                                        \
-        static void area_##_##name_(void)
+        static void test_##area_##_##name_(void)
 
 #define CHECK(x)                                                                 \
         do {                                                                     \
