@@ -32,6 +32,8 @@ void *mem_calloc(size_t n, size_t size_bytes)
                 return NULL;
         if (n == 0 || size_bytes == 0)
                 n = size_bytes = 1;
+        if (n > PTRDIFF_MAX / size_bytes)
+                return NULL;
         return calloc(n, size_bytes);
 }
 
