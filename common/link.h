@@ -19,7 +19,12 @@ struct link_net;
 struct link_listener;
 struct mailbox;
 
-#define LINK_FRAME_MAX (1u << 20) /* largest frame; longer lengths close the link with -E_TOOBIG */
+#define LINK_FRAME_MAX        (1u << 20) /* largest frame; longer lengths close the link with -E_TOOBIG */
+#define LINK_QUEUE_LOW        (128u << 10)
+#define LINK_QUEUE_MAX        (4u << 20) /* high-water mark of the send queue */
+#define LINK_READ_AHEAD       (1u << 20) /* bytes received and not yet taken by the loop */
+#define LINK_HANDSHAKE_MS     5000
+#define LINK_HANDSHAKES_MAX   64
 
 /* Who is at the other end, from the TLS session itself. */
 struct link_peer {
@@ -33,8 +38,11 @@ struct link_events {
         void (*on_open)(struct link *l, const struct link_peer *peer, void *arg);
         /* The bytes are lent for the call. */
         void (*on_frame)(struct link *l, const uint8_t *p, size_t n, void *arg);
-        /* The send queue fell below the low-water mark. */
+        /* The send queue fell below LINK_QUEUE_LOW or ran empty; may also come uncalled for. */
         void (*on_drain)(struct link *l, void *arg);
+        /* Once after link_wake: at the end of the loop turn, outside of every other
+         * callback, just before what was queued is flushed. */
+        void (*on_turn)(struct link *l, void *arg);
         /* Final. rc: 0 the peer closed, else -E_*; `why` for the log. */
         void (*on_close)(struct link *l, int rc, const char *why, void *arg);
 };
@@ -82,5 +90,12 @@ void   link_pause(struct link *l, bool paused);
 /* Sends what is queued (bounded by linger_ms), then closes; on_close follows. 0: at once. */
 void   link_close(struct link *l, int linger_ms, int rc, const char *why);
 void   link_free(struct link *l);
+
+/* A smaller largest frame, both ways. Inside on_accept, or right after link_dial. */
+void     link_set_frame_max(struct link *l, size_t bytes);
+void     link_wake(struct link *l); /* asks for on_turn */
+uint64_t link_bytes_in(const struct link *l);  /* payload and framing, after TLS */
+uint64_t link_bytes_out(const struct link *l); /* queued so far */
+uv_loop_t *link_loop(const struct link *l);
 
 #endif
