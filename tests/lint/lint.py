@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""Checks of the source tree that the compiler does not make.
+
+    lint.py [--root DIR] [layers] [sizes] [headers] [format] [--fix]
+
+Without a name all checks run. Each problem is one line, `file:line: what`;
+exit status 1 if there is any. tests/lint/selftest.py proves that each check
+can fail.
+"""
+import argparse
+import os
+import re
+import subprocess
+import sys
+
+ROOTS = ["common", "hub", "agent", "cli", "tests", "bench"]
+FILE_LINES_MAX = 900
+FUNCTION_LINES_MAX = 120
+
+# --- who may include whom -----------------------------------------------------
+# A file belongs to the longest folder below that holds it. It may include from
+# its own folder (not its subfolders), and what its line allows: "x/" a folder
+# with all below it, "x.h" one header. Generated headers are "photon/v1/".
+PROTO = "photon/v1/"
+MODEL = ["common/", "hub/model/"]
+RULES_OF_HUB = MODEL + ["hub/store/store.h"]
+EDGE_OF_HUB = MODEL + ["hub/store/store.h", "hub/sched/", "hub/auth/", "hub/event/", "hub/logs/", "hub/vault/",
+                       "hub/audit/", "hub/metrics/", PROTO]
+LAYERS = {
+    "common": ["photon/v1/rpc.pb-c.h"],
+    "hub": ["common/", "hub/", PROTO],
+    "hub/model": ["common/"],
+    # The engine publishes what it decided.
+    "hub/sched": RULES_OF_HUB + ["hub/event/bus.h"],
+    "hub/store": RULES_OF_HUB,
+    # Sign-ins, tokens and revocations are events.
+    "hub/auth": RULES_OF_HUB + ["hub/event/bus.h"],
+    "hub/event": RULES_OF_HUB,
+    "hub/logs": RULES_OF_HUB,
+    "hub/vault": RULES_OF_HUB,
+    "hub/audit": RULES_OF_HUB,
+    "hub/metrics": RULES_OF_HUB,
+    "hub/agents": EDGE_OF_HUB,
+    "hub/http": EDGE_OF_HUB,
+    "agent": ["common/", "agent/", PROTO],
+    "agent/tools": ["common/", "agent/policy.h", "agent/job.h", "agent/output.h"],
+    "agent/sandbox": ["common/"],
+    "cli": ["common/", PROTO],
+    "tests": ["common/", "hub/", "agent/", "cli/", "tests/", PROTO],
+    "bench": ["common/", "hub/", "agent/", "cli/", "tests/lib/", "bench/", PROTO],
+}
+
+# Libraries that one place wraps, so that it can be changed or faked there.
+WRAPPED = {
+    "nng/": ["common/link", "common/tls_engine", "tests/", "bench/"],
+    "sqlite3.h": ["hub/store/", "tests/", "bench/"],
+    "microhttpd.h": ["hub/http/", "tests/", "bench/"],
+    "curl/": ["agent/tools/", "cli/", "tests/", "bench/"],
+    "yaml.h": ["common/yaml", "tests/"],
+    "mbedtls/": ["common/", "tests/", "bench/"],
+}
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+
+
+def sources(root):
+    """Every .c and .h of ours, relative to root."""
+    for top in ROOTS:
+        for folder, subs, files in os.walk(os.path.join(root, top)):
+            subs.sort()
+            for name in sorted(files):
+                if name.endswith((".c", ".h")):
+                    yield os.path.relpath(os.path.join(folder, name), root)
+
+
+def read(root, path):
+    with open(os.path.join(root, path), encoding="utf-8") as f:
+        return f.read()
+
+
+def layer_of(path):
+    folder = os.path.dirname(path)
+    while folder and folder not in LAYERS:
+        folder = os.path.dirname(folder)
+    return folder
+
+
+def allowed(path, target):
+    layer = layer_of(path)
+    if os.path.dirname(target) == layer or os.path.dirname(target) == os.path.dirname(path):
+        return True
+    return any(target == rule or (rule.endswith("/") and target.startswith(rule)) for rule in LAYERS[layer])
+
+
+def check_layers(root):
+    for path in sources(root):
+        if not layer_of(path):
+            yield path, 1, "no layer is defined for this folder; add it to LAYERS in tests/lint/lint.py"
+            continue
+        for number, line in enumerate(read(root, path).splitlines(), 1):
+            m = INCLUDE.match(line)
+            if not m:
+                continue
+            quote, target = m.groups()
+            if quote == '"' and target.startswith("proto/"):
+                target = target[len("proto/"):]
+            if quote == "<":
+                for lib, places in WRAPPED.items():
+                    if target.startswith(lib) and not path.startswith(tuple(places)):
+                        yield path, number, f"<{target}> is only for {', '.join(places)}"
+            elif target.endswith(".c"):
+                yield path, number, f'"{target}": include headers only'
+            elif "/" not in target or ".." in target:
+                yield path, number, f'"{target}": write the path from the root of the project'
+            elif not allowed(path, target):
+                yield path, number, f'{layer_of(path)} must not include "{target}" (LAYERS in tests/lint/lint.py)'
+
+
+# --- sizes ----------------------------------------------------------------------
+
+def functions(root, paths):
+    """(path, line, name, length) of each function, by universal-ctags."""
+    out = subprocess.run(
+        ["ctags", "--languages=C", "--langmap=C:.c.h", "--kinds-C=f", "--fields=+ne", "--excmd=number", "--sort=no",
+         "-L", "-", "-f", "-"],
+        cwd=root, input="\n".join(paths), capture_output=True, text=True, check=True).stdout
+    for tag in out.splitlines():
+        if tag.startswith("!"):
+            continue
+        parts = tag.split("\t")
+        fields = dict(p.split(":", 1) for p in parts[3:] if ":" in p)
+        if "line" in fields and "end" in fields:
+            yield parts[1], int(fields["line"]), parts[0], int(fields["end"]) - int(fields["line"]) + 1
+
+
+def check_sizes(root):
+    paths = list(sources(root))
+    for path in paths:
+        lines = read(root, path).count("\n")
+        if lines > FILE_LINES_MAX:
+            yield path, lines, f"{lines} lines; a file has at most {FILE_LINES_MAX}"
+    for path, line, name, length in functions(root, paths):
+        if length > FUNCTION_LINES_MAX:
+            yield path, line, f"{name} has {length} lines; a function has at most {FUNCTION_LINES_MAX}"
+
+
+# --- headers --------------------------------------------------------------------
+
+def check_headers(root):
+    for path in sources(root):
+        if path.endswith(".h") and not path.startswith(("tests/", "bench/")):
+            if not re.match(r"/\*\s*\w", read(root, path)):
+                yield path, 1, "a header opens with a comment that says what the module is for"
+
+
+# --- format ---------------------------------------------------------------------
+
+def check_format(root, fix=False):
+    paths = list(sources(root))
+    if not paths:
+        return
+    if fix:
+        subprocess.run(["clang-format", "-i"] + paths, cwd=root, check=True)
+        return
+    out = subprocess.run(["clang-format", "--dry-run", "--ferror-limit=1"] + paths, cwd=root,
+                         capture_output=True, text=True)
+    seen = set()
+    for line in out.stderr.splitlines():
+        m = re.match(r"(.+?):(\d+):\d+: (?:warning|error): code should be clang-formatted", line)
+        if m and m.group(1) not in seen:
+            seen.add(m.group(1))
+            yield m.group(1), int(m.group(2)), "not formatted; run: make format"
+    if out.returncode and not seen:
+        yield ".clang-format", 1, out.stderr.strip()
+
+
+CHECKS = {"layers": check_layers, "sizes": check_sizes, "headers": check_headers, "format": check_format}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checks", nargs="*", metavar="CHECK", help=", ".join(CHECKS))
+    parser.add_argument("--root", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+    parser.add_argument("--fix", action="store_true", help="format: rewrite the files")
+    args = parser.parse_args()
+    unknown = [c for c in args.checks if c not in CHECKS]
+    if unknown:
+        parser.error(f"no such check: {unknown[0]}")
+    if args.fix:
+        list(check_format(args.root, fix=True))
+        return 0
+    problems = 0
+    for name in args.checks or CHECKS:
+        try:
+            for path, line, what in CHECKS[name](args.root):
+                print(f"{path}:{line}: {what}")
+                problems += 1
+        except FileNotFoundError as e:
+            print(f"lint: {name} needs {e.filename}; run: make deps", file=sys.stderr)
+            problems += 1
+    if problems:
+        print(f"lint: {problems} problem{'s' if problems != 1 else ''}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
