@@ -10,9 +10,9 @@
 
 struct buf {
         uint8_t *data; /* readable: data[0..len) */
-        size_t   len;
-        size_t   cap;
-        size_t   limit; /* 0: BUF_LIMIT_DEFAULT */
+        size_t len;
+        size_t cap;
+        size_t limit; /* 0: BUF_LIMIT_DEFAULT */
 };
 
 #define BUF_LIMIT_DEFAULT ((size_t)256 << 20)
@@ -38,8 +38,8 @@ void buf_consume(struct buf *b, size_t n);
 char *buf_steal_str(struct buf *b);
 
 uint32_t u32be_load(const uint8_t *p);
-void     u32be_store(uint8_t *p, uint32_t v);
+void u32be_store(uint8_t *p, uint32_t v);
 uint64_t u64be_load(const uint8_t *p);
-void     u64be_store(uint8_t *p, uint64_t v);
+void u64be_store(uint8_t *p, uint64_t v);
 
 #endif

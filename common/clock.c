@@ -9,7 +9,7 @@
 
 #define US_PER_S  INT64_C(1000000)
 #define S_PER_DAY INT64_C(86400)
-#define YEAR_0000 (INT64_C(-62167219200) * US_PER_S)                 /* 0000-01-01T00:00:00Z */
+#define YEAR_0000 (INT64_C(-62167219200) * US_PER_S)                /* 0000-01-01T00:00:00Z */
 #define YEAR_9999 (INT64_C(253402300799) * US_PER_S + US_PER_S - 1) /* 9999-12-31T23:59:59.999999Z */
 
 static int64_t system_now_us(void *ctx)
@@ -149,7 +149,8 @@ int clock_parse(const char *s, int64_t *out_us)
         }
         if (!zone(&s, &offset_s) || *s)
                 return -E_INVAL;
-        us += (days_of(year, month, day) * S_PER_DAY + hour * 3600 + minute * 60 + second - offset_s) * US_PER_S;
+        us += (days_of(year, month, day) * S_PER_DAY + hour * 3600 + minute * 60 + second - offset_s) *
+              US_PER_S;
         *out_us = us;
         return 0;
 }

@@ -26,6 +26,6 @@ static inline int64_t clock_mono_ms(const struct clock *c)
 #define CLOCK_RFC3339_LEN 28
 /* "2026-11-20T12:00:00.000000Z" (RFC 3339, UTC, microseconds). */
 void clock_format(int64_t us, char out[CLOCK_RFC3339_LEN]);
-int  clock_parse(const char *s, int64_t *out_us); /* -E_INVAL */
+int clock_parse(const char *s, int64_t *out_us); /* -E_INVAL */
 
 #endif

@@ -18,7 +18,6 @@ static void *field(const struct conf_opt *o, void *into)
         return (char *)into + o->offset;
 }
 
-
 static void wipe_free(char *s)
 {
         if (s)
@@ -66,7 +65,8 @@ static int list_set(struct conf_list *l, const char *text)
 
 static int parse_bool(const char *s, bool *out)
 {
-        static const char *const yes[] = {"true", "yes", "on", "1"}, *const no[] = {"false", "no", "off", "0"};
+        static const char *const yes[] = {"true", "yes", "on", "1"}, *const no[] = {"false", "no", "off",
+                                                                                    "0"};
 
         for (int i = 0; i < 4; i++) {
                 if (str_ieq(s, yes[i]) || str_ieq(s, no[i])) {
@@ -87,7 +87,8 @@ static void format_bound(enum conf_type type, int64_t v, char out[32])
                 snprintf(out, 32, "%lld", (long long)v);
 }
 
-static int set_number(const struct conf_opt *o, const char *text, int64_t *out, const char *source, struct err *e)
+static int set_number(const struct conf_opt *o, const char *text, int64_t *out, const char *source,
+                      struct err *e)
 {
         char low[32], high[32];
         int64_t v;
@@ -203,8 +204,8 @@ static int file_list(const struct doc *m, struct conf_list *l, const char *path,
         list_clear(l);
         for (const struct doc *c = m->child; c; c = c->next) {
                 if (!c->text)
-                        return err_at(e, E_INVAL, c->line, c->col, "%s:%d:%d: %s: expected a text, got %s", path,
-                                      c->line, c->col, m->key, doc_kind_name(c->kind));
+                        return err_at(e, E_INVAL, c->line, c->col, "%s:%d:%d: %s: expected a text, got %s",
+                                      path, c->line, c->col, m->key, doc_kind_name(c->kind));
                 if (list_add(l, c->text, strlen(c->text)))
                         return err_set(e, E_NOMEM, "%s: no memory", path);
         }
@@ -221,16 +222,16 @@ static int file_member(const struct conf_opt *opts, const struct doc *m, const c
         int rc;
 
         if (!o)
-                return err_at(e, E_INVAL, m->key_line, m->key_col, "%s:%d:%d: unknown option \"%.100s\"%s%s%s", path,
-                              m->key_line, m->key_col, m->key, near ? "; did you mean \"" : "", near ? near : "",
-                              near ? "\"?" : "");
+                return err_at(e, E_INVAL, m->key_line, m->key_col,
+                              "%s:%d:%d: unknown option \"%.100s\"%s%s%s", path, m->key_line, m->key_col,
+                              m->key, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
         if (m->kind == DOC_NULL)
                 return 0;
         if (o->type == CONF_STRLIST && m->kind == DOC_LIST)
                 return file_list(m, field(o, into), path, e);
         if (!m->text)
-                return err_at(e, E_INVAL, m->line, m->col, "%s:%d:%d: %s: expected one value, got %s", path, m->line,
-                              m->col, o->name, doc_kind_name(m->kind));
+                return err_at(e, E_INVAL, m->line, m->col, "%s:%d:%d: %s: expected one value, got %s", path,
+                              m->line, m->col, o->name, doc_kind_name(m->kind));
         snprintf(source, sizeof source, "%s", o->name);
         rc = set_text(o, m->text, into, source, &why);
         if (rc)

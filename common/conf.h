@@ -24,15 +24,15 @@ enum conf_type { CONF_STR, CONF_BOOL, CONF_INT, CONF_DURATION, CONF_SIZE, CONF_S
  * BOOL flag has metavar "" and takes no value (`--x`, `--x=false`). STRLIST:
  * commas separate in def and env; flags repeat; a later source replaces. */
 struct conf_opt {
-        const char    *name; /* long flag without dashes, and key in the file */
-        char           shortname; /* 0: none */
+        const char *name; /* long flag without dashes, and key in the file */
+        char shortname;   /* 0: none */
         enum conf_type type;
-        size_t         offset;
-        const char    *def; /* text form; NULL: zero/empty */
-        const char    *env;
-        const char    *metavar;
-        const char    *help;
-        int64_t        min, max; /* INT, DURATION, SIZE; both 0: no bound */
+        size_t offset;
+        const char *def; /* text form; NULL: zero/empty */
+        const char *env;
+        const char *metavar;
+        const char *help;
+        int64_t min, max; /* INT, DURATION, SIZE; both 0: no bound */
 };
 
 struct conf_list {

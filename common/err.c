@@ -7,10 +7,9 @@
 static const struct {
         const char *name;
         int grpc;
-} codes[E_MAX_CODE] = {
-        [E_OK] = {"ok", 0},
+} codes[E_MAX_CODE] = {[E_OK] = {"ok", 0},
 #define X(sym, name_, grpc_) [E_##sym] = {name_, grpc_},
-        ERR_LIST(X)
+                       ERR_LIST(X)
 #undef X
 };
 

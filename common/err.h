@@ -9,28 +9,28 @@
 #include <stdarg.h>
 
 /* X(symbol, stable lower-case name used in JSON, gRPC status number) */
-#define ERR_LIST(X)                                     \
-        X(NOMEM, "out_of_memory", 8)                    \
-        X(INVAL, "invalid_argument", 3)                 \
-        X(NOENT, "not_found", 5)                        \
-        X(EXIST, "already_exists", 6)                   \
-        X(DENIED, "permission_denied", 7)               \
-        X(UNAUTH, "unauthenticated", 16)                \
-        X(STATE, "failed_precondition", 9)              \
-        X(FULL, "resource_exhausted", 8)                \
-        X(TOOBIG, "too_large", 11)                      \
-        X(TIMEOUT, "deadline_exceeded", 4)              \
-        X(CANCELLED, "cancelled", 1)                    \
-        X(IO, "io_error", 13)                           \
-        X(NOSPACE, "no_space", 8)                       \
-        X(READONLY, "read_only", 9)                     \
-        X(CLOSED, "closed", 14)                         \
-        X(PROTO, "protocol_error", 13)                  \
-        X(UNAVAIL, "unavailable", 14)                   \
-        X(CORRUPT, "data_loss", 15)                     \
-        X(AGAIN, "aborted", 10)                         \
-        X(NOTSUP, "unimplemented", 12)                  \
-        X(VERSION, "version_mismatch", 9)               \
+#define ERR_LIST(X)                                                                                          \
+        X(NOMEM, "out_of_memory", 8)                                                                         \
+        X(INVAL, "invalid_argument", 3)                                                                      \
+        X(NOENT, "not_found", 5)                                                                             \
+        X(EXIST, "already_exists", 6)                                                                        \
+        X(DENIED, "permission_denied", 7)                                                                    \
+        X(UNAUTH, "unauthenticated", 16)                                                                     \
+        X(STATE, "failed_precondition", 9)                                                                   \
+        X(FULL, "resource_exhausted", 8)                                                                     \
+        X(TOOBIG, "too_large", 11)                                                                           \
+        X(TIMEOUT, "deadline_exceeded", 4)                                                                   \
+        X(CANCELLED, "cancelled", 1)                                                                         \
+        X(IO, "io_error", 13)                                                                                \
+        X(NOSPACE, "no_space", 8)                                                                            \
+        X(READONLY, "read_only", 9)                                                                          \
+        X(CLOSED, "closed", 14)                                                                              \
+        X(PROTO, "protocol_error", 13)                                                                       \
+        X(UNAVAIL, "unavailable", 14)                                                                        \
+        X(CORRUPT, "data_loss", 15)                                                                          \
+        X(AGAIN, "aborted", 10)                                                                              \
+        X(NOTSUP, "unimplemented", 12)                                                                       \
+        X(VERSION, "version_mismatch", 9)                                                                    \
         X(INTERNAL, "internal", 13)
 
 enum err_code {
@@ -38,7 +38,7 @@ enum err_code {
 #define X(sym, name, grpc) E_##sym,
         ERR_LIST(X)
 #undef X
-        E_MAX_CODE
+                E_MAX_CODE
 };
 
 /* "invalid_argument" for both E_INVAL and -E_INVAL; "ok" for 0. Any thread. */
@@ -56,9 +56,9 @@ int err_from_errno(int sys_errno);
 /* What happened, to what, why, what to do: one or two sentences. line and
  * col are 1-based and 0 where there is no position in a file. */
 struct err {
-        int  code; /* positive enum err_code, 0: no error */
-        int  line;
-        int  col;
+        int code; /* positive enum err_code, 0: no error */
+        int line;
+        int col;
         char msg[512];
 };
 
@@ -66,6 +66,7 @@ struct err {
  * UTF-8 boundary. */
 int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int err_setv(struct err *e, int code, const char *fmt, va_list ap);
-int err_at(struct err *e, int code, int line, int col, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+int err_at(struct err *e, int code, int line, int col, const char *fmt, ...)
+        __attribute__((format(printf, 5, 6)));
 
 #endif

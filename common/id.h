@@ -11,7 +11,7 @@
 void id_make(int64_t now_us, char out[ID_LEN]);
 
 /* Cryptographically secure; aborts if the kernel cannot deliver. */
-void     id_random(void *out, size_t n);
+void id_random(void *out, size_t n);
 uint64_t id_random_u64(void);
 
 #endif

@@ -130,9 +130,10 @@ int json_parse(const char *text, size_t len, cJSON **out, struct err *e)
         } else if (dup) {
                 count_keys(v, dup, &where.left);
                 json_scan(text, len, on_key, &where, NULL);
-                rc = err_at(e, E_INVAL, where.line, where.col,
-                            "not valid JSON at line %d, column %d: the key \"%.100s\" stands twice in one object",
-                            where.line, where.col, dup->string);
+                rc = err_at(
+                        e, E_INVAL, where.line, where.col,
+                        "not valid JSON at line %d, column %d: the key \"%.100s\" stands twice in one object",
+                        where.line, where.col, dup->string);
         }
         if (rc)
                 cJSON_Delete(v);
@@ -385,7 +386,8 @@ int json_only(const cJSON *o, const char *const *keys, struct err *e)
                         continue;
                 near = str_nearest(m->string, keys, n);
                 if (near)
-                        return err_set(e, E_INVAL, "unknown key \"%.100s\"; did you mean \"%s\"?", m->string, near);
+                        return err_set(e, E_INVAL, "unknown key \"%.100s\"; did you mean \"%s\"?", m->string,
+                                       near);
                 return err_set(e, E_INVAL, "unknown key \"%.100s\"", m->string);
         }
         return 0;

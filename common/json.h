@@ -20,7 +20,7 @@ int json_parse(const char *text, size_t len, cJSON **out, struct err *e);
 
 /* Compact text; mem_free it. NULL: no memory. */
 char *json_text(const cJSON *v);
-int   json_append(struct buf *b, const cJSON *v);
+int json_append(struct buf *b, const cJSON *v);
 /* Appends "..." with escapes. */
 int json_append_str(struct buf *b, const char *s, size_t n);
 

@@ -38,8 +38,8 @@ static void locate(struct scan *s, const char *at)
 static int bad(struct scan *s, const char *at, const char *why)
 {
         locate(s, at);
-        return err_at(s->e, E_INVAL, s->line, s->col, "not valid JSON at line %d, column %d: %s", s->line, s->col,
-                      why);
+        return err_at(s->e, E_INVAL, s->line, s->col, "not valid JSON at line %d, column %d: %s", s->line,
+                      s->col, why);
 }
 
 static int emit(struct scan *s, enum json_tok kind, const char *from, const char *text, size_t len)
@@ -266,7 +266,14 @@ static int scan_after(struct scan *s, bool *out_end)
 int json_scan(const char *text, size_t len, int (*on)(void *ctx, const struct json_token *t), void *ctx,
               struct err *e)
 {
-        struct scan s = {.p = text, .end = text + len, .seen = text, .line = 1, .col = 1, .on = on, .ctx = ctx, .e = e};
+        struct scan s = {.p = text,
+                         .end = text + len,
+                         .seen = text,
+                         .line = 1,
+                         .col = 1,
+                         .on = on,
+                         .ctx = ctx,
+                         .e = e};
         bool end = false, closed;
         int rc;
 

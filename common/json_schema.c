@@ -36,7 +36,8 @@ static size_t render(const struct at *at, char *out, size_t cap)
         return did < 0 ? n : n + (size_t)did < cap ? n + (size_t)did : cap - 1;
 }
 
-__attribute__((format(printf, 3, 4))) static int fail(struct err *e, const struct at *at, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static int fail(struct err *e, const struct at *at, const char *fmt,
+                                                      ...)
 {
         char path[192] = "", why[320];
         va_list ap;
@@ -68,7 +69,7 @@ static const char *kind(const cJSON *v)
 static const struct {
         const char *name, *words;
 } types[] = {
-        {"object", "an object"}, {"array", "a list"},          {"string", "a string"},
+        {"object", "an object"}, {"array", "a list"},           {"string", "a string"},
         {"number", "a number"},  {"integer", "a whole number"}, {"boolean", "true or false"},
         {"null", "null"},
 };
@@ -273,7 +274,8 @@ static int check(const cJSON *schema, const cJSON *v, const struct at *at, int d
         if (cJSON_IsNumber(v))
                 return check_range(schema, "minimum", "maximum", v->valuedouble, "", at, e);
         if (cJSON_IsString(v))
-                return check_range(schema, "minLength", "maxLength", characters(v->valuestring), "a length of ", at, e);
+                return check_range(schema, "minLength", "maxLength", characters(v->valuestring),
+                                   "a length of ", at, e);
         if (cJSON_IsArray(v))
                 return check_list(schema, v, at, depth, e);
         if (cJSON_IsObject(v))

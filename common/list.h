@@ -10,7 +10,7 @@ struct list {
         struct list *next, *prev;
 };
 
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void list_init(struct list *l)
 {
@@ -55,7 +55,7 @@ static inline struct list *list_pop(struct list *head)
 }
 
 #define LIST_EACH(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
-#define LIST_EACH_SAFE(it, nx, head) \
+#define LIST_EACH_SAFE(it, nx, head)                                                                         \
         for (struct list *it = (head)->next, *nx = it->next; it != (head); it = nx, nx = it->next)
 
 #endif

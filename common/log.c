@@ -101,7 +101,8 @@ static size_t key_len(const char *s)
 {
         size_t n = 0;
 
-        while ((s[n] >= 'a' && s[n] <= 'z') || (s[n] >= '0' && s[n] <= '9') || (n && (s[n] == '_' || s[n] == '.')))
+        while ((s[n] >= 'a' && s[n] <= 'z') || (s[n] >= '0' && s[n] <= '9') ||
+               (n && (s[n] == '_' || s[n] == '.')))
                 n++;
         return s[n] == '=' ? n : 0;
 }

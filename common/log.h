@@ -8,7 +8,7 @@
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 void log_setup(enum log_level min, bool json);
-int  log_level_parse(const char *s, enum log_level *out);
+int log_level_parse(const char *s, enum log_level *out);
 
 /* log_info("session", "agent connected", "agent=%s addr=%s", name, addr)
  * `fmt` formats space-separated key=value pairs; control characters are

@@ -11,7 +11,7 @@ void *mem_realloc(void *p, size_t size_bytes);
 char *mem_strdup(const char *s);
 char *mem_strndup(const char *s, size_t n);
 void *mem_dup(const void *p, size_t n);
-void  mem_free(void *p); /* accepts NULL */
+void mem_free(void *p); /* accepts NULL */
 
 /* Overwrites before the memory is given away; never optimised out. */
 void mem_wipe(void *p, size_t n);

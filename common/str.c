@@ -134,7 +134,8 @@ void str_format_duration(int64_t ms, char out[32])
 
                         if (left >= scale)
                                 n += (size_t)snprintf(text + n, sizeof text - n, "%llu%s",
-                                                      (unsigned long long)(left / scale), duration_units[u].name);
+                                                      (unsigned long long)(left / scale),
+                                                      duration_units[u].name);
                         left %= scale;
                 }
                 if (left % 1000) {

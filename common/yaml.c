@@ -14,8 +14,8 @@
 #include <string.h>
 #include <yaml.h>
 
-#define SMALL_MAP       8                       /* members compared pairwise; more go through a map */
-#define ALIAS_TEXT_MAX  ((size_t)16 << 20)      /* bytes of text that aliases may add */
+#define SMALL_MAP       8                  /* members compared pairwise; more go through a map */
+#define ALIAS_TEXT_MAX  ((size_t)16 << 20) /* bytes of text that aliases may add */
 #define ANCHORS_MAX     10000
 #define YAML_TAG_PREFIX "tag:yaml.org,2002:"
 
@@ -33,7 +33,8 @@ struct builder {
         struct err *e;
 };
 
-__attribute__((format(printf, 4, 5))) static int bad(struct builder *b, int line, int col, const char *fmt, ...)
+__attribute__((format(printf, 4, 5))) static int bad(struct builder *b, int line, int col, const char *fmt,
+                                                     ...)
 {
         char why[384];
         va_list ap;
@@ -175,7 +176,9 @@ static int finish(struct builder *b)
 
 static int json_scalar(struct builder *b, const struct json_token *t)
 {
-        enum doc_kind kind = t->kind == JSON_TOK_STR ? DOC_STRING : t->kind == JSON_TOK_NUM ? DOC_NUMBER : DOC_BOOL;
+        enum doc_kind kind = t->kind == JSON_TOK_STR   ? DOC_STRING
+                             : t->kind == JSON_TOK_NUM ? DOC_NUMBER
+                                                       : DOC_BOOL;
         struct doc *d;
 
         if (t->kind == JSON_TOK_NULL)
@@ -284,8 +287,8 @@ static enum doc_kind plain_kind(const char *s, double *number)
         static const char *const nulls[] = {"", "~", "null", "Null", "NULL", NULL};
         static const char *const trues[] = {"true", "True", "TRUE", NULL};
         static const char *const falses[] = {"false", "False", "FALSE", NULL};
-        static const char *const wild[] = {".inf",  ".Inf",  ".INF",  "+.inf", "+.Inf", "+.INF", "-.inf",
-                                           "-.Inf", "-.INF", ".nan",  ".NaN",  ".NAN",  NULL};
+        static const char *const wild[] = {".inf",  ".Inf",  ".INF", "+.inf", "+.Inf", "+.INF", "-.inf",
+                                           "-.Inf", "-.INF", ".nan", ".NaN",  ".NAN",  NULL};
 
         *number = 0;
         if (is_one_of(s, nulls))
@@ -309,8 +312,8 @@ static int check_tag(struct builder *b, const char *tag, enum doc_kind *kind, in
         static const struct {
                 const char *name;
                 enum doc_kind kind;
-        } tags[] = {{"null", DOC_NULL}, {"bool", DOC_BOOL},  {"int", DOC_NUMBER},
-                    {"float", DOC_NUMBER}, {"seq", DOC_LIST}, {"map", DOC_MAP}};
+        } tags[] = {{"null", DOC_NULL},    {"bool", DOC_BOOL}, {"int", DOC_NUMBER},
+                    {"float", DOC_NUMBER}, {"seq", DOC_LIST},  {"map", DOC_MAP}};
         size_t n = strlen(YAML_TAG_PREFIX);
         bool scalar = *kind != DOC_LIST && *kind != DOC_MAP;
 
@@ -417,7 +420,8 @@ static int copy_into(struct builder *b, const struct doc *from, int line, int co
         if (b->alias_text > ALIAS_TEXT_MAX || b->nodes >= DOC_NODES_MAX)
                 return bad(b, line, col, "aliases make the document too large");
         if (from->kind != DOC_LIST && from->kind != DOC_MAP) {
-                d = new_node(from->kind, from->text, from->text ? strlen(from->text) : 0, from->line, from->col);
+                d = new_node(from->kind, from->text, from->text ? strlen(from->text) : 0, from->line,
+                             from->col);
                 if (!d)
                         return no_memory(b);
                 d->number = from->number;
@@ -574,8 +578,8 @@ struct doc *doc_get(const struct doc *map, const char *key)
 const char *doc_kind_name(enum doc_kind k)
 {
         static const char *const names[] = {
-                [DOC_NULL] = "nothing",     [DOC_BOOL] = "true or false", [DOC_NUMBER] = "a number",
-                [DOC_STRING] = "a text",    [DOC_LIST] = "a list",        [DOC_MAP] = "a map",
+                [DOC_NULL] = "nothing",  [DOC_BOOL] = "true or false", [DOC_NUMBER] = "a number",
+                [DOC_STRING] = "a text", [DOC_LIST] = "a list",        [DOC_MAP] = "a map",
         };
 
         return names[k];
@@ -612,7 +616,8 @@ int doc_to_json(const struct doc *d, cJSON **out)
                 rc = doc_to_json(m, &c);
                 if (rc)
                         break;
-                if (!(d->kind == DOC_MAP ? cJSON_AddItemToObject(v, m->key, c) : cJSON_AddItemToArray(v, c))) {
+                if (!(d->kind == DOC_MAP ? cJSON_AddItemToObject(v, m->key, c)
+                                         : cJSON_AddItemToArray(v, c))) {
                         cJSON_Delete(c);
                         rc = -E_NOMEM;
                 }

@@ -5,6 +5,6 @@
 struct test_case;
 
 struct test_case *test_cases(void); /* all that registered, linked by next */
-void              test_scratch_remove(void);
+void test_scratch_remove(void);
 
 #endif

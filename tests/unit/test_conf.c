@@ -58,7 +58,9 @@ TEST(conf, later_sources_win)
         CHECK(o.port == 7443 && o.timeout_ms == 10000 && o.max_bytes == 1 << 20 && !o.verbose && !o.secret);
         CHECK(o.labels.n == 2);
         CHECK_STR(o.labels.v[1], "b");
-        CHECK_INT(conf_file(table, write_file("data: /from/file\nport: 1\ntimeout: 5s\nmax-size: 64KiB\nverbose: true\nlabel: [x, 1]\nsecret: ~\n"),
+        CHECK_INT(conf_file(table,
+                            write_file("data: /from/file\nport: 1\ntimeout: 5s\nmax-size: 64KiB\nverbose: "
+                                       "true\nlabel: [x, 1]\nsecret: ~\n"),
                             &o, &e),
                   0);
         CHECK_STR(o.data, "/from/file");
@@ -69,7 +71,9 @@ TEST(conf, later_sources_win)
         CHECK_INT(conf_env(table, &o, &e), 0);
         CHECK(o.port == 2 && o.labels.n == 3);
         CHECK_STR(o.secret, "hush");
-        CHECK_INT(args(&o, NULL, false, &i, &e, ARGS("--port=3", "-l", "one", "--label", "two", "--verbose=false")), 0);
+        CHECK_INT(args(&o, NULL, false, &i, &e,
+                       ARGS("--port=3", "-l", "one", "--label", "two", "--verbose=false")),
+                  0);
         CHECK(o.port == 3 && o.labels.n == 2 && !o.verbose);
         CHECK_STR(o.labels.v[0], "one");
         conf_free(table, &o);
@@ -94,11 +98,16 @@ TEST(conf, bad_files_are_told_with_place)
                 const char *text, *part;
                 int line, col;
         } bad[] = {
-                {"data: x\nprot: 5\n", "did you mean \"port\"", 2, 1}, {"port: 70000\n", "not between 1 and 65535", 1, 7},
-                {"port: [1]\n", "expected one value, got a list", 1, 7}, {"timeout: 5\n", "no duration", 1, 10},
-                {"timeout: 100ms\n", "not between 1s and 1m", 1, 10},    {"max-size: lots\n", "no size", 1, 11},
-                {"verbose: maybe\n", "neither true nor false", 1, 10},   {"label: [[x]]\n", "expected a text", 1, 9},
-                {"- x\n", "expected options as a map", 1, 1},           {"a: [\n", "not valid YAML", 2, 1},
+                {"data: x\nprot: 5\n", "did you mean \"port\"", 2, 1},
+                {"port: 70000\n", "not between 1 and 65535", 1, 7},
+                {"port: [1]\n", "expected one value, got a list", 1, 7},
+                {"timeout: 5\n", "no duration", 1, 10},
+                {"timeout: 100ms\n", "not between 1s and 1m", 1, 10},
+                {"max-size: lots\n", "no size", 1, 11},
+                {"verbose: maybe\n", "neither true nor false", 1, 10},
+                {"label: [[x]]\n", "expected a text", 1, 9},
+                {"- x\n", "expected options as a map", 1, 1},
+                {"a: [\n", "not valid YAML", 2, 1},
         };
         struct opts o;
         struct err e;
@@ -141,7 +150,9 @@ TEST(conf, flags_and_words)
         int i = 1;
 
         CHECK_INT(conf_defaults(table, &o, &e), 0);
-        CHECK_INT(args(&o, &rest, false, &i, &e, ARGS("one", "-vp", "5", "-", "-d/x", "two", "--", "--port", "9")), 0);
+        CHECK_INT(args(&o, &rest, false, &i, &e,
+                       ARGS("one", "-vp", "5", "-", "-d/x", "two", "--", "--port", "9")),
+                  0);
         CHECK(rest.n == 3 && o.port == 5 && o.verbose);
         CHECK_STR(rest.v[1], "-");
         CHECK_STR(o.data, "/x");

@@ -28,7 +28,8 @@ static void check_bad(const char *text, size_t n, int line, int col)
         if (rc != -E_INVAL || v)
                 test_fail(__FILE__, __LINE__, "%s was accepted", text);
         if (e.line != line || e.col != col)
-                test_fail(__FILE__, __LINE__, "%s: %d:%d %s; expected %d:%d", text, e.line, e.col, e.msg, line, col);
+                test_fail(__FILE__, __LINE__, "%s: %d:%d %s; expected %d:%d", text, e.line, e.col, e.msg,
+                          line, col);
 }
 
 #define BAD(text, line, col) check_bad(text, sizeof(text) - 1, line, col)
@@ -145,8 +146,10 @@ TEST(json, prints_what_was_read)
         check_round("0.1", "0.1");
         check_round("0.30000000000000004", "0.30000000000000004");
         check_round("1e300", "1e+300");
-        check_round(" { \"a\" : [ 1 , true, false, null, \"x\" ] , \"b\":{} } ", "{\"a\":[1,true,false,null,\"x\"],\"b\":{}}");
-        check_round("\"\\u00e9\\ud83d\\ude00\\n\\u001f\\/\\\"\"", "\"\xc3\xa9\xf0\x9f\x98\x80\\n\\u001f/\\\"\"");
+        check_round(" { \"a\" : [ 1 , true, false, null, \"x\" ] , \"b\":{} } ",
+                    "{\"a\":[1,true,false,null,\"x\"],\"b\":{}}");
+        check_round("\"\\u00e9\\ud83d\\ude00\\n\\u001f\\/\\\"\"",
+                    "\"\xc3\xa9\xf0\x9f\x98\x80\\n\\u001f/\\\"\"");
         check_round("{\"\":{\"\":[]}}", "{\"\":{\"\":[]}}");
 }
 
@@ -172,7 +175,8 @@ TEST(json, writes_valid_text_whatever_it_gets)
 
 TEST(json, typed_members)
 {
-        cJSON *o = parse("{\"s\":\"x\",\"n\":5,\"f\":1.5,\"b\":true,\"z\":null,\"o\":{},\"a\":[],\"big\":1e17}");
+        cJSON *o =
+                parse("{\"s\":\"x\",\"n\":5,\"f\":1.5,\"b\":true,\"z\":null,\"o\":{},\"a\":[],\"big\":1e17}");
         const char *s = "keep";
         const cJSON *c = NULL;
         int64_t n = 9;
@@ -241,13 +245,20 @@ static void check_schema(const char *schema, const char *value, const char *want
 
 TEST(json, schema)
 {
-        static const char exec[] = "{\"type\":\"object\",\"required\":[\"argv\"],\"additionalProperties\":false,\"properties\":{"
-                                   "\"argv\":{\"type\":\"array\",\"minItems\":1,\"maxItems\":3,\"items\":{\"type\":\"string\",\"maxLength\":4}},"
-                                   "\"n\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":10},"
-                                   "\"mode\":{\"enum\":[\"fast\",\"slow\"]},\"env\":{\"type\":\"object\",\"additionalProperties\":{\"type\":[\"string\",\"null\"]}},"
-                                   "\"v\":{\"const\":1},\"any\":{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":{\"type\":\"string\"}}]}}}";
+        static const char exec[] =
+                "{\"type\":\"object\",\"required\":[\"argv\"],\"additionalProperties\":false,\"properties\":{"
+                "\"argv\":{\"type\":\"array\",\"minItems\":1,\"maxItems\":3,\"items\":{\"type\":\"string\","
+                "\"maxLength\":4}},"
+                "\"n\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":10},"
+                "\"mode\":{\"enum\":[\"fast\",\"slow\"]},\"env\":{\"type\":\"object\","
+                "\"additionalProperties\":{\"type\":[\"string\",\"null\"]}},"
+                "\"v\":{\"const\":1},\"any\":{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":"
+                "{\"type\":\"string\"}}]}}}";
 
-        check_schema(exec, "{\"argv\":[\"a\"],\"n\":3,\"mode\":\"fast\",\"env\":{\"A\":\"b\",\"C\":null},\"v\":1,\"any\":[\"x\"]}", NULL);
+        check_schema(exec,
+                     "{\"argv\":[\"a\"],\"n\":3,\"mode\":\"fast\",\"env\":{\"A\":\"b\",\"C\":null},\"v\":1,"
+                     "\"any\":[\"x\"]}",
+                     NULL);
         check_schema(exec, "{\"argv\":[\"a\",5]}", "argv[1]: expected a string, got a number");
         check_schema(exec, "{\"argv\":[]}", "argv: a length of 0 is too small; at least 1");
         check_schema(exec, "{\"argv\":[\"abcde\"]}", "argv[0]: a length of 5 is too large; at most 4");
@@ -256,8 +267,10 @@ TEST(json, schema)
         check_schema(exec, "{\"argv\":[\"a\"],\"n\":1.5}", "n: expected a whole number, got a number");
         check_schema(exec, "{\"argv\":[\"a\"],\"n\":11}", "n: 11 is too large; at most 10");
         check_schema(exec, "{\"argv\":[\"a\"],\"mode\":\"mid\"}", "mode: \"mid\" is not one of: fast, slow");
-        check_schema(exec, "{\"argv\":[\"a\"],\"env\":{\"A\":1}}", "env.A: expected a string or null, got a number");
-        check_schema(exec, "{\"argv\":[\"a\"],\"mod\":\"fast\"}", "unknown key \"mod\"; did you mean \"mode\"?");
+        check_schema(exec, "{\"argv\":[\"a\"],\"env\":{\"A\":1}}",
+                     "env.A: expected a string or null, got a number");
+        check_schema(exec, "{\"argv\":[\"a\"],\"mod\":\"fast\"}",
+                     "unknown key \"mod\"; did you mean \"mode\"?");
         check_schema(exec, "{\"argv\":[\"a\"],\"v\":2}", "v: is not the one allowed value");
         check_schema(exec, "{\"argv\":[\"a\"],\"any\":5}",
                      "fits none of the 2 allowed forms; for the first: any: expected a string, got a number");
@@ -268,7 +281,8 @@ TEST(json, schema)
 
 static int parse_print_check(void *arg)
 {
-        static const char text[] = "{\"a\":[1,2,{\"b\":\"c\"}],\"d\":null,\"e\":1,\"f\":2,\"g\":3,\"h\":4,\"i\":5,\"j\":6,\"k\":7}";
+        static const char text[] = "{\"a\":[1,2,{\"b\":\"c\"}],\"d\":null,\"e\":1,\"f\":2,\"g\":3,\"h\":4,"
+                                   "\"i\":5,\"j\":6,\"k\":7}";
         cJSON *v = NULL;
         struct buf b;
         int rc = json_parse(text, sizeof text - 1, &v, NULL);

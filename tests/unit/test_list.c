@@ -18,12 +18,12 @@ TEST(list, order_and_removal)
         list_push_back(&head, &b.link);
         list_push_back(&head, &c.link);
         list_push_front(&head, &a.link);
-        LIST_EACH(it, &head)
+        LIST_EACH (it, &head)
                 digits = digits * 10 + container_of(it, struct item, link)->n;
         CHECK_INT(digits, 123);
         list_remove(&b.link);
         list_remove(&b.link);
-        LIST_EACH_SAFE(it, nx, &head) {
+        LIST_EACH_SAFE (it, nx, &head) {
                 sum += container_of(it, struct item, link)->n;
                 list_remove(it);
         }

@@ -70,8 +70,10 @@ TEST(log, json_is_valid_whatever_comes)
         CHECK_INT(json_parse(s, strlen(s), &v, &e), 0);
         CHECK_STR(cJSON_GetObjectItem(v, "msg")->valuestring, "a \"msg\"");
         CHECK_STR(cJSON_GetObjectItem(v, "level")->valuestring, "debug");
-        CHECK_STR(cJSON_GetObjectItem(cJSON_GetObjectItem(v, "fields"), "why")->valuestring, "no \"space\" left");
-        CHECK_STR(cJSON_GetObjectItem(cJSON_GetObjectItem(v, "fields"), "agent")->valuestring, "w\n\xef\xbf\xbd\\");
+        CHECK_STR(cJSON_GetObjectItem(cJSON_GetObjectItem(v, "fields"), "why")->valuestring,
+                  "no \"space\" left");
+        CHECK_STR(cJSON_GetObjectItem(cJSON_GetObjectItem(v, "fields"), "agent")->valuestring,
+                  "w\n\xef\xbf\xbd\\");
         cJSON_Delete(v);
 }
 

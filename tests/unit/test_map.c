@@ -76,7 +76,9 @@ TEST(map, iterates_and_deletes_the_current)
 
         for (int i = 0; i < 100; i++) {
                 snprintf(name, sizeof name, "%d", i);
-                CHECK_INT(i % 2 ? map_put(m, name, &value[i], NULL) : map_put_u64(m, (uint64_t)i, &value[i], NULL), 0);
+                CHECK_INT(i % 2 ? map_put(m, name, &value[i], NULL)
+                                : map_put_u64(m, (uint64_t)i, &value[i], NULL),
+                          0);
         }
         while (map_next(m, &it, &key, &v)) {
                 seen++;

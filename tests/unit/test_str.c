@@ -9,12 +9,29 @@ TEST(str, durations)
         static const struct {
                 const char *text;
                 int64_t ms;
-        } good[] = {{"300ms", 300}, {"10s", 10000},    {"5m", 300000},     {"1h", 3600000}, {"2d", 172800000},
-                    {"1.5s", 1500}, {"0", 0},          {"0s", 0},          {"1m5s", 65000}, {"1h30m", 5400000},
-                    {"0.5ms", 1},   {"1.0001s", 1001}, {"3660d", 316224000000}};
-        static const char *const bad[] = {"",    "5",    "s",   "-1s", "1 s",   "1S",   "1.s",    ".5s",
-                                          "1s1", "5s1m", "1s2s", "1x", "4000d", "1e3s", "99999999999999999999s",
-                                          "9223372036854775807d", "0x10s", "1.5", "00"};
+        } good[] = {{"300ms", 300},         {"10s", 10000},     {"5m", 300000}, {"1h", 3600000},
+                    {"2d", 172800000},      {"1.5s", 1500},     {"0", 0},       {"0s", 0},
+                    {"1m5s", 65000},        {"1h30m", 5400000}, {"0.5ms", 1},   {"1.0001s", 1001},
+                    {"3660d", 316224000000}};
+        static const char *const bad[] = {"",
+                                          "5",
+                                          "s",
+                                          "-1s",
+                                          "1 s",
+                                          "1S",
+                                          "1.s",
+                                          ".5s",
+                                          "1s1",
+                                          "5s1m",
+                                          "1s2s",
+                                          "1x",
+                                          "4000d",
+                                          "1e3s",
+                                          "99999999999999999999s",
+                                          "9223372036854775807d",
+                                          "0x10s",
+                                          "1.5",
+                                          "00"};
         int64_t v = -1;
 
         for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
@@ -30,7 +47,8 @@ TEST(str, durations)
 
 TEST(str, durations_read_back_what_was_printed)
 {
-        static const int64_t values[] = {0, 1, 999, 1000, 1500, 1001, 59999, 60000, 65250, 3600000, 90061001, 86400000};
+        static const int64_t values[] = {0,     1,     999,   1000,    1500,     1001,
+                                         59999, 60000, 65250, 3600000, 90061001, 86400000};
         char text[32];
         int64_t v;
 
@@ -54,10 +72,11 @@ TEST(str, sizes)
         static const struct {
                 const char *text;
                 int64_t n;
-        } good[] = {{"0", 0},           {"123", 123},      {"64KiB", 65536}, {"10MB", 10000000},
-                    {"1.5KiB", 1536},   {"1GiB", 1 << 30}, {"5B", 5},        {"2kB", 2000},
-                    {"9223372036854775807", INT64_MAX}};
-        static const char *const bad[] = {"", "K", "-1", "1 KiB", "1kib", "1.5", "1.5B", "8388608TiB", "9223372036854775808", "1KiBx"};
+        } good[] = {{"0", 0},           {"123", 123},     {"64KiB", 65536},
+                    {"10MB", 10000000}, {"1.5KiB", 1536}, {"1GiB", 1 << 30},
+                    {"5B", 5},          {"2kB", 2000},    {"9223372036854775807", INT64_MAX}};
+        static const char *const bad[] = {
+                "", "K", "-1", "1 KiB", "1kib", "1.5", "1.5B", "8388608TiB", "9223372036854775808", "1KiBx"};
         int64_t v = -1;
         char text[32];
 
@@ -109,9 +128,10 @@ TEST(str, globs)
 
 TEST(str, utf8)
 {
-        static const char *const bad[] = {"\x80",         "\xc0\x80",     "\xc1\xbf",         "\xe0\x9f\xbf", "\xed\xa0\x80",
-                                          "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xc3",         "\xe2\x82",
-                                          "abcdefgh\xff", "\xf0\x9f\x98"};
+        static const char *const bad[] = {
+                "\x80",         "\xc0\x80",         "\xc1\xbf",         "\xe0\x9f\xbf",
+                "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
+                "\xc3",         "\xe2\x82",         "abcdefgh\xff",     "\xf0\x9f\x98"};
         char *s;
 
         CHECK(str_is_utf8("", 0) && str_is_utf8("a\0b", 3));
@@ -131,7 +151,8 @@ TEST(str, utf8)
 TEST(str, names)
 {
         CHECK(str_is_name("web-01.a_b", 64) && str_is_name("1", 1));
-        CHECK(!str_is_name("", 64) && !str_is_name("-a", 64) && !str_is_name("a b", 64) && !str_is_name("ab", 1));
+        CHECK(!str_is_name("", 64) && !str_is_name("-a", 64) && !str_is_name("a b", 64) &&
+              !str_is_name("ab", 1));
         CHECK(!str_is_name("a/b", 64) && !str_is_name("caf\xc3\xa9", 64));
 }
 
@@ -177,7 +198,8 @@ TEST(str, base64_vectors)
 
 TEST(str, base64_refuses_what_is_not_canonical)
 {
-        static const char *const bad[] = {"Zg", "Zg=", "Z===", "====", "Zh==", "Zm9=", "Zm8=Zm8=", "Zm 8", "Z-_=", "=", "Zm9v="};
+        static const char *const bad[] = {
+                "Zg", "Zg=", "Z===", "====", "Zh==", "Zm9=", "Zm8=Zm8=", "Zm 8", "Z-_=", "=", "Zm9v="};
         static const char *const bad_url[] = {"Zg==", "Zh", "Z", "Zm+v", "Zm/v", "Zm9"};
         uint8_t *raw = NULL;
         size_t n;

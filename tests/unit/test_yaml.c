@@ -40,15 +40,18 @@ static void check_bad(const char *text, size_t n, int line, int col, const char 
         if (doc_parse(text, n, &d, &e) != -E_INVAL || d)
                 test_fail(__FILE__, __LINE__, "%s was accepted", text);
         if (e.line != line || e.col != col || !strstr(e.msg, part))
-                test_fail(__FILE__, __LINE__, "%s: %d:%d \"%s\"; expected %d:%d \"%s\"", text, e.line, e.col, e.msg, line, col, part);
+                test_fail(__FILE__, __LINE__, "%s: %d:%d \"%s\"; expected %d:%d \"%s\"", text, e.line, e.col,
+                          e.msg, line, col, part);
 }
 
 #define BAD(text, line, col, part) check_bad(text, sizeof(text) - 1, line, col, part)
 
 TEST(yaml, core_schema_types)
 {
-        check_json("[~, null, '', true, False, yes, no, on, off, 12, -3, 0x1F, 0o17, 017, 1.5, .5, 1e3, '5', 1_000, 12:30]",
-                   "[null,null,\"\",true,false,\"yes\",\"no\",\"on\",\"off\",12,-3,31,15,17,1.5,0.5,1000,\"5\",\"1_000\",\"12:30\"]");
+        check_json("[~, null, '', true, False, yes, no, on, off, 12, -3, 0x1F, 0o17, 017, 1.5, .5, 1e3, '5', "
+                   "1_000, 12:30]",
+                   "[null,null,\"\",true,false,\"yes\",\"no\",\"on\",\"off\",12,-3,31,15,17,1.5,0.5,1000,"
+                   "\"5\",\"1_000\",\"12:30\"]");
         check_json("a:\nb: !!str 5\nc: ! 5\nd: |\n  x\n  y\n1: one\ntrue: two\n",
                    "{\"a\":null,\"b\":\"5\",\"c\":\"5\",\"d\":\"x\\ny\\n\",\"1\":\"one\",\"true\":\"two\"}");
         check_json("- 1.2.3\n- v1\n- 1e\n- +\n- '-'\n- ..\n", "[\"1.2.3\",\"v1\",\"1e\",\"+\",\"-\",\"..\"]");
@@ -59,7 +62,8 @@ TEST(yaml, core_schema_types)
 
 TEST(yaml, json_text_is_the_same_model)
 {
-        check_json(" \n{\"a\": [1, true, null, \"\\u00e9\\n\"], \"b\": {\"c\": -1.5e3}}", "{\"a\":[1,true,null,\"\xc3\xa9\\n\"],\"b\":{\"c\":-1500}}");
+        check_json(" \n{\"a\": [1, true, null, \"\\u00e9\\n\"], \"b\": {\"c\": -1.5e3}}",
+                   "{\"a\":[1,true,null,\"\xc3\xa9\\n\"],\"b\":{\"c\":-1500}}");
         BAD("{\"a\": 1,\n \"a\": 2}", 2, 2, "stands twice");
         BAD("{\"a\": 1,\n  b: 2}", 2, 3, "double quotes");
         BAD("{\"a\": 1} x", 1, 10, "unexpected text");
@@ -135,7 +139,8 @@ TEST(yaml, many_keys)
 
 TEST(yaml, aliases)
 {
-        check_json("a: &x {n: 1}\nb: *x\nc: [*x, *x]\n", "{\"a\":{\"n\":1},\"b\":{\"n\":1},\"c\":[{\"n\":1},{\"n\":1}]}");
+        check_json("a: &x {n: 1}\nb: *x\nc: [*x, *x]\n",
+                   "{\"a\":{\"n\":1},\"b\":{\"n\":1},\"c\":[{\"n\":1},{\"n\":1}]}");
         check_json("a: &k key\n*k : 1\n", "{\"a\":\"key\",\"key\":1}");
 }
 
@@ -149,8 +154,10 @@ TEST(yaml, alias_bombs_are_refused)
         buf_init(&b, 0);
         CHECK_INT(buf_puts(&b, "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n"), 0);
         for (int i = 1; i < 9; i++)
-                CHECK_INT(buf_printf(&b, "a%d: &a%d [*a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d]\n", i, i, i - 1, i - 1,
-                                     i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1),
+                CHECK_INT(buf_printf(
+                                  &b,
+                                  "a%d: &a%d [*a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d]\n",
+                                  i, i, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1),
                           0);
         CHECK_INT(doc_parse((char *)b.data, b.len, &d, &e), -E_INVAL);
         CHECK(strstr(e.msg, "too large"));
