@@ -1,0 +1,229 @@
+/* What people ask for: cancel, retry, a decision about an unknown step, standard input. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/mem.h"
+#include "hub/sched/engine_impl.h"
+
+#define STDIN_ROOM (256u << 10) /* bytes a call's standard input may wait for its agent */
+
+/* ---- cancel ---- */
+
+void step_cancel(struct step *s, const char *reason)
+{
+        struct engine *en = s->run->en;
+
+        switch (s->state) {
+        case STEP_BLOCKED:
+        case STEP_READY:
+        case STEP_WAITING:
+                step_end(s, STEP_CANCELLED);
+                break;
+        case STEP_DISPATCHED:
+        case STEP_RUNNING:
+                if (s->fanout) {
+                        for (uint32_t i = 0; i < s->n_children && s->state == STEP_RUNNING; i++) {
+                                struct step *c = s->run->steps[s->first_child + i];
+
+                                if (!step_state_final(c->state))
+                                        step_cancel(c, reason);
+                        }
+                        break;
+                }
+                s->cancel_requested = true;
+                if (!s->agent || s->agent->gone)
+                        step_end(s, STEP_CANCELLED);
+                else
+                        engine_after_cancel(en, s->agent, s->attempt_id, reason);
+                break;
+        case STEP_UNKNOWN:
+                step_end(s, STEP_CANCELLED);
+                break;
+        default:
+                break;
+        }
+}
+
+/* A step that asks to run after a cancellation (always(), cancelled(), finally) keeps its turn. */
+bool step_survives_cancel(const struct step *s)
+{
+        return s->def->finally || (s->def->cond && expr_uses_status(s->def->cond));
+}
+
+static void cancel_queued(struct run *r)
+{
+        run_release(r);
+        for (uint32_t i = 0; i < r->n_steps; i++)
+                if (r->steps[i]->state == STEP_BLOCKED)
+                        r->steps[i]->unmet = 0;
+        r->force_cancel = true;
+        for (uint32_t i = 0; i < r->n_steps; i++)
+                if (r->steps[i]->state == STEP_BLOCKED)
+                        step_end(r->steps[i], STEP_CANCELLED);
+        run_move(r, RUN_CANCELLED);
+        r->finished_us = engine_now(r->en);
+        r->over = true;
+        engine_after_over(r->en, r);
+}
+
+void run_cancel(struct run *r, const char *reason)
+{
+        bool again = r->cancel_requested;
+
+        if (r->over)
+                return;
+        r->cancel_requested = true;
+        r->force_cancel |= again;
+        set_text(&r->cancel_reason, reason);
+        run_dirty(r);
+        if (r->state == RUN_QUEUED) {
+                cancel_queued(r);
+                return;
+        }
+        for (uint32_t i = 0; i < r->n_steps && !r->over; i++) {
+                struct step *s = r->steps[i];
+
+                if (s->fanout || s->state == STEP_BLOCKED || step_state_final(s->state))
+                        continue; /* blocked ones decide when their needs are over */
+                if (again || !step_survives_cancel(s))
+                        step_cancel(s, reason);
+        }
+        run_settle(r);
+}
+
+void engine_cancel(struct engine *en, const char *run_id, const char *reason, engine_answer cb, void *arg)
+{
+        struct run *r = map_get(en->runs, run_id);
+        struct err  e = {0};
+
+        if (!r || r->over) {
+                cb(arg, err_set(&e, E_NOENT, "run %s is not active: it is over, or there is no such run", run_id), &e);
+                return;
+        }
+        run_cancel(r, reason ? reason : "cancelled by a person");
+        engine_after_answer(en, cb, arg, 0, NULL);
+}
+
+/* ---- an unknown step ---- */
+
+static struct step *find_step(struct run *r, const char *id)
+{
+        for (uint32_t i = 0; i < r->n_steps; i++)
+                if (!strcmp(r->steps[i]->id, id))
+                        return r->steps[i];
+        return NULL;
+}
+
+void engine_resolve(struct engine *en, const char *run_id, const char *step_id, const char *outcome, engine_answer cb,
+                    void *arg)
+{
+        struct run  *r = map_get(en->runs, run_id);
+        struct step *s = r && !r->over ? find_step(r, step_id) : NULL;
+        struct err   e = {0};
+        int          rc = 0;
+
+        if (!s)
+                rc = err_set(&e, E_NOENT, "no active run %s with a step %s", run_id, step_id);
+        else if (s->state != STEP_UNKNOWN)
+                rc = err_set(&e, E_STATE, "step %s is %s, not unknown: there is nothing to decide", step_id,
+                             step_state_name(s->state));
+        else if (strcmp(outcome, "retry") && strcmp(outcome, "succeeded") && strcmp(outcome, "failed"))
+                rc = err_set(&e, E_INVAL, "outcome is \"%s\"; it must be retry, succeeded or failed", outcome);
+        if (rc) {
+                cb(arg, rc, &e);
+                return;
+        }
+        if (!strcmp(outcome, "retry")) {
+                step_note_attempt(s, "unknown");
+                step_reset(s);
+                step_requeue(s, 0);
+        } else if (!strcmp(outcome, "succeeded")) {
+                step_reset(s);
+                step_end(s, STEP_SUCCEEDED);
+        } else {
+                step_end(s, STEP_FAILED);
+        }
+        run_settle(r);
+        engine_after_answer(en, cb, arg, 0, NULL);
+}
+
+/* ---- standard input of a call ---- */
+
+static struct stdin_pipe *pipe_of(struct step *s)
+{
+        if (!s->in)
+                s->in = engine_alloc(sizeof *s->in);
+        return s->in;
+}
+
+void step_stdin_resend(struct step *s)
+{
+        struct engine *en = s->run->en;
+
+        if (s->in && (s->in->len || s->in->eof) && s->agent && s->agent->online)
+                en->wire.stdin_data(en->wire.ctx, s->agent->id, s->attempt_id, s->in->taken, s->in->data, s->in->len,
+                                    s->in->eof);
+}
+
+int engine_stdin(struct engine *en, const char *run_id, uint64_t offset, const void *p, size_t n, bool eof,
+                 uint64_t *out_taken, struct err *e)
+{
+        struct run        *r = map_get(en->runs, run_id);
+        struct step       *s = r && !r->over && r->n_steps == 1 ? r->steps[0] : NULL;
+        struct stdin_pipe *in;
+        uint64_t           end, skip;
+
+        if (!s)
+                return err_set(e, E_NOENT, "no active call %s", run_id);
+        if (!s->stdin_follows)
+                return err_set(e, E_STATE, "the call was made without \"stdin\": true");
+        in = pipe_of(s);
+        if (!in->taken && !in->len && offset > 0)
+                in->taken = offset; /* the hub was restarted: the caller knows how far it was */
+        end = in->taken + in->len;
+        *out_taken = end;
+        if (in->closed)
+                return err_set(e, E_CLOSED, "the tool reads no more standard input");
+        if (offset > end)
+                return err_set(e, E_INVAL, "offset %llu leaves a gap: the next byte is %llu", (unsigned long long)offset,
+                               (unsigned long long)end);
+        skip = end - offset;
+        if (skip > n)
+                return 0;
+        n -= skip;
+        if (in->len + n > STDIN_ROOM)
+                return err_set(e, E_FULL, "the tool has not read what it was sent: try again");
+        if (n) {
+                uint8_t *v = mem_realloc(in->data, in->len + n);
+
+                if (!v)
+                        return err_set(e, E_NOMEM, "no memory for standard input");
+                memcpy(v + in->len, (const uint8_t *)p + skip, n);
+                in->data = v;
+                in->len += n;
+        }
+        in->eof |= eof;
+        *out_taken = in->taken + in->len;
+        if (s->agent && s->agent->online && !s->in_commit && step_active(s))
+                en->wire.stdin_data(en->wire.ctx, s->agent->id, s->attempt_id, *out_taken - n, n ? in->data + in->len - n : NULL,
+                                    n, in->eof);
+        return 0;
+}
+
+void engine_on_stdin_ack(struct engine *en, uint64_t attempt_id, uint64_t taken, bool closed)
+{
+        struct step       *s = map_get_u64(en->attempts, attempt_id);
+        struct stdin_pipe *in = s ? s->in : NULL;
+        size_t             n;
+
+        if (!in || taken > in->taken + in->len)
+                return;
+        if (taken > in->taken) {
+                n = (size_t)(taken - in->taken);
+                memmove(in->data, in->data + n, in->len - n);
+                in->len -= n;
+                in->taken = taken;
+        }
+        in->closed |= closed;
+}
