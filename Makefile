@@ -34,7 +34,7 @@ HUB_O    := $(call obj,$(HUB_C))
 AGENT_O  := $(call obj,$(AGENT_C))
 CLI_O    := $(call obj,$(CLI_C))
 
-all: $(BUILD)/photon-hub $(BUILD)/photon-agent $(BUILD)/photon
+all: $(BUILD)/photon-hub $(BUILD)/photon-agent $(BUILD)/photon ## the three programs
 
 $(BUILD)/%.pb-c.c $(BUILD)/%.pb-c.h: %.proto
 	@mkdir -p $(BUILD)/proto
@@ -61,8 +61,58 @@ $(BUILD)/tests/sim: $(call obj,tests/lib/main.c $(TESTLIB_C) $(SIM_C)) $(HUB_O) 
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB) -lcurl
 
-clean:
-	rm -rf $(BUILD)
+clean: ## remove every build folder
+	rm -rf $(BUILD) build-asan build-tsan build-fuzz
+
+# --- tests and checks; `make help` ------------------------------------------
+ASAN         = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+FUZZ_SECONDS ?= 10
+TESTS        ?=
+TEST_BINS    = $(BUILD)/tests/unit $(if $(SIM_C),$(BUILD)/tests/sim)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+unit: $(BUILD)/tests/unit ## unit tests; TESTS="area.name ..." picks some
+	$< $(TESTS)
+sim: $(BUILD)/tests/sim ## hub and agents in one process
+	$< $(TESTS)
+run-tests: $(TEST_BINS)
+	@set -e; for t in $^; do echo $$t; $$t $(TESTS); done
+
+check: all unit lint ## fast: build, unit tests, lint
+
+lint: ## layers, sizes, headers, format; each check proves first that it can fail
+	python3 tests/lint/selftest.py
+	python3 tests/lint/lint.py
+format: ## rewrite every .c and .h of ours
+	python3 tests/lint/lint.py --fix
+
+san: asan tsan ## tests under AddressSanitizer, UBSan and ThreadSanitizer
+asan:
+	+$(MAKE) BUILD=build-asan CC=clang OPT="-O1 -g" SAN="$(ASAN)" run-tests
+tsan:
+	+TSAN_OPTIONS="halt_on_error=1 suppressions=tests/lib/tsan.supp $$TSAN_OPTIONS" \
+		$(MAKE) BUILD=build-tsan CC=clang OPT="-O1 -g" SAN="-fsanitize=thread" run-tests
+
+# An archive, so that a target links only what it uses.
+$(BUILD)/libphoton.a: $(COMMON_O) $(HUB_O) $(AGENT_O)
+	rm -f $@
+	ar rcs $@ $^
+$(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/libphoton.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(LIBS_HUB) -lcurl
+fuzz-build: $(patsubst %.c,$(BUILD)/%,$(FUZZ_C))
+fuzz: ## every fuzz target for FUZZ_SECONDS (10) each
+	+$(MAKE) BUILD=build-fuzz CC=clang OPT="-O1 -g" SAN="-fsanitize=fuzzer-no-link $(ASAN)" fuzz-build
+	tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS)
+
+deps: ## install the Debian packages that building needs
+	deploy/deps.sh
+deps-test: ## and those that tests and lint need
+	deploy/deps.sh test
+
+.PHONY: help unit sim run-tests check lint format san asan tsan fuzz fuzz-build deps deps-test
 
 .SECONDARY: $(PROTO_C) $(PROTO_H)
 .PHONY: all clean

@@ -196,7 +196,7 @@ def main():
                 print(f"{path}:{line}: {what}")
                 problems += 1
         except FileNotFoundError as e:
-            print(f"lint: {name} needs {e.filename}; run: make deps", file=sys.stderr)
+            print(f"lint: {name} needs {e.filename}; run: make deps-test", file=sys.stderr)
             problems += 1
     if problems:
         print(f"lint: {problems} problem{'s' if problems != 1 else ''}", file=sys.stderr)
