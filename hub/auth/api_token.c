@@ -1,0 +1,182 @@
+/* "pat_" and 32 random bytes in base64url. The store keeps SHA-256 of the whole text: the
+ * secret has 256 random bits, so a plain hash cannot be searched, and a look-up by hash tells an
+ * observer of its timing nothing about a token. */
+#include "hub/auth/auth.h"
+
+#include "common/err.h"
+#include "common/id.h"
+#include "common/json.h"
+#include "common/mem.h"
+#include "common/pki.h"
+#include "common/secret.h"
+#include "common/str.h"
+#include "hub/store/store.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SECRET_LEN 32
+#define TOKEN_LEN  47 /* "pat_" and 43 characters */
+
+static const char prefix[] = "pat_";
+static const char *const role_names[] = {
+        [ROLE_CLIENT] = "client",
+        [ROLE_OPERATOR] = "operator",
+        [ROLE_TECH_OPERATOR] = "technical-operator",
+        [ROLE_ADMIN] = "admin",
+};
+
+const char *role_name(enum role r)
+{
+        return (size_t)r < sizeof role_names / sizeof role_names[0] ? role_names[r] : "none";
+}
+
+int role_parse(const char *s, enum role *out)
+{
+        for (size_t i = 0; i < sizeof role_names / sizeof role_names[0]; i++) {
+                if (strcmp(s, role_names[i]) == 0) {
+                        *out = (enum role)i;
+                        return 0;
+                }
+        }
+        return -E_INVAL;
+}
+
+static void token_hash(const char *token, char out_hex[2 * SHA256_LEN + 1])
+{
+        uint8_t h[SHA256_LEN];
+
+        secret_sha256(token, strlen(token), h);
+        str_hex(h, sizeof h, out_hex);
+}
+
+struct lookup {
+        const char    *hash;
+        int64_t        now_us;
+        struct caller *out;
+        bool           ok;
+};
+
+static int on_row(void *arg, const struct row_api_token *t)
+{
+        struct lookup *l = arg;
+        enum role role;
+
+        if (strlen(t->sha256_hex) != 2 * SHA256_LEN || !secret_equal(t->sha256_hex, l->hash, 2 * SHA256_LEN))
+                return 0;
+        if (t->revoked_us || (t->expires_us && t->expires_us <= l->now_us) || role_parse(t->role, &role))
+                return 0;
+        snprintf(l->out->token_id, sizeof l->out->token_id, "%s", t->id);
+        snprintf(l->out->name, sizeof l->out->name, "%s", t->name);
+        l->out->role = role;
+        l->ok = true;
+        return 0;
+}
+
+int auth_check_api_token(struct store_reader *r, const char *token, int64_t now_us, struct caller *out)
+{
+        char hash[2 * SHA256_LEN + 1];
+        struct caller c = {0};
+        struct lookup l = {.hash = hash, .now_us = now_us, .out = &c};
+        int rc;
+
+        if (strlen(token) != TOKEN_LEN || strncmp(token, prefix, sizeof prefix - 1) != 0)
+                return -E_UNAUTH;
+        token_hash(token, hash);
+        rc = read_api_token(r, hash, on_row, &l);
+        if (rc && rc != -E_NOENT)
+                return rc;
+        if (!l.ok)
+                return -E_UNAUTH;
+        *out = c;
+        return 0;
+}
+
+/* {"name":...,"role":...} */
+static char *audit_detail(const char *name, const char *role)
+{
+        cJSON *o = cJSON_CreateObject();
+        char *text = NULL;
+
+        if (o && cJSON_AddStringToObject(o, "name", name) && cJSON_AddStringToObject(o, "role", role))
+                text = json_text(o);
+        cJSON_Delete(o);
+        return text;
+}
+
+int auth_api_token_create(struct store_tx *tx, const char *name, enum role role, int64_t now_us, int64_t expires_us,
+                          const char *created_by, char out_token[80], char out_id[32])
+{
+        uint8_t secret[SECRET_LEN];
+        char hash[2 * SHA256_LEN + 1], id[ID_LEN];
+        char *b64, *detail;
+
+        if (!*name || strlen(name) >= sizeof ((struct caller *)0)->name || !str_is_utf8(name, strlen(name)))
+                return -E_INVAL;
+        id_random(secret, sizeof secret);
+        b64 = str_b64url(secret, sizeof secret);
+        mem_wipe(secret, sizeof secret);
+        detail = audit_detail(name, role_name(role));
+        if (!b64 || !detail) {
+                pki_free_secret(b64);
+                mem_free(detail);
+                return -E_NOMEM;
+        }
+        snprintf(out_token, 80, "%s%s", prefix, b64);
+        pki_free_secret(b64);
+        token_hash(out_token, hash);
+        id_make(now_us, id);
+        snprintf(out_id, 32, "%s", id);
+        store_put_api_token(tx, &(struct row_api_token){
+                                        .id = id,
+                                        .sha256_hex = hash,
+                                        .name = name,
+                                        .role = role_name(role),
+                                        .created_by = created_by,
+                                        .created_us = now_us,
+                                        .expires_us = expires_us,
+                                });
+        store_put_audit(tx, now_us, created_by ? created_by : "hub", "api_token.create", id, detail);
+        mem_free(detail);
+        return 0;
+}
+
+struct revoke {
+        struct store_tx *tx;
+        const char *id, *by;
+        int64_t now_us;
+        int rc;
+};
+
+static int on_revoke_row(void *arg, const struct row_api_token *t)
+{
+        struct revoke *v = arg;
+        struct row_api_token row = *t;
+
+        if (strcmp(t->id, v->id) != 0)
+                return 0;
+        if (t->revoked_us) {
+                v->rc = -E_STATE;
+                return 0;
+        }
+        row.revoked_us = v->now_us;
+        store_put_api_token(v->tx, &row);
+        store_put_audit(v->tx, v->now_us, v->by ? v->by : "hub", "api_token.revoke", v->id, NULL);
+        v->rc = 0;
+        return 0;
+}
+
+int auth_api_token_revoke(struct store_reader *r, struct store_tx *tx, const char *id, int64_t now_us, const char *by,
+                          struct err *e)
+{
+        struct revoke v = {.tx = tx, .id = id, .by = by, .now_us = now_us, .rc = -E_NOENT};
+        int rc = read_api_tokens(r, on_revoke_row, &v);
+
+        if (rc)
+                return err_set(e, -rc, "the API tokens cannot be read");
+        if (v.rc == -E_NOENT)
+                return err_set(e, E_NOENT, "there is no API token %.40s", id);
+        if (v.rc == -E_STATE)
+                return err_set(e, E_STATE, "API token %.40s is revoked already", id);
+        return 0;
+}
