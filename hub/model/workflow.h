@@ -14,6 +14,7 @@
 #include "hub/model/expr.h"
 
 struct err;
+struct map;
 
 #define WORKFLOW_BYTES_MAX (16u << 20)
 #define WORKFLOW_STEPS_MAX 20000u /* as written */
@@ -69,7 +70,7 @@ struct step_def {
         bool         continue_on_error;
         bool         finally; /* runs after all others, whatever happened */
         /* Fan-out. At most one of matrix, for_each. */
-        cJSON       *matrix;   /* object: name -> list or "${{ }}" text; include/exclude lists; or NULL */
+        cJSON       *matrix;   /* object: name -> list or "${{ }}" text; include/exclude lists; or one "${{ }}" text; or NULL */
         cJSON       *for_each; /* a list, or a string with one expression; or NULL */
         int          max_parallel; /* 0: no limit */
         bool         fail_fast;    /* default true */
@@ -86,16 +87,17 @@ struct workflow {
         struct concurrency_def concurrency;
         int               priority;
         int64_t           timeout_ms; /* of the run; 0: none */
-        struct step_def  *steps;
+        struct step_def  *steps; /* those of "finally" last */
         size_t            n_steps;
+        struct map       *by_id; /* id -> struct step_def; through workflow_step */
 };
 
 /* Parses YAML or JSON text (also the founding operation shape) and checks all
  * that can be known before a run: unknown keys (with the nearest right one),
  * types, names, duplicate ids, unknown needs, cycles (naming the steps of one), expression
  * syntax, references to unknown inputs, contexts or steps, and to steps that are not
- * (transitively) needed. -E_INVAL with line, column and what would be right;
- * -E_TOOBIG; -E_NOMEM. `warnings` (may be NULL) receives a cJSON array of strings. */
+ * (transitively) needed. A step without an id is called step-N, a workflow without a
+ * name "workflow". -E_INVAL with line, column and what would be right; -E_TOOBIG; -E_NOMEM. */
 int  workflow_parse(const char *text, size_t len, struct workflow **out, struct err *e);
 void workflow_free(struct workflow *w);
 
