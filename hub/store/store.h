@@ -36,7 +36,9 @@ struct store_options {
 /* Opens, checks (quick_check after an unclean stop), migrates. Errors name the file and say what to do
  * (newer schema than this hub, read-only folder, damaged file). Blocking. */
 int  store_open(const struct store_options *o, struct store **out, struct err *e);
-/* Commits what waits, stops the thread, closes. Blocking. */
+/* Commits what waits, stops the thread, closes. Blocking. Completions that are still in the mailbox run when it is
+ * drained next; where the disk refuses to the end, what waits is logged and dropped, its callbacks never run. Close
+ * the readers first. */
 void store_close(struct store *s);
 /* mailbox NULL only: runs waiting transactions and their callbacks now. */
 void store_pump(struct store *s);
@@ -46,6 +48,10 @@ int  store_health(struct store *s, struct err *e);
 struct store_stats { uint64_t commits, transactions, rows; int64_t last_commit_us, commit_us_total; uint64_t queue; };
 void store_stats(struct store *s, struct store_stats *out); /* any thread */
 
+/* ---- writing: all of it on the loop thread; store_close too ----
+ *
+ * Nothing here fails: a process that has no memory left for a row ends itself
+ * (abort) rather than losing it silently, and goes on from what is durable. */
 struct store_tx *store_begin(struct store *s);
 /* Takes tx. on_done (may be NULL) runs on the loop after it is durable. */
 void store_commit(struct store_tx *tx, void (*on_done)(void *arg), void *arg);
@@ -104,7 +110,8 @@ struct row_step {
 void store_put_step(struct store_tx *tx, const struct row_step *r);
 
 /* The hot road: only what a move changes. NULL strings leave the column alone, except
- * that `clear` empties agent, outputs, error, exit code (a retry). */
+ * that `clear` empties agent, outputs, error, exit code (a retry). Always set, 0 too: state,
+ * attempt, attempt_id, losses, output_bytes. */
 struct row_step_move {
         int64_t         run_seq;
         uint32_t        idx;
@@ -141,6 +148,9 @@ void store_put_small_output(struct store_tx *tx, uint64_t attempt_id, const void
 /* Events of one run (run_id "" for others), as the API streams them: one JSON object per line, ids first..last. */
 void store_put_events(struct store_tx *tx, const char *run_id, int64_t first_id, int64_t last_id, const void *lines, size_t n);
 
+/* Drops events with ids up to keep_after_id, at most some thousand batches at a time: call it now and then. */
+void store_trim_events(struct store_tx *tx, int64_t keep_after_id);
+
 /* Before the commit, fdatasync(fd) on the store thread (log files that the rows speak of). fd stays the caller's, open until on_done. */
 void store_sync_fd(struct store_tx *tx, int fd);
 
@@ -174,11 +184,15 @@ void store_put_api_token(struct store_tx *tx, const struct row_api_token *t);
 /* A POST with Idempotency-Key: the answer to repeat. */
 void store_put_idempotency(struct store_tx *tx, const char *key, const char *token_id, const char *request_sha256,
                            int status, const char *body, int64_t at_us);
+void store_trim_idempotency(struct store_tx *tx, int64_t before_us); /* drops what is older */
 void store_put_audit(struct store_tx *tx, int64_t at_us, const char *actor, const char *action, const char *object,
                      const char *detail_json);
 void store_put_meta(struct store_tx *tx, const char *key, const char *value);
 
-/* ---- reading; a reader belongs to one thread and sees only what is durable ---- */
+/* ---- reading; a reader belongs to one thread and sees only what is durable ----
+ *
+ * A callback may ask other questions of the same reader, not the one it is called from. Unexpected errors are logged
+ * here and returned. */
 
 int  store_reader_open(struct store *s, struct store_reader **out, struct err *e);
 void store_reader_close(struct store_reader *r);
@@ -194,9 +208,10 @@ int read_attempts(struct store_reader *r, int64_t run_seq, int64_t idx_or_minus1
 int read_def(struct store_reader *r, const char *sha256_hex, char **out, size_t *n);
 int read_small_output(struct store_reader *r, uint64_t attempt_id, char **out, size_t *n);
 /* Lines with id > after, at most max_bytes; run_id NULL: all. cb per stored batch (first..last, its text).
- * The oldest id still kept: read_events_oldest. */
+ * A first batch larger than max_bytes is given all the same. */
 int read_events(struct store_reader *r, const char *run_id, int64_t after, size_t max_bytes,
                 int (*cb)(void *, int64_t first, int64_t last, const char *lines, size_t n), void *arg);
+/* The oldest id still kept (newest + 1: none), the newest ever written. */
 int read_events_bounds(struct store_reader *r, int64_t *oldest, int64_t *newest);
 int read_agents(struct store_reader *r, int (*cb)(void *, const struct row_agent *), void *arg);
 int read_join_tokens(struct store_reader *r, int (*cb)(void *, const struct row_join_token *), void *arg);

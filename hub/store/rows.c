@@ -1,0 +1,526 @@
+#include "hub/store/store_impl.h"
+
+#include "common/buf.h"
+#include "common/mem.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define C(type_, row_, name_, field_, flags_) {name_, COL_##type_, flags_, offsetof(struct row_, field_), 0}
+#define C2(type_, row_, name_, field_, field2_, flags_) \
+        {name_, COL_##type_, flags_, offsetof(struct row_, field_), offsetof(struct row_, field2_)}
+#define TABLE(name_, conflict_) {#name_, name_##_cols, sizeof name_##_cols / sizeof *name_##_cols, conflict_}
+
+static_assert(sizeof(enum run_state) == 4 && sizeof(enum step_state) == 4 && sizeof(int) == 4, "COL_U32, COL_I32");
+
+static const struct col runs_cols[] = {
+        C(I64, row_run, "seq", seq, COL_KEY),
+        C(TEXT, row_run, "id", id, 0),
+        C(U32, row_run, "state", state, 0),
+        C(TEXT, row_run, "kind", kind, 0),
+        C(TEXT, row_run, "workflow", workflow, 0),
+        C(TEXT, row_run, "def_sha256", def_sha256, 0),
+        C(I32, row_run, "priority", priority, 0),
+        C(BOOL, row_run, "cancel_requested", cancel_requested, 0),
+        C(U32, row_run, "n_steps", n_steps, 0),
+        C(I64, row_run, "created_us", created_us, 0),
+        C(I64, row_run, "started_us", started_us, 0),
+        C(I64, row_run, "finished_us", finished_us, 0),
+        C(TEXT, row_run, "created_by", created_by, 0),
+        C(TEXT, row_run, "concurrency_group", concurrency_group, 0),
+        C(TEXT, row_run, "error_code", error_code, 0),
+        C(TEXT, row_run, "error_message", error_message, 0),
+        C(TEXT, row_run, "inputs", inputs, 0),
+        C(TEXT, row_run, "outputs", outputs, 0),
+};
+
+static const struct col steps_cols[] = {
+        C2(STEP_KEY, row_step, "key", run_seq, idx, COL_KEY),
+        C(U32, row_step, "state", state, 0),
+        C(U32, row_step, "attempt", attempt, 0),
+        C(I64, row_step, "attempt_id", attempt_id, 0),
+        C(U32, row_step, "losses", losses, 0),
+        C(I64, row_step, "output_bytes", output_bytes, 0),
+        C(I64, row_step, "not_before_us", not_before_us, 0),
+        C(I64, row_step, "created_us", created_us, 0),
+        C(I64, row_step, "ready_us", ready_us, 0),
+        C(I64, row_step, "dispatched_us", dispatched_us, 0),
+        C(I64, row_step, "started_us", started_us, 0),
+        C(I64, row_step, "finished_us", finished_us, 0),
+        C2(OPT_I32, row_step, "exit_code", exit_code, has_exit_code, 0),
+        C(I32, row_step, "def", def, 0),
+        C(I32, row_step, "parent", parent, 0),
+        C(BOOL, row_step, "fanout", fanout, 0),
+        C(TEXT, row_step, "id", id, 0),
+        C(TEXT, row_step, "tool", tool, 0),
+        C(TEXT, row_step, "matrix", matrix, 0),
+        C(TEXT, row_step, "agent", agent, 0),
+        C(TEXT, row_step, "agent_name", agent_name, 0),
+        C(TEXT, row_step, "agent_boot", agent_boot, 0),
+        C(TEXT, row_step, "error_code", error_code, 0),
+        C(TEXT, row_step, "error_message", error_message, 0),
+        C(TEXT, row_step, "placement", placement, 0),
+        C(TEXT, row_step, "usage", usage, 0),
+        C(TEXT, row_step, "input", input, 0),
+        C(TEXT, row_step, "outputs", outputs, 0),
+};
+
+/* The key is last, so that it is the last parameter of the UPDATE. */
+static const struct col step_moves_cols[] = {
+        C(U32, row_step_move, "state", state, COL_ALWAYS),
+        C(U32, row_step_move, "attempt", attempt, COL_ALWAYS),
+        C(I64, row_step_move, "attempt_id", attempt_id, COL_ALWAYS),
+        C(U32, row_step_move, "losses", losses, COL_ALWAYS),
+        C(I64, row_step_move, "output_bytes", output_bytes, COL_ALWAYS),
+        C(I64, row_step_move, "not_before_us", not_before_us, 0),
+        C(I64, row_step_move, "ready_us", ready_us, 0),
+        C(I64, row_step_move, "dispatched_us", dispatched_us, 0),
+        C(I64, row_step_move, "started_us", started_us, 0),
+        C(I64, row_step_move, "finished_us", finished_us, 0),
+        C2(OPT_I32, row_step_move, "exit_code", exit_code, has_exit_code, COL_CLEAR),
+        C(TEXT, row_step_move, "agent", agent, COL_CLEAR),
+        C(TEXT, row_step_move, "agent_name", agent_name, COL_CLEAR),
+        C(TEXT, row_step_move, "agent_boot", agent_boot, COL_CLEAR),
+        C(TEXT, row_step_move, "error_code", error_code, COL_CLEAR),
+        C(TEXT, row_step_move, "error_message", error_message, COL_CLEAR),
+        C(TEXT, row_step_move, "placement", placement, 0),
+        C(TEXT, row_step_move, "usage", usage, 0),
+        C(TEXT, row_step_move, "input", input, 0),
+        C(TEXT, row_step_move, "outputs", outputs, COL_CLEAR),
+        C2(STEP_KEY, row_step_move, "key", run_seq, idx, COL_KEY),
+};
+
+static const struct col attempts_cols[] = {
+        C2(STEP_KEY, row_attempt, "step", run_seq, idx, COL_KEY),
+        C(U32, row_attempt, "attempt", attempt, COL_KEY),
+        C(I64, row_attempt, "attempt_id", attempt_id, 0),
+        C2(OPT_I32, row_attempt, "exit_code", exit_code, has_exit_code, 0),
+        C(I64, row_attempt, "output_bytes", output_bytes, 0),
+        C(I64, row_attempt, "dispatched_us", dispatched_us, 0),
+        C(I64, row_attempt, "started_us", started_us, 0),
+        C(I64, row_attempt, "finished_us", finished_us, 0),
+        C(TEXT, row_attempt, "agent_name", agent_name, 0),
+        C(TEXT, row_attempt, "outcome", outcome, 0),
+        C(TEXT, row_attempt, "error_code", error_code, 0),
+        C(TEXT, row_attempt, "error_message", error_message, 0),
+        C(TEXT, row_attempt, "outputs", outputs, 0),
+};
+
+static const struct col defs_cols[] = {
+        C(TEXT, row_def, "sha256", sha256, COL_KEY),
+        C2(BLOB, row_def, "text", text, n, 0),
+};
+
+static const struct col small_outputs_cols[] = {
+        C(I64, row_small_output, "attempt_id", attempt_id, COL_KEY),
+        C2(BLOB, row_small_output, "framed", framed, n, 0),
+};
+
+static const struct col events_cols[] = {
+        C(I64, row_events, "last_id", last_id, COL_KEY),
+        C(I64, row_events, "first_id", first_id, 0),
+        C(TEXT, row_events, "run_id", run_id, 0),
+        C2(BLOB, row_events, "lines", lines, n, 0),
+};
+
+static const struct col agents_cols[] = {
+        C(TEXT, row_agent, "id", id, COL_KEY),
+        C(TEXT, row_agent, "name", name, 0),
+        C(TEXT, row_agent, "state", state, 0),
+        C(TEXT, row_agent, "spki_sha256", spki_sha256, 0),
+        C(TEXT, row_agent, "cert_serial", cert_serial, 0),
+        C(TEXT, row_agent, "labels", labels, 0),
+        C(TEXT, row_agent, "info", info, 0),
+        C(TEXT, row_agent, "join_token_id", join_token_id, 0),
+        C(I64, row_agent, "created_us", created_us, 0),
+        C(I64, row_agent, "last_seen_us", last_seen_us, 0),
+        C(I64, row_agent, "cert_not_after_us", cert_not_after_us, 0),
+        C(I64, row_agent, "revoked_us", revoked_us, 0),
+};
+
+static const struct col join_tokens_cols[] = {
+        C(TEXT, row_join_token, "id", id, COL_KEY),
+        C(TEXT, row_join_token, "stored_key", stored_key_hex, 0),
+        C(TEXT, row_join_token, "name_glob", name_glob, 0),
+        C(TEXT, row_join_token, "labels", labels, 0),
+        C(TEXT, row_join_token, "created_by", created_by, 0),
+        C(I64, row_join_token, "uses_max", uses_max, 0),
+        C(I64, row_join_token, "uses", uses, 0),
+        C(I64, row_join_token, "created_us", created_us, 0),
+        C(I64, row_join_token, "expires_us", expires_us, 0),
+        C(I64, row_join_token, "revoked_us", revoked_us, 0),
+};
+
+static const struct col redemptions_cols[] = {
+        C(TEXT, row_redemption, "token_id", token_id, COL_KEY),
+        C(TEXT, row_redemption, "spki_sha256", spki_sha256, COL_KEY),
+        C(TEXT, row_redemption, "agent_id", agent_id, 0),
+        C(I64, row_redemption, "at_us", at_us, 0),
+};
+
+static const struct col api_tokens_cols[] = {
+        C(TEXT, row_api_token, "id", id, COL_KEY),
+        C(TEXT, row_api_token, "sha256", sha256_hex, 0),
+        C(TEXT, row_api_token, "name", name, 0),
+        C(TEXT, row_api_token, "role", role, 0),
+        C(TEXT, row_api_token, "created_by", created_by, 0),
+        C(I64, row_api_token, "created_us", created_us, 0),
+        C(I64, row_api_token, "expires_us", expires_us, 0),
+        C(I64, row_api_token, "revoked_us", revoked_us, 0),
+        C(I64, row_api_token, "last_used_us", last_used_us, 0),
+};
+
+static const struct col idempotency_cols[] = {
+        C(TEXT, row_idempotency, "token_id", token_id, COL_KEY),
+        C(TEXT, row_idempotency, "key", key, COL_KEY),
+        C(TEXT, row_idempotency, "request_sha256", request_sha256, 0),
+        C(I32, row_idempotency, "status", status, 0),
+        C(I64, row_idempotency, "at_us", at_us, 0),
+        C(TEXT, row_idempotency, "body", body, 0),
+};
+
+/* Without its key: SQLite numbers the records. */
+static const struct col audit_cols[] = {
+        C(I64, row_audit, "at_us", at_us, 0),
+        C(TEXT, row_audit, "actor", actor, 0),
+        C(TEXT, row_audit, "action", action, 0),
+        C(TEXT, row_audit, "object", object, 0),
+        C(TEXT, row_audit, "detail", detail, 0),
+};
+
+static const struct col meta_cols[] = {
+        C(TEXT, row_meta, "key", key, COL_KEY),
+        C(TEXT, row_meta, "value", value, 0),
+};
+
+static const struct col marks_cols[] = {
+        C(I64, row_marks, "id", id, COL_KEY),
+        C(I64, row_marks, "run_seq", run_seq, 0),
+        C(I64, row_marks, "attempt_id", attempt_id, 0),
+        C(I64, row_marks, "event_id", event_id, 0),
+};
+
+/* REPLACE where no index but the primary key would have to be rewritten with the row. */
+const struct table store_tables[ROW_KINDS] = {
+        [ROW_RUN] = TABLE(runs, CONFLICT_UPDATE),
+        [ROW_STEP] = TABLE(steps, CONFLICT_REPLACE),
+        [ROW_ATTEMPT] = TABLE(attempts, CONFLICT_REPLACE),
+        [ROW_DEF] = TABLE(defs, CONFLICT_IGNORE),
+        [ROW_SMALL_OUTPUT] = TABLE(small_outputs, CONFLICT_REPLACE),
+        [ROW_EVENTS] = TABLE(events, CONFLICT_REPLACE),
+        [ROW_AGENT] = TABLE(agents, CONFLICT_UPDATE),
+        [ROW_JOIN_TOKEN] = TABLE(join_tokens, CONFLICT_UPDATE),
+        [ROW_REDEMPTION] = TABLE(redemptions, CONFLICT_REPLACE),
+        [ROW_API_TOKEN] = TABLE(api_tokens, CONFLICT_UPDATE),
+        [ROW_IDEMPOTENCY] = TABLE(idempotency, CONFLICT_UPDATE),
+        [ROW_AUDIT] = TABLE(audit, CONFLICT_NONE),
+        [ROW_META] = TABLE(meta, CONFLICT_REPLACE),
+        [ROW_MARKS] = TABLE(marks, CONFLICT_REPLACE),
+};
+
+const struct table store_step_moves = {"steps", step_moves_cols, sizeof step_moves_cols / sizeof *step_moves_cols,
+                                       CONFLICT_NONE};
+
+/* ---- records ---- */
+
+static int64_t load_number(const struct col *c, const uint8_t *row)
+{
+        int64_t run_seq;
+        uint32_t u;
+        int32_t i;
+
+        switch (c->type) {
+        case COL_I64:
+                memcpy(&run_seq, row + c->off, sizeof run_seq);
+                return run_seq;
+        case COL_U32:
+                memcpy(&u, row + c->off, sizeof u);
+                return u;
+        case COL_I32:
+        case COL_OPT_I32:
+                memcpy(&i, row + c->off, sizeof i);
+                return i;
+        case COL_BOOL:
+                return *(const bool *)(const void *)(row + c->off);
+        case COL_STEP_KEY:
+                memcpy(&run_seq, row + c->off, sizeof run_seq);
+                memcpy(&u, row + c->off2, sizeof u);
+                assert(run_seq >= 0 && run_seq < (int64_t)1 << (63 - STEP_KEY_IDX_BITS));
+                assert(u < 1u << STEP_KEY_IDX_BITS);
+                return STEP_KEY(run_seq, u);
+        default:
+                return 0;
+        }
+}
+
+static const void *load_bytes(const struct col *c, const uint8_t *row, size_t *out_n)
+{
+        const void *p;
+
+        memcpy(&p, row + c->off, sizeof p);
+        if (!p)
+                return NULL;
+        if (c->type == COL_BLOB)
+                memcpy(out_n, row + c->off2, sizeof *out_n);
+        else
+                *out_n = strlen(p);
+        return p;
+}
+
+static size_t padded(size_t n)
+{
+        return (sizeof(uint32_t) + n + 1 + 7) & ~(size_t)7;
+}
+
+size_t row_bound(const struct table *t, const void *row)
+{
+        size_t size = sizeof(struct rec) + 8 * (size_t)t->n_cols, n;
+
+        for (int i = 0; i < t->n_cols; i++) {
+                if (t->cols[i].type <= COL_BLOB && load_bytes(&t->cols[i], row, &n))
+                        size += padded(n);
+        }
+        return size;
+}
+
+size_t row_encode(const struct table *t, enum row_kind kind, const void *row, uint8_t *out)
+{
+        struct rec rec = {.kind = (uint8_t)kind};
+        uint8_t *p = out + sizeof rec;
+
+        for (int i = 0; i < t->n_cols; i++) {
+                const struct col *c = &t->cols[i];
+
+                if (c->type <= COL_BLOB) {
+                        size_t n = 0;
+                        const void *bytes = load_bytes(c, row, &n);
+                        uint32_t len = (uint32_t)n;
+
+                        if (!bytes)
+                                continue;
+                        memcpy(p, &len, sizeof len);
+                        memcpy(p + sizeof len, bytes, n);
+                        p[sizeof len + n] = 0;
+                        p += padded(n);
+                } else {
+                        int64_t v = load_number(c, row);
+
+                        if (c->type == COL_OPT_I32) {
+                                if (!*((const bool *)(const void *)((const uint8_t *)row + c->off2)))
+                                        continue;
+                        } else if (v == 0 && !(c->flags & (COL_ALWAYS | COL_KEY))) {
+                                continue;
+                        }
+                        memcpy(p, &v, sizeof v);
+                        p += sizeof v;
+                }
+                rec.mask |= (uint64_t)1 << i;
+        }
+        rec.size = (uint32_t)(p - out);
+        memcpy(out, &rec, sizeof rec);
+        return rec.size;
+}
+
+/* Binds the value at p as parameter `at`; returns where the next one lies. */
+static const uint8_t *bind_value(sqlite3_stmt *st, int at, const struct col *c, const uint8_t *p, int *rc)
+{
+        if (c->type <= COL_BLOB) {
+                uint32_t len;
+
+                memcpy(&len, p, sizeof len);
+                if (c->type == COL_TEXT)
+                        *rc |= sqlite3_bind_text(st, at, (const char *)p + sizeof len, (int)len, SQLITE_STATIC);
+                else
+                        *rc |= sqlite3_bind_blob(st, at, p + sizeof len, (int)len, SQLITE_STATIC);
+                return p + padded(len);
+        }
+        int64_t v;
+
+        memcpy(&v, p, sizeof v);
+        *rc |= sqlite3_bind_int64(st, at, v);
+        return p + sizeof v;
+}
+
+int row_bind_all(sqlite3_stmt *st, const struct table *t, const struct rec *rec)
+{
+        const uint8_t *p = (const uint8_t *)rec + sizeof *rec;
+        int rc = SQLITE_OK;
+
+        for (int i = 0; i < t->n_cols; i++) {
+                const struct col *c = &t->cols[i];
+
+                if (rec->mask & (uint64_t)1 << i)
+                        p = bind_value(st, i + 1, c, p, &rc);
+                else if (c->type <= COL_BLOB || c->type == COL_OPT_I32)
+                        rc |= sqlite3_bind_null(st, i + 1);
+                else
+                        rc |= sqlite3_bind_int64(st, i + 1, 0);
+        }
+        return rc ? SQLITE_MISUSE : SQLITE_OK;
+}
+
+int row_bind_mask(sqlite3_stmt *st, const struct table *t, const struct rec *rec)
+{
+        const uint8_t *p = (const uint8_t *)rec + sizeof *rec;
+        int rc = SQLITE_OK, at = 0;
+
+        for (int i = 0; i < t->n_cols; i++) {
+                if (rec->mask & (uint64_t)1 << i)
+                        p = bind_value(st, ++at, &t->cols[i], p, &rc);
+        }
+        return rc ? SQLITE_MISUSE : SQLITE_OK;
+}
+
+/* ---- reading ---- */
+
+static void store_number(const struct col *c, uint8_t *row, int64_t v)
+{
+        uint32_t u = (uint32_t)v;
+        int32_t i = (int32_t)v;
+
+        switch (c->type) {
+        case COL_I64:
+                memcpy(row + c->off, &v, sizeof v);
+                break;
+        case COL_U32:
+                memcpy(row + c->off, &u, sizeof u);
+                break;
+        case COL_I32:
+        case COL_OPT_I32:
+                memcpy(row + c->off, &i, sizeof i);
+                break;
+        case COL_BOOL:
+                *(bool *)(void *)(row + c->off) = v != 0;
+                break;
+        case COL_STEP_KEY:
+                u = (uint32_t)v & ((1u << STEP_KEY_IDX_BITS) - 1);
+                v >>= STEP_KEY_IDX_BITS;
+                memcpy(row + c->off, &v, sizeof v);
+                memcpy(row + c->off2, &u, sizeof u);
+                break;
+        }
+}
+
+void row_decode(sqlite3_stmt *st, const struct table *t, void *row_)
+{
+        uint8_t *row = row_;
+
+        for (int i = 0; i < t->n_cols; i++) {
+                const struct col *c = &t->cols[i];
+                const void *p;
+                size_t n;
+
+                switch (c->type) {
+                case COL_TEXT:
+                        p = sqlite3_column_text(st, i);
+                        memcpy(row + c->off, &p, sizeof p);
+                        break;
+                case COL_BLOB:
+                        p = sqlite3_column_blob(st, i);
+                        n = (size_t)sqlite3_column_bytes(st, i);
+                        memcpy(row + c->off, &p, sizeof p);
+                        memcpy(row + c->off2, &n, sizeof n);
+                        break;
+                case COL_OPT_I32:
+                        *(bool *)(void *)(row + c->off2) = sqlite3_column_type(st, i) != SQLITE_NULL;
+                        store_number(c, row, sqlite3_column_int64(st, i));
+                        break;
+                default:
+                        store_number(c, row, sqlite3_column_int64(st, i));
+                }
+        }
+}
+
+/* ---- SQL from the lists ---- */
+
+static char *steal(struct buf *b, int rc)
+{
+        char *sql = rc ? NULL : buf_steal_str(b);
+
+        buf_fini(b);
+        return sql;
+}
+
+char *row_columns(const struct table *t)
+{
+        struct buf b;
+        int rc = 0;
+
+        buf_init(&b, 0);
+        for (int i = 0; i < t->n_cols && !rc; i++)
+                rc = buf_printf(&b, "%s%s", i ? "," : "", t->cols[i].name);
+        return steal(&b, rc);
+}
+
+static int put_upsert(struct buf *b, const struct table *t)
+{
+        const char *sep = " ON CONFLICT(";
+        int rc = 0;
+
+        for (int i = 0; i < t->n_cols && !rc; i++) {
+                if (t->cols[i].flags & COL_KEY) {
+                        rc = buf_printf(b, "%s%s", sep, t->cols[i].name);
+                        sep = ",";
+                }
+        }
+        sep = ") DO UPDATE SET ";
+        for (int i = 0; i < t->n_cols && !rc; i++) {
+                if (!(t->cols[i].flags & COL_KEY)) {
+                        rc = buf_printf(b, "%s%s=excluded.%s", sep, t->cols[i].name, t->cols[i].name);
+                        sep = ",";
+                }
+        }
+        return rc;
+}
+
+char *row_insert_sql(const struct table *t)
+{
+        static const char *const verbs[] = {
+                [CONFLICT_REPLACE] = "INSERT OR REPLACE",
+                [CONFLICT_IGNORE] = "INSERT OR IGNORE",
+                [CONFLICT_UPDATE] = "INSERT",
+                [CONFLICT_NONE] = "INSERT",
+        };
+        struct buf b;
+        int rc;
+
+        buf_init(&b, 0);
+        rc = buf_printf(&b, "%s INTO %s(", verbs[t->conflict], t->name);
+        for (int i = 0; i < t->n_cols && !rc; i++)
+                rc = buf_printf(&b, "%s%s", i ? "," : "", t->cols[i].name);
+        for (int i = 0; i < t->n_cols && !rc; i++)
+                rc = buf_printf(&b, "%s?%d", i ? "," : ") VALUES(", i + 1);
+        if (!rc)
+                rc = buf_putc(&b, ')');
+        if (!rc && t->conflict == CONFLICT_UPDATE)
+                rc = put_upsert(&b, t);
+        return steal(&b, rc);
+}
+
+char *row_update_sql(const struct table *t, uint64_t mask, bool clear)
+{
+        const char *sep = "", *key = "";
+        struct buf b;
+        int rc, at = 0;
+
+        buf_init(&b, 0);
+        rc = buf_printf(&b, "UPDATE %s SET ", t->name);
+        for (int i = 0; i < t->n_cols && !rc; i++) {
+                const struct col *c = &t->cols[i];
+
+                if (c->flags & COL_KEY) {
+                        key = c->name;
+                        continue;
+                }
+                if (mask & (uint64_t)1 << i)
+                        rc = buf_printf(&b, "%s%s=?%d", sep, c->name, ++at);
+                else if (clear && c->flags & COL_CLEAR)
+                        rc = buf_printf(&b, "%s%s=NULL", sep, c->name);
+                else
+                        continue;
+                sep = ",";
+        }
+        if (!rc)
+                rc = buf_printf(&b, " WHERE %s=?%d", key, at + 1);
+        return steal(&b, rc);
+}

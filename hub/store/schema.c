@@ -1,0 +1,69 @@
+/* The database's tables, as migrations: number i brings schema i to i + 1. What
+ * has been released is never edited: a change is a new entry at the end.
+ *
+ * States are the numbers of the enums in hub/model/run.h (a test pins them).
+ * Times are microseconds UTC, 0: not yet. Column lists are in rows.c; long
+ * texts come last, so that reading the others does not follow overflow pages. */
+#include "hub/store/store_impl.h"
+
+static const char schema_1[] =
+        "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
+        /* One row: the highest ids ever given out, which rows that were trimmed away no longer tell. */
+        "CREATE TABLE marks(id INTEGER PRIMARY KEY, run_seq INTEGER, attempt_id INTEGER, event_id INTEGER);"
+        "INSERT INTO marks VALUES(1,0,0,0);"
+
+        "CREATE TABLE runs(seq INTEGER PRIMARY KEY, id TEXT, state INTEGER, kind TEXT, workflow TEXT,"
+        " def_sha256 TEXT, priority INTEGER, cancel_requested INTEGER, n_steps INTEGER, created_us INTEGER,"
+        " started_us INTEGER, finished_us INTEGER, created_by TEXT, concurrency_group TEXT, error_code TEXT,"
+        " error_message TEXT, inputs TEXT, outputs TEXT);"
+        "CREATE UNIQUE INDEX runs_id ON runs(id);"
+        "CREATE INDEX runs_active ON runs(seq) WHERE state < 3;"
+        "CREATE INDEX runs_failed ON runs(seq) WHERE state = 4;"
+        /* Not for calls: they come by the thousand and nobody asks for them by workflow. */
+        "CREATE INDEX runs_workflow ON runs(workflow, seq) WHERE kind = 'run';"
+        "CREATE INDEX runs_kind_run ON runs(seq) WHERE kind = 'run';"
+
+        /* key = run seq << 24 | index in the run */
+        "CREATE TABLE steps(key INTEGER PRIMARY KEY, state INTEGER, attempt INTEGER, attempt_id INTEGER,"
+        " losses INTEGER, output_bytes INTEGER, not_before_us INTEGER, created_us INTEGER, ready_us INTEGER,"
+        " dispatched_us INTEGER, started_us INTEGER, finished_us INTEGER, exit_code INTEGER, def INTEGER,"
+        " parent INTEGER, fanout INTEGER, id TEXT, tool TEXT, matrix TEXT, agent TEXT, agent_name TEXT,"
+        " agent_boot TEXT, error_code TEXT, error_message TEXT, placement TEXT, usage TEXT, input TEXT,"
+        " outputs TEXT);"
+        "CREATE TABLE attempts(step INTEGER, attempt INTEGER, attempt_id INTEGER, exit_code INTEGER,"
+        " output_bytes INTEGER, dispatched_us INTEGER, started_us INTEGER, finished_us INTEGER, agent_name TEXT,"
+        " outcome TEXT, error_code TEXT, error_message TEXT, outputs TEXT, PRIMARY KEY(step, attempt))"
+        " WITHOUT ROWID;"
+        "CREATE TABLE defs(sha256 TEXT PRIMARY KEY, text BLOB);"
+        "CREATE TABLE small_outputs(attempt_id INTEGER PRIMARY KEY, framed BLOB);"
+
+        "CREATE TABLE events(last_id INTEGER PRIMARY KEY, first_id INTEGER, run_id TEXT, lines BLOB);"
+        "CREATE INDEX events_run ON events(run_id, last_id);"
+
+        "CREATE TABLE agents(id TEXT PRIMARY KEY, name TEXT, state TEXT, spki_sha256 TEXT, cert_serial TEXT,"
+        " labels TEXT, info TEXT, join_token_id TEXT, created_us INTEGER, last_seen_us INTEGER,"
+        " cert_not_after_us INTEGER, revoked_us INTEGER);"
+        "CREATE TABLE join_tokens(id TEXT PRIMARY KEY, stored_key TEXT, name_glob TEXT, labels TEXT,"
+        " created_by TEXT, uses_max INTEGER, uses INTEGER, created_us INTEGER, expires_us INTEGER,"
+        " revoked_us INTEGER);"
+        "CREATE TABLE redemptions(token_id TEXT, spki_sha256 TEXT, agent_id TEXT, at_us INTEGER,"
+        " PRIMARY KEY(token_id, spki_sha256)) WITHOUT ROWID;"
+        "CREATE TABLE api_tokens(id TEXT PRIMARY KEY, sha256 TEXT, name TEXT, role TEXT, created_by TEXT,"
+        " created_us INTEGER, expires_us INTEGER, revoked_us INTEGER, last_used_us INTEGER);"
+        "CREATE UNIQUE INDEX api_tokens_sha256 ON api_tokens(sha256);"
+        "CREATE TABLE idempotency(token_id TEXT, key TEXT, request_sha256 TEXT, status INTEGER, at_us INTEGER,"
+        " body TEXT, PRIMARY KEY(token_id, key)) WITHOUT ROWID;"
+        "CREATE INDEX idempotency_at ON idempotency(at_us);"
+        "CREATE TABLE audit(seq INTEGER PRIMARY KEY, at_us INTEGER, actor TEXT, action TEXT, object TEXT,"
+        " detail TEXT);";
+
+const char *const store_migrations[] = {schema_1, NULL};
+
+int store_schema_version(void)
+{
+        int n = 0;
+
+        while (store_migrations[n])
+                n++;
+        return n;
+}

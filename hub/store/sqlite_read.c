@@ -1,0 +1,516 @@
+/* Read-only handles: each its own connection, so readers neither wait for the
+ * writer nor hold it up, and see whole transactions that are durable. */
+#include "hub/store/store_impl.h"
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/str.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum query {
+        Q_META, Q_RUN, Q_STEPS, Q_STEP, Q_ATTEMPTS, Q_DEF, Q_SMALL_OUTPUT, Q_EVENTS, Q_EVENTS_OF_RUN, Q_EVENTS_OLDEST,
+        Q_AGENTS, Q_JOIN_TOKENS, Q_REDEMPTIONS, Q_API_TOKENS, Q_API_TOKEN, Q_IDEMPOTENCY, Q_MARKS,
+        QUERIES
+};
+
+/* What follows `SELECT columns FROM table`. */
+static const struct {
+        enum row_kind kind;
+        const char   *tail;
+} queries[QUERIES] = {
+        [Q_META] = {ROW_META, "WHERE key=?1"},
+        [Q_RUN] = {ROW_RUN, "WHERE id=?1"},
+        [Q_STEPS] = {ROW_STEP, "WHERE key BETWEEN ?1 AND ?2 ORDER BY key"},
+        [Q_STEP] = {ROW_STEP, "WHERE key BETWEEN ?1 AND ?2 AND id=?3"},
+        [Q_ATTEMPTS] = {ROW_ATTEMPT, "WHERE step BETWEEN ?1 AND ?2 ORDER BY step,attempt"},
+        [Q_DEF] = {ROW_DEF, "WHERE sha256=?1"},
+        [Q_SMALL_OUTPUT] = {ROW_SMALL_OUTPUT, "WHERE attempt_id=?1"},
+        [Q_EVENTS] = {ROW_EVENTS, "WHERE last_id>?1 ORDER BY last_id"},
+        [Q_EVENTS_OF_RUN] = {ROW_EVENTS, "WHERE run_id=?2 AND last_id>?1 ORDER BY last_id"},
+        [Q_EVENTS_OLDEST] = {ROW_EVENTS, "ORDER BY last_id LIMIT 1"},
+        [Q_AGENTS] = {ROW_AGENT, "ORDER BY created_us,id"},
+        [Q_JOIN_TOKENS] = {ROW_JOIN_TOKEN, "ORDER BY created_us,id"},
+        [Q_REDEMPTIONS] = {ROW_REDEMPTION, "ORDER BY at_us"},
+        [Q_API_TOKENS] = {ROW_API_TOKEN, "ORDER BY created_us,id"},
+        [Q_API_TOKEN] = {ROW_API_TOKEN, "WHERE sha256=?1"},
+        [Q_IDEMPOTENCY] = {ROW_IDEMPOTENCY, "WHERE token_id=?1 AND key=?2"},
+        [Q_MARKS] = {ROW_MARKS, "WHERE id=1"},
+};
+
+/* Lists of runs: each combination of filters is a statement of its own, with
+ * states and kinds as literals, since partial indexes are used only for those. */
+#define RUN_STATE_ANY RUN_STATE_COUNT
+enum run_kind_filter { KIND_ANY, KIND_RUN, KIND_CALL, KIND_FILTERS };
+
+struct store_reader {
+        sqlite3      *h;
+        char         *path;
+        sqlite3_stmt *st[QUERIES];
+        sqlite3_stmt *runs[RUN_STATE_COUNT + 1][KIND_FILTERS][2 /* workflow */][2 /* active */];
+};
+
+int store_reader_open(struct store *s, struct store_reader **out, struct err *e)
+{
+        struct store_reader *r = mem_calloc(1, sizeof *r);
+        int rc;
+
+        if (!r)
+                return err_set(e, E_NOMEM, "out of memory");
+        r->path = mem_strdup(s->db.path);
+        if (!r->path) {
+                store_reader_close(r);
+                return err_set(e, E_NOMEM, "out of memory");
+        }
+        rc = sqlite3_open_v2(r->path, &r->h, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
+        if (rc == SQLITE_OK) {
+                sqlite3_extended_result_codes(r->h, 1);
+                sqlite3_busy_timeout(r->h, 5000);
+                rc = sqlite3_exec(r->h,
+                                  "PRAGMA query_only=ON; PRAGMA cache_size=-512; PRAGMA mmap_size=0;"
+                                  "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;",
+                                  NULL, NULL, NULL);
+        }
+        if (rc != SQLITE_OK) {
+                rc = db_error(r->h, rc, r->path, "cannot open for reading", e);
+                store_reader_close(r);
+                return rc;
+        }
+        *out = r;
+        return 0;
+}
+
+void store_reader_close(struct store_reader *r)
+{
+        if (!r)
+                return;
+        for (int i = 0; i < QUERIES; i++)
+                sqlite3_finalize(r->st[i]);
+        for (size_t i = 0; i < sizeof r->runs / sizeof(sqlite3_stmt *); i++)
+                sqlite3_finalize((&r->runs[0][0][0][0])[i]);
+        sqlite3_close(r->h);
+        mem_free(r->path);
+        mem_free(r);
+}
+
+/* ---- statements ---- */
+
+/* The callers have no place for words, so they end in the log. */
+static int failed(struct store_reader *r, int sqlite_rc)
+{
+        struct err e = {0};
+        int rc = db_error(r->h, sqlite_rc, r->path, "cannot read", &e);
+
+        log_error("store", "cannot read", "reason=\"%s\"", e.msg);
+        return rc;
+}
+
+static int prepare_select(struct store_reader *r, const struct table *t, const char *tail, sqlite3_stmt **st)
+{
+        char *cols = row_columns(t);
+        char *sql = cols ? str_printf("SELECT %s FROM %s %s", cols, t->name, tail) : NULL;
+        int rc = sql ? db_prepare(r->h, sql, st) : SQLITE_NOMEM;
+
+        mem_free(sql);
+        mem_free(cols);
+        return rc == SQLITE_OK ? 0 : failed(r, rc);
+}
+
+static int start(struct store_reader *r, enum query q, sqlite3_stmt **out)
+{
+        int rc = 0;
+
+        if (!r->st[q])
+                rc = prepare_select(r, &store_tables[queries[q].kind], queries[q].tail, &r->st[q]);
+        /* A callback must not ask its own question again on the same handle. */
+        assert(rc || !sqlite3_stmt_busy(r->st[q]));
+        *out = r->st[q];
+        return rc;
+}
+
+/* 1: a row is in *row; 0: no more; -E_*. */
+static int next(struct store_reader *r, sqlite3_stmt *st, enum row_kind kind, void *row)
+{
+        int rc = sqlite3_step(st);
+
+        if (rc == SQLITE_ROW) {
+                row_decode(st, &store_tables[kind], row);
+                return 1;
+        }
+        return rc == SQLITE_DONE ? 0 : failed(r, rc);
+}
+
+static int finish(sqlite3_stmt *st, int rc)
+{
+        sqlite3_reset(st);
+        sqlite3_clear_bindings(st);
+        return rc;
+}
+
+static void bind_text(sqlite3_stmt *st, int at, const char *s)
+{
+        sqlite3_bind_text(st, at, s, -1, SQLITE_STATIC); /* the caller's until finish */
+}
+
+/* ---- small things ---- */
+
+static int copy_out(const void *p, size_t n, char **out, size_t *out_n)
+{
+        char *copy = mem_alloc(n + 1);
+
+        if (!copy)
+                return -E_NOMEM;
+        if (n)
+                memcpy(copy, p, n);
+        copy[n] = '\0';
+        *out = copy;
+        if (out_n)
+                *out_n = n;
+        return 0;
+}
+
+int read_meta(struct store_reader *r, const char *key, char **out)
+{
+        struct row_meta row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_META, &st);
+
+        if (rc)
+                return rc;
+        bind_text(st, 1, key);
+        rc = next(r, st, ROW_META, &row);
+        if (rc == 1)
+                rc = row.value ? copy_out(row.value, strlen(row.value), out, NULL) : -E_NOENT;
+        else if (rc == 0)
+                rc = -E_NOENT;
+        return finish(st, rc);
+}
+
+int read_def(struct store_reader *r, const char *sha256_hex, char **out, size_t *n)
+{
+        struct row_def row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_DEF, &st);
+
+        if (rc)
+                return rc;
+        bind_text(st, 1, sha256_hex);
+        rc = next(r, st, ROW_DEF, &row);
+        if (rc == 1)
+                rc = copy_out(row.text, row.n, out, n);
+        else if (rc == 0)
+                rc = -E_NOENT;
+        return finish(st, rc);
+}
+
+int read_small_output(struct store_reader *r, uint64_t attempt_id, char **out, size_t *n)
+{
+        struct row_small_output row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_SMALL_OUTPUT, &st);
+
+        if (rc)
+                return rc;
+        sqlite3_bind_int64(st, 1, (int64_t)attempt_id);
+        rc = next(r, st, ROW_SMALL_OUTPUT, &row);
+        if (rc == 1)
+                rc = copy_out(row.framed, row.n, out, n);
+        else if (rc == 0)
+                rc = -E_NOENT;
+        return finish(st, rc);
+}
+
+int read_idempotency(struct store_reader *r, const char *key, const char *token_id, char **out_request_sha256, int *status,
+                     char **out_body)
+{
+        struct row_idempotency row;
+        char *sha = NULL, *body = NULL;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_IDEMPOTENCY, &st);
+
+        if (rc)
+                return rc;
+        bind_text(st, 1, token_id ? token_id : "");
+        bind_text(st, 2, key);
+        rc = next(r, st, ROW_IDEMPOTENCY, &row);
+        if (rc == 0) {
+                rc = -E_NOENT;
+        } else if (rc == 1) {
+                sha = mem_strdup(row.request_sha256 ? row.request_sha256 : "");
+                body = mem_strdup(row.body ? row.body : "");
+                rc = sha && body ? 0 : -E_NOMEM;
+                if (!rc) {
+                        *status = row.status;
+                        *out_request_sha256 = sha;
+                        *out_body = body;
+                        sha = body = NULL;
+                }
+        }
+        mem_free(sha);
+        mem_free(body);
+        return finish(st, rc);
+}
+
+int read_max(struct store_reader *r, int64_t *run_seq, uint64_t *attempt_id, int64_t *event_id)
+{
+        struct row_marks row = {0};
+        sqlite3_stmt *st;
+        int rc = start(r, Q_MARKS, &st);
+
+        if (rc)
+                return rc;
+        rc = next(r, st, ROW_MARKS, &row);
+        finish(st, 0);
+        if (rc != 1)
+                return rc == 0 ? -E_CORRUPT : rc;
+        *run_seq = row.run_seq;
+        *attempt_id = (uint64_t)row.attempt_id;
+        *event_id = row.event_id;
+        return 0;
+}
+
+/* ---- runs ---- */
+
+int read_run(struct store_reader *r, const char *id, int (*cb)(void *, const struct row_run *), void *arg)
+{
+        struct row_run row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_RUN, &st);
+
+        if (rc)
+                return rc;
+        bind_text(st, 1, id);
+        rc = next(r, st, ROW_RUN, &row);
+        rc = rc == 1 ? cb(arg, &row) : rc == 0 ? -E_NOENT : rc;
+        return finish(st, rc);
+}
+
+static int runs_statement(struct store_reader *r, enum run_state state, enum run_kind_filter kind, bool workflow,
+                          bool active, sqlite3_stmt **out)
+{
+        static const char *const kinds[] = {"", " AND kind='run'", " AND kind='call'"};
+        sqlite3_stmt **st = &r->runs[state][kind][workflow][active];
+        char by_state[32] = "";
+        char *tail;
+        int rc = 0;
+
+        if (!*st) {
+                if (state != RUN_STATE_ANY)
+                        sqlite3_snprintf(sizeof by_state, by_state, " AND state=%d", (int)state);
+                tail = str_printf("WHERE seq<?1%s%s%s%s ORDER BY seq DESC LIMIT ?2", by_state, kinds[kind],
+                                  workflow ? " AND workflow=?3" : "", active ? " AND state<3" : "");
+                rc = tail ? prepare_select(r, &store_tables[ROW_RUN], tail, st) : -E_NOMEM;
+                mem_free(tail);
+        }
+        assert(rc || !sqlite3_stmt_busy(*st));
+        *out = *st;
+        return rc;
+}
+
+int read_runs(struct store_reader *r, const struct run_filter *f, int (*cb)(void *, const struct row_run *), void *arg)
+{
+        enum run_state state = RUN_STATE_ANY;
+        enum run_kind_filter kind = KIND_ANY;
+        struct row_run row;
+        sqlite3_stmt *st;
+        int rc;
+
+        if (f->state && run_state_parse(f->state, &state) != 0)
+                return -E_INVAL;
+        if (f->kind) {
+                kind = strcmp(f->kind, "run") == 0 ? KIND_RUN : KIND_CALL;
+                if (kind == KIND_CALL && strcmp(f->kind, "call") != 0)
+                        return -E_INVAL;
+        }
+        rc = runs_statement(r, state, kind, f->workflow != NULL, f->active_only, &st);
+        if (rc)
+                return rc;
+        sqlite3_bind_int64(st, 1, f->before_seq > 0 ? f->before_seq : INT64_MAX);
+        sqlite3_bind_int64(st, 2, f->limit > 0 ? f->limit : -1);
+        if (f->workflow)
+                bind_text(st, 3, f->workflow);
+        while ((rc = next(r, st, ROW_RUN, &row)) == 1 && (rc = cb(arg, &row)) == 0)
+                ;
+        return finish(st, rc);
+}
+
+/* ---- steps ---- */
+
+static void bind_run_range(sqlite3_stmt *st, int64_t run_seq)
+{
+        sqlite3_bind_int64(st, 1, STEP_KEY(run_seq, 0));
+        sqlite3_bind_int64(st, 2, STEP_KEY(run_seq, (1 << STEP_KEY_IDX_BITS) - 1));
+}
+
+int read_steps(struct store_reader *r, int64_t run_seq, int (*cb)(void *, const struct row_step *), void *arg)
+{
+        struct row_step row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_STEPS, &st);
+
+        if (rc)
+                return rc;
+        bind_run_range(st, run_seq);
+        while ((rc = next(r, st, ROW_STEP, &row)) == 1 && (rc = cb(arg, &row)) == 0)
+                ;
+        return finish(st, rc);
+}
+
+int read_step(struct store_reader *r, int64_t run_seq, const char *step_id, int (*cb)(void *, const struct row_step *),
+              void *arg)
+{
+        struct row_step row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_STEP, &st);
+
+        if (rc)
+                return rc;
+        bind_run_range(st, run_seq);
+        bind_text(st, 3, step_id);
+        rc = next(r, st, ROW_STEP, &row);
+        rc = rc == 1 ? cb(arg, &row) : rc == 0 ? -E_NOENT : rc;
+        return finish(st, rc);
+}
+
+int read_attempts(struct store_reader *r, int64_t run_seq, int64_t idx_or_minus1,
+                  int (*cb)(void *, const struct row_attempt *), void *arg)
+{
+        struct row_attempt row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_ATTEMPTS, &st);
+
+        if (rc)
+                return rc;
+        bind_run_range(st, run_seq);
+        if (idx_or_minus1 >= 0) {
+                sqlite3_bind_int64(st, 1, STEP_KEY(run_seq, idx_or_minus1));
+                sqlite3_bind_int64(st, 2, STEP_KEY(run_seq, idx_or_minus1));
+        }
+        while ((rc = next(r, st, ROW_ATTEMPT, &row)) == 1 && (rc = cb(arg, &row)) == 0)
+                ;
+        return finish(st, rc);
+}
+
+/* ---- events ---- */
+
+int read_events(struct store_reader *r, const char *run_id, int64_t after, size_t max_bytes,
+                int (*cb)(void *, int64_t first, int64_t last, const char *lines, size_t n), void *arg)
+{
+        struct row_events row;
+        size_t given = 0;
+        sqlite3_stmt *st;
+        int rc = start(r, run_id ? Q_EVENTS_OF_RUN : Q_EVENTS, &st);
+
+        if (rc)
+                return rc;
+        sqlite3_bind_int64(st, 1, after);
+        if (run_id)
+                bind_text(st, 2, run_id);
+        while ((rc = next(r, st, ROW_EVENTS, &row)) == 1) {
+                if (given > 0 && row.n > max_bytes - given) {
+                        rc = 0;
+                        break;
+                }
+                rc = cb(arg, row.first_id, row.last_id, row.lines ? row.lines : "", row.n);
+                if (rc)
+                        break;
+                given += row.n;
+                if (given >= max_bytes)
+                        break;
+        }
+        return finish(st, rc);
+}
+
+int read_events_bounds(struct store_reader *r, int64_t *oldest, int64_t *newest)
+{
+        int64_t run_seq, event_id;
+        uint64_t attempt_id;
+        struct row_events row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_EVENTS_OLDEST, &st);
+
+        if (rc)
+                return rc;
+        rc = next(r, st, ROW_EVENTS, &row);
+        finish(st, 0);
+        if (rc < 0)
+                return rc;
+        if (rc == 0)
+                row.first_id = 0;
+        rc = read_max(r, &run_seq, &attempt_id, &event_id);
+        if (rc)
+                return rc;
+        *oldest = row.first_id ? row.first_id : event_id + 1;
+        *newest = event_id;
+        return 0;
+}
+
+/* ---- agents and tokens ---- */
+
+int read_agents(struct store_reader *r, int (*cb)(void *, const struct row_agent *), void *arg)
+{
+        struct row_agent row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_AGENTS, &st);
+
+        if (rc)
+                return rc;
+        while ((rc = next(r, st, ROW_AGENT, &row)) == 1 && (rc = cb(arg, &row)) == 0)
+                ;
+        return finish(st, rc);
+}
+
+int read_join_tokens(struct store_reader *r, int (*cb)(void *, const struct row_join_token *), void *arg)
+{
+        struct row_join_token row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_JOIN_TOKENS, &st);
+
+        if (rc)
+                return rc;
+        while ((rc = next(r, st, ROW_JOIN_TOKEN, &row)) == 1 && (rc = cb(arg, &row)) == 0)
+                ;
+        return finish(st, rc);
+}
+
+int read_redemptions(struct store_reader *r, int (*cb)(void *, const struct row_redemption *), void *arg)
+{
+        struct row_redemption row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_REDEMPTIONS, &st);
+
+        if (rc)
+                return rc;
+        while ((rc = next(r, st, ROW_REDEMPTION, &row)) == 1 && (rc = cb(arg, &row)) == 0)
+                ;
+        return finish(st, rc);
+}
+
+int read_api_tokens(struct store_reader *r, int (*cb)(void *, const struct row_api_token *), void *arg)
+{
+        struct row_api_token row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_API_TOKENS, &st);
+
+        if (rc)
+                return rc;
+        while ((rc = next(r, st, ROW_API_TOKEN, &row)) == 1 && (rc = cb(arg, &row)) == 0)
+                ;
+        return finish(st, rc);
+}
+
+int read_api_token(struct store_reader *r, const char *sha256_hex, int (*cb)(void *, const struct row_api_token *), void *arg)
+{
+        struct row_api_token row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_API_TOKEN, &st);
+
+        if (rc)
+                return rc;
+        bind_text(st, 1, sha256_hex);
+        rc = next(r, st, ROW_API_TOKEN, &row);
+        rc = rc == 1 ? cb(arg, &row) : rc == 0 ? -E_NOENT : rc;
+        return finish(st, rc);
+}

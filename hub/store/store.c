@@ -1,0 +1,372 @@
+#include "hub/store/store_impl.h"
+
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ARENA_FIRST    4096
+#define ARENA_KEEP_MAX ((size_t)256 << 10) /* an arena that one big run blew up is given back */
+#define SPARE_MAX      8
+
+void store_no_memory(void)
+{
+        log_error("store", "out of memory, stopping: what is not committed would be lost silently", "%s", "");
+        abort();
+}
+
+/* ---- transactions ---- */
+
+struct store_tx *store_begin(struct store *s)
+{
+        struct store_tx *tx = s->spare;
+
+        if (tx) {
+                s->spare = tx->next;
+                s->n_spare--;
+        } else {
+                tx = mem_calloc(1, sizeof *tx);
+                if (!tx)
+                        store_no_memory();
+                tx->store = s;
+        }
+        tx->next = NULL;
+        s->out++;
+        return tx;
+}
+
+static void tx_free(struct store_tx *tx)
+{
+        if (!tx)
+                return;
+        mem_free(tx->data);
+        mem_free(tx);
+}
+
+static void store_free(struct store *s)
+{
+        while (s->spare) {
+                struct store_tx *tx = s->spare;
+
+                s->spare = tx->next;
+                tx_free(tx);
+        }
+        pthread_cond_destroy(&s->wake);
+        pthread_mutex_destroy(&s->lock);
+        mem_free(s);
+}
+
+/* Back on the loop: keeps the memory for the next turn. The last one after
+ * store_close takes the store along. */
+static void tx_retire(struct store_tx *tx)
+{
+        struct store *s = tx->store;
+
+        s->out--;
+        if (s->closed || s->n_spare >= SPARE_MAX || tx->cap > ARENA_KEEP_MAX) {
+                tx_free(tx);
+        } else {
+                uint8_t *data = tx->data;
+                size_t cap = tx->cap;
+
+                *tx = (struct store_tx){.store = s, .data = data, .cap = cap, .next = s->spare};
+                s->spare = tx;
+                s->n_spare++;
+        }
+        if (s->closed && s->out == 0)
+                store_free(s);
+}
+
+void store_abandon(struct store_tx *tx)
+{
+        if (tx)
+                tx_retire(tx);
+}
+
+bool store_tx_empty(const struct store_tx *tx)
+{
+        return tx->len == 0;
+}
+
+void store_commit(struct store_tx *tx, void (*on_done)(void *arg), void *arg)
+{
+        struct store *s = tx->store;
+
+        assert(!s->closed);
+        tx->on_done = on_done;
+        tx->arg = arg;
+        tx->next = NULL;
+        pthread_mutex_lock(&s->lock);
+        /* Signalled only for the first: a worker that has not yet come round takes all. */
+        if (!s->first)
+                pthread_cond_signal(&s->wake);
+        *s->last = tx;
+        s->last = &tx->next;
+        s->stats.queue++;
+        pthread_mutex_unlock(&s->lock);
+}
+
+void store_deliver(struct store_tx *first)
+{
+        while (first) {
+                struct store_tx *tx = first;
+
+                first = tx->next;
+                if (tx->on_done)
+                        tx->on_done(tx->arg);
+                tx_retire(tx);
+        }
+}
+
+void store_pump(struct store *s)
+{
+        struct store_tx *batch;
+
+        assert(!s->mailbox);
+        while ((batch = worker_commit_queue(s, true)) != NULL)
+                store_deliver(batch);
+}
+
+int store_health(struct store *s, struct err *e)
+{
+        int code;
+
+        pthread_mutex_lock(&s->lock);
+        code = s->health.code;
+        if (e && code)
+                *e = s->health;
+        pthread_mutex_unlock(&s->lock);
+        return -code;
+}
+
+void store_stats(struct store *s, struct store_stats *out)
+{
+        pthread_mutex_lock(&s->lock);
+        *out = s->stats;
+        pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- rows into the arena ---- */
+
+static uint8_t *arena_room(struct store_tx *tx, size_t n)
+{
+        size_t cap = tx->cap ? tx->cap : ARENA_FIRST;
+        uint8_t *data;
+
+        if (tx->cap - tx->len >= n)
+                return tx->data + tx->len;
+        while (cap - tx->len < n)
+                cap *= 2;
+        data = mem_realloc(tx->data, cap);
+        if (!data)
+                store_no_memory();
+        tx->data = data;
+        tx->cap = cap;
+        return data + tx->len;
+}
+
+static struct rec *put(struct store_tx *tx, const struct table *t, enum row_kind kind, const void *row)
+{
+        uint8_t *p = arena_room(tx, row_bound(t, row));
+
+        tx->len += row_encode(t, kind, row, p);
+        tx->rows++;
+        return (struct rec *)(void *)p;
+}
+
+static void put_number(struct store_tx *tx, enum row_kind kind, int64_t v)
+{
+        struct rec rec = {.size = sizeof rec + sizeof v, .kind = (uint8_t)kind, .mask = 1};
+        uint8_t *p = arena_room(tx, rec.size);
+
+        memcpy(p, &rec, sizeof rec);
+        memcpy(p + sizeof rec, &v, sizeof v);
+        tx->len += rec.size;
+}
+
+static void mark(int64_t *high, int64_t id)
+{
+        if (id > *high)
+                *high = id;
+}
+
+void store_put_run(struct store_tx *tx, const struct row_run *r)
+{
+        put(tx, &store_tables[ROW_RUN], ROW_RUN, r);
+        mark(&tx->marks.run_seq, r->seq);
+}
+
+void store_put_step(struct store_tx *tx, const struct row_step *r)
+{
+        put(tx, &store_tables[ROW_STEP], ROW_STEP, r);
+        mark(&tx->marks.attempt_id, (int64_t)r->attempt_id);
+}
+
+void store_move_step(struct store_tx *tx, const struct row_step_move *m)
+{
+        put(tx, &store_step_moves, ROW_STEP_MOVE, m)->clear = m->clear;
+        mark(&tx->marks.attempt_id, (int64_t)m->attempt_id);
+}
+
+void store_put_attempt(struct store_tx *tx, const struct row_attempt *a)
+{
+        put(tx, &store_tables[ROW_ATTEMPT], ROW_ATTEMPT, a);
+        mark(&tx->marks.attempt_id, (int64_t)a->attempt_id);
+}
+
+void store_put_def(struct store_tx *tx, const char *sha256_hex, const void *text, size_t n)
+{
+        struct row_def r = {sha256_hex, text, n};
+
+        put(tx, &store_tables[ROW_DEF], ROW_DEF, &r);
+}
+
+void store_put_small_output(struct store_tx *tx, uint64_t attempt_id, const void *framed, size_t n)
+{
+        struct row_small_output r = {attempt_id, framed, n};
+
+        put(tx, &store_tables[ROW_SMALL_OUTPUT], ROW_SMALL_OUTPUT, &r);
+}
+
+void store_put_events(struct store_tx *tx, const char *run_id, int64_t first_id, int64_t last_id, const void *lines,
+                      size_t n)
+{
+        struct row_events r = {run_id ? run_id : "", first_id, last_id, lines, n};
+
+        put(tx, &store_tables[ROW_EVENTS], ROW_EVENTS, &r);
+        mark(&tx->marks.event_id, last_id);
+}
+
+void store_trim_events(struct store_tx *tx, int64_t keep_after_id)
+{
+        put_number(tx, ROW_TRIM_EVENTS, keep_after_id);
+}
+
+void store_trim_idempotency(struct store_tx *tx, int64_t before_us)
+{
+        put_number(tx, ROW_TRIM_IDEMPOTENCY, before_us);
+}
+
+void store_sync_fd(struct store_tx *tx, int fd)
+{
+        put_number(tx, ROW_SYNC_FD, fd);
+        tx->has_fds = true;
+}
+
+void store_put_agent(struct store_tx *tx, const struct row_agent *a)
+{
+        put(tx, &store_tables[ROW_AGENT], ROW_AGENT, a);
+}
+
+void store_put_join_token(struct store_tx *tx, const struct row_join_token *t)
+{
+        put(tx, &store_tables[ROW_JOIN_TOKEN], ROW_JOIN_TOKEN, t);
+}
+
+void store_put_redemption(struct store_tx *tx, const struct row_redemption *r)
+{
+        put(tx, &store_tables[ROW_REDEMPTION], ROW_REDEMPTION, r);
+}
+
+void store_put_api_token(struct store_tx *tx, const struct row_api_token *t)
+{
+        put(tx, &store_tables[ROW_API_TOKEN], ROW_API_TOKEN, t);
+}
+
+void store_put_idempotency(struct store_tx *tx, const char *key, const char *token_id, const char *request_sha256,
+                           int status, const char *body, int64_t at_us)
+{
+        struct row_idempotency r = {key, token_id ? token_id : "", request_sha256, body, status, at_us};
+
+        put(tx, &store_tables[ROW_IDEMPOTENCY], ROW_IDEMPOTENCY, &r);
+}
+
+void store_put_audit(struct store_tx *tx, int64_t at_us, const char *actor, const char *action, const char *object,
+                     const char *detail_json)
+{
+        struct row_audit r = {at_us, actor, action, object, detail_json};
+
+        put(tx, &store_tables[ROW_AUDIT], ROW_AUDIT, &r);
+}
+
+void store_put_meta(struct store_tx *tx, const char *key, const char *value)
+{
+        struct row_meta r = {key, value};
+
+        put(tx, &store_tables[ROW_META], ROW_META, &r);
+}
+
+/* ---- life ---- */
+
+static int store_create(const struct store_options *o, struct store **out)
+{
+        struct store *s = mem_calloc(1, sizeof *s);
+        pthread_condattr_t attr;
+
+        if (!s)
+                return -E_NOMEM;
+        s->mailbox = o->mailbox;
+        s->last = &s->first;
+        pthread_mutex_init(&s->lock, NULL);
+        pthread_condattr_init(&attr);
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+        pthread_cond_init(&s->wake, &attr);
+        pthread_condattr_destroy(&attr);
+        *out = s;
+        return 0;
+}
+
+int store_open(const struct store_options *o, struct store **out, struct err *e)
+{
+        struct store *s;
+        int rc = store_create(o, &s);
+
+        if (rc)
+                return err_set(e, -rc, "out of memory");
+        rc = db_open(&s->db, o->dir, o->create, e);
+        if (rc)
+                goto fail;
+        if (o->mailbox) {
+                rc = worker_start(s, e);
+                if (rc)
+                        goto fail_db;
+        }
+        *out = s;
+        return 0;
+fail_db:
+        db_close(&s->db, true);
+fail:
+        store_free(s);
+        return rc;
+}
+
+void store_close(struct store *s)
+{
+        struct err e = {0};
+
+        if (!s)
+                return;
+        if (s->has_thread)
+                worker_stop(s);
+        else
+                store_pump(s);
+        if (s->first) {
+                store_health(s, &e);
+                log_error("store", "closed with changes that could not be written", "transactions=%llu reason=\"%s\"",
+                          (unsigned long long)s->stats.queue, e.msg);
+        }
+        db_close(&s->db, !s->first);
+        s->closed = true;
+        s->out++; /* keeps s while the rest goes */
+        while (s->first) {
+                struct store_tx *tx = s->first;
+
+                s->first = tx->next;
+                tx_retire(tx);
+        }
+        if (--s->out == 0)
+                store_free(s);
+}
