@@ -7,9 +7,11 @@
 #include "common/mem.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <string.h>
 
 #define CHUNK_MIN_CAP  256u
+#define TRIM_BYTES     (1u << 20)
 #define TURN_BYTES_MAX (1u << 20) /* of one output in one turn, whatever the credit */
 
 struct chunk {
@@ -28,6 +30,7 @@ struct output_pool {
         uint64_t           job_memory, memory;
         int                linger_ms;
         uint64_t           used; /* bytes of chunks in memory, all outputs */
+        uint64_t           peak; /* of `used`, since memory was last given back */
         bool               attached;
         struct output_wire wire;
         struct list        all, dirty;
@@ -53,7 +56,7 @@ struct output {
         bool                resumed;     /* the hub knows where it goes on, on this connection */
         bool                lingered, was_open, blocked, ended;
         bool                held;        /* the tool waits for on_room */
-        bool                finished, is_inline, unknown_total;
+        bool                finished, unknown_total;
         bool                unwanted;    /* the hub does not know the attempt: bytes are thrown away */
         uint64_t            retry_at_ms; /* 0: at once */
         void (*on_room)(void *arg);
@@ -124,6 +127,8 @@ static struct chunk *chunk_for(struct output *o, struct list *head, int channel,
         c->cap = (uint32_t)cap;
         o->used += cap;
         o->pool->used += cap;
+        if (o->pool->used > o->pool->peak)
+                o->pool->peak = o->pool->used;
         list_push_back(head, &c->link);
         return c;
 }
@@ -384,7 +389,7 @@ static void pump(struct output *o)
 {
         struct output_pool *p = o->pool;
 
-        if (!p->attached || !o->resumed || o->unwanted || o->is_inline || o->ended)
+        if (!p->attached || !o->resumed || o->unwanted || o->ended)
                 return;
         if (!o->stream) {
                 if (o->acked >= o->total || wait_for_end(o) || !stream_open(o))
@@ -538,6 +543,11 @@ uint64_t output_total(const struct output *o)
         return o->total;
 }
 
+uint64_t output_acked(const struct output *o)
+{
+        return o->acked;
+}
+
 uint64_t output_attempt_id(const struct output *o)
 {
         return o->attempt_id;
@@ -582,12 +592,6 @@ int output_inline(const struct output *o, Photon__V1__OutputChunk ***out, size_t
         *out = v;
         *out_n = n;
         return 0;
-}
-
-void output_seal_inline(struct output *o)
-{
-        o->finished = o->is_inline = true;
-        o->held = false;
 }
 
 int output_seal(struct output *o)
@@ -718,7 +722,7 @@ void output_pool_attach(struct output_pool *p, const struct output_wire *w)
                 o->stream = NULL;
                 o->blocked = o->ended = false;
                 o->retry_at_ms = 0;
-                if (o->finished && !o->is_inline && spool_base(&o->spool) <= o->acked && !spool_empty(&o->spool))
+                if (o->finished && spool_base(&o->spool) <= o->acked && !spool_empty(&o->spool))
                         chunks_free(o, &o->mem);
                 consider_room(o); /* nobody takes it any more: on to disk */
         }
@@ -727,6 +731,14 @@ void output_pool_attach(struct output_pool *p, const struct output_wire *w)
 uint64_t output_pool_spooled(const struct output_pool *p)
 {
         return p->dir.bytes;
+}
+
+void output_pool_trim(struct output_pool *p)
+{
+        if (p->peak < TRIM_BYTES)
+                return;
+        p->peak = p->used;
+        malloc_trim(0);
 }
 
 void output_pool_sweep(struct output_pool *p, bool (*keep_fn)(uint64_t attempt_id, void *arg), void *arg)

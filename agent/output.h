@@ -64,6 +64,8 @@ void output_pool_close(struct output_pool *p, void (*on_closed)(void *arg), void
 void output_pool_attach(struct output_pool *p, const struct output_wire *w);
 void output_pool_turn(struct output_pool *p);
 uint64_t output_pool_spooled(const struct output_pool *p);
+/* Gives memory back to the system if much was in use. */
+void output_pool_trim(struct output_pool *p);
 /* Deletes spool files that no output was restored from. */
 void output_pool_sweep(struct output_pool *p, bool (*keep)(uint64_t attempt_id, void *arg), void *arg);
 
@@ -79,12 +81,11 @@ void output_leave(struct output *o); /* like free, but the files stay for the ne
 /* Takes a copy. 0; -E_FULL: taken, but stop until on_room. -E_NOMEM: not taken. */
 int      output_put(struct output *o, int channel, const void *p, size_t n, int64_t now_us);
 uint64_t output_total(const struct output *o);
+uint64_t output_acked(const struct output *o); /* the hub durably has [0, acked) */
 /* May travel inside StepFinished: small, and nothing of it has left. */
 bool     output_is_inline(const struct output *o);
 /* Chunks that point into `o`: valid until it changes; mem_free each and the array. */
 int      output_inline(const struct output *o, Photon__V1__OutputChunk ***out, size_t *out_n);
-/* No more will be put, and none is wanted on the wire (it is inline). */
-void     output_seal_inline(struct output *o);
 /* No more will be put: everything unacknowledged is on disk afterwards. -E_NOSPACE, -E_IO, -E_NOMEM: it
  * stays in memory; try again. */
 int      output_seal(struct output *o);

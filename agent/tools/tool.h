@@ -38,6 +38,7 @@ struct tool {
         const char *input_schema;  /* JSON Schema text */
         const char *output_schema;
         const char *effect;        /* pure | idempotent | at-most-once */
+        bool        no_scratch;    /* its calls never look at scratch_dir: none is made */
         /* Can it work on this machine? NULL: always. */
         bool (*available)(void);
         /* May this call do this here? Asked before start; -E_DENIED with the policy line that says so. */
