@@ -1,0 +1,459 @@
+#include "hub/hub.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "common/clock.h"
+#include "common/err.h"
+#include "common/file.h"
+#include "common/jointoken.h"
+#include "common/link.h"
+#include "common/log.h"
+#include "common/mailbox.h"
+#include "common/mem.h"
+#include "common/sdnotify.h"
+#include "common/str.h"
+#include "hub/agents/agents.h"
+#include "hub/auth/auth.h"
+#include "hub/event/bus.h"
+#include "hub/http/http.h"
+#include "hub/logs/logs.h"
+#include "hub/sched/engine.h"
+#include "hub/store/store.h"
+
+struct hub {
+        const struct hub_conf *conf;
+        uv_loop_t          loop;
+        uv_signal_t        term, intr;
+        uv_timer_t         timer, deadline;
+        uv_prepare_t       prepare;
+        uv_check_t         check;
+        struct mailbox    *mailbox;
+        struct link_net   *net;
+        struct store      *store;
+        struct bus        *bus;
+        struct auth       *auth;
+        struct logs       *logs;
+        struct agents     *agents;
+        struct engine     *engine;
+        struct http       *http;
+        struct ca          ca;
+        char              *logs_dir;
+        int                lock_fd;
+        bool               flush_wanted, stopping;
+        int                stopped; /* parts that have stopped */
+};
+
+/* ---- the turn of the loop ---- */
+
+/* Everything that this turn decided becomes one commit; what earlier commits set free leaves in one write. */
+static void turn(struct hub *h)
+{
+        if (h->flush_wanted) {
+                h->flush_wanted = false;
+                engine_flush(h->engine);
+        }
+        agents_flush(h->agents);
+}
+
+static void on_prepare(uv_prepare_t *p)
+{
+        turn(p->data);
+}
+
+static void on_check(uv_check_t *c)
+{
+        turn(c->data);
+}
+
+static void want_flush(void *ctx)
+{
+        ((struct hub *)ctx)->flush_wanted = true;
+}
+
+static void on_timer(uv_timer_t *t)
+{
+        engine_tick(((struct hub *)t->data)->engine);
+}
+
+static void want_timer(void *ctx, int64_t at_mono_ms)
+{
+        struct hub *h = ctx;
+        int64_t     left = at_mono_ms == INT64_MAX ? 0 : at_mono_ms - clock_mono_ms(&clock_system);
+
+        if (at_mono_ms == INT64_MAX)
+                uv_timer_stop(&h->timer);
+        else
+                uv_timer_start(&h->timer, on_timer, left > 0 ? (uint64_t)left : 0, 0);
+}
+
+/* ---- what the API needs from the agents' room ---- */
+
+static void op_revoke(void *ctx, const char *id, engine_answer cb, void *arg)
+{
+        agents_revoke(((struct hub *)ctx)->agents, id, cb, arg);
+}
+
+static void op_drain(void *ctx, const char *id, bool on, engine_answer cb, void *arg)
+{
+        agents_drain(((struct hub *)ctx)->agents, id, on, cb, arg);
+}
+
+static void op_label(void *ctx, const char *id, const cJSON *set, engine_answer cb, void *arg)
+{
+        agents_label(((struct hub *)ctx)->agents, id, set, cb, arg);
+}
+
+static cJSON *op_describe(void *ctx, const char *id)
+{
+        return agents_describe(((struct hub *)ctx)->agents, id);
+}
+
+static cJSON *op_describe_all(void *ctx)
+{
+        return agents_describe_all(((struct hub *)ctx)->agents);
+}
+
+static size_t op_online(void *ctx)
+{
+        return agents_online(((struct hub *)ctx)->agents);
+}
+
+/* The host that a machine elsewhere can dial: what the operator says, else where the hub listens. */
+static void advertised_host(const struct hub *h, char out[HOST_PORT_MAX])
+{
+        char host[HOST_PORT_MAX] = "";
+        char *colon;
+
+        if (h->conf->advertise) {
+                snprintf(out, HOST_PORT_MAX, "%s", h->conf->advertise);
+                return;
+        }
+        if (h->conf->hosts.n) {
+                snprintf(out, HOST_PORT_MAX, "%s", h->conf->hosts.v[0]);
+                return;
+        }
+        snprintf(host, sizeof host, "%s", h->conf->agent_listen);
+        colon = strrchr(host, ':');
+        if (colon)
+                *colon = 0;
+        if (host[0] && strcmp(host, "0.0.0.0") && strcmp(host, "[::]") && strcmp(host, "*")) {
+                size_t n = strlen(host);
+
+                if (host[0] == '[' && n > 2 && host[n - 1] == ']')
+                        snprintf(out, HOST_PORT_MAX, "%.*s", (int)(n - 2), host + 1);
+                else
+                        snprintf(out, HOST_PORT_MAX, "%s", host);
+                return;
+        }
+        if (gethostname(out, 255))
+                snprintf(out, HOST_PORT_MAX, "localhost");
+        out[255] = 0;
+}
+
+static void put_address(char out[HOST_PORT_MAX], const char *host, int port)
+{
+        bool v6 = strchr(host, ':') != NULL;
+
+        snprintf(out, HOST_PORT_MAX, "%s%.*s%s:%d", v6 ? "[" : "", HOST_PORT_MAX - 10, host, v6 ? "]" : "", port);
+}
+
+static int op_join_text(void *ctx, const char *id, const uint8_t secret[32], char **out, struct err *e)
+{
+        struct hub       *h = ctx;
+        struct join_token t = {.secret_len = 32};
+        char              host[HOST_PORT_MAX];
+        int               rc;
+
+        advertised_host(h, host);
+        put_address(t.enroll, host, agents_enroll_port(h->agents));
+        put_address(t.agent, host, agents_port(h->agents));
+        memcpy(t.ca_pin, h->ca.ca_sha256, sizeof t.ca_pin);
+        snprintf(t.id, sizeof t.id, "%s", id);
+        memcpy(t.secret, secret, 32);
+        rc = join_token_format(&t, out, e);
+        join_token_wipe(&t);
+        return rc;
+}
+
+/* ---- building ---- */
+
+static int enroll_address(const struct hub_conf *c, char out[HOST_PORT_MAX], struct err *e)
+{
+        const char *colon = strrchr(c->agent_listen, ':');
+        int64_t     port;
+
+        if (c->enroll_listen) {
+                snprintf(out, HOST_PORT_MAX, "%s", c->enroll_listen);
+                return 0;
+        }
+        if (!colon || str_parse_i64(colon + 1, 0, 65534, &port))
+                return err_set(e, E_INVAL, "agent-listen is \"%s\"; it must be HOST:PORT", c->agent_listen);
+        snprintf(out, HOST_PORT_MAX, "%.*s:%d", (int)(colon - c->agent_listen), c->agent_listen, port ? (int)port + 1 : 0);
+        return 0;
+}
+
+static int build_state(struct hub *h, struct err *e)
+{
+        const struct hub_conf *c = h->conf;
+        struct store_options   so = {.dir = c->data, .mailbox = h->mailbox, .create = false};
+        struct store_reader   *rd = NULL;
+        int64_t                seq = 0, event = 0;
+        uint64_t               attempt = 0;
+        int                    rc = store_open(&so, &h->store, e);
+
+        if (!rc)
+                rc = store_reader_open(h->store, &rd, e);
+        if (!rc && (rc = read_max(rd, &seq, &attempt, &event)))
+                err_set(e, -rc, "the database's counters could not be read");
+        if (rd)
+                store_reader_close(rd);
+        if (!rc && (rc = bus_create(event, &h->bus)))
+                err_set(e, -rc, "no memory for the event bus");
+        h->logs_dir = path_join(c->data, "logs");
+        if (!rc && h->logs_dir)
+                rc = logs_create(h->logs_dir, &h->logs, e);
+        if (!rc) {
+                struct auth_options ao = {.clock = &clock_system, .store = h->store, .bus = h->bus, .ca = &h->ca,
+                                          .agent_cert_life_ms = c->cert_life_ms};
+
+                rc = auth_create(&ao, &h->auth, e);
+        }
+        return rc;
+}
+
+static int build_work(struct hub *h, struct err *e)
+{
+        const struct hub_conf *c = h->conf;
+        char                   enroll[HOST_PORT_MAX];
+        int                    rc = enroll_address(c, enroll, e);
+
+        if (!rc)
+                rc = link_net_create(&h->loop, &h->net, e);
+        if (!rc) {
+                struct agents_options ao = {.loop = &h->loop, .net = h->net, .clock = &clock_system, .auth = h->auth,
+                                            .store = h->store, .bus = h->bus, .logs = h->logs, .ca = &h->ca,
+                                            .agent_listen = c->agent_listen, .enroll_listen = enroll,
+                                            .max_agents = (size_t)c->max_agents, .heartbeat_ms = c->heartbeat_ms,
+                                            .cancel_grace_ms = c->cancel_grace_ms};
+
+                rc = agents_create(&ao, &h->agents, e);
+        }
+        if (!rc) {
+                struct engine_options eo = {.clock = &clock_system, .store = h->store, .bus = h->bus,
+                                            .wire = agents_wire(h->agents), .lost_after_ms = c->lost_after_ms,
+                                            .cancel_grace_ms = c->cancel_grace_ms, .want_timer = want_timer,
+                                            .want_flush = want_flush, .ctx = h};
+
+                rc = engine_create(&eo, &h->engine, e);
+        }
+        if (!rc) {
+                agents_set_engine(h->agents, h->engine);
+                rc = engine_load(h->engine, e);
+        }
+        if (!rc)
+                rc = agents_listen(h->agents, e);
+        return rc;
+}
+
+static int build_api(struct hub *h, struct err *e)
+{
+        const struct hub_conf *c = h->conf;
+        struct http_options    ho = {
+                   .loop = &h->loop,
+                   .mailbox = h->mailbox,
+                   .clock = &clock_system,
+                   .listen = c->api_listen,
+                   .cert_pem = h->ca.hub_cert_pem,
+                   .key_pem = h->ca.hub_key_pem,
+                   .store = h->store,
+                   .engine = h->engine,
+                   .bus = h->bus,
+                   .auth = h->auth,
+                   .logs = h->logs,
+                   .logs_dir = h->logs_dir,
+                   .ops = {op_revoke, op_drain, op_label, op_describe, op_describe_all, op_online, op_join_text, h},
+                   .threads = (unsigned)c->http_threads,
+                   .max_connections = (unsigned)c->http_connections,
+                   .max_per_ip = (unsigned)c->http_per_ip,
+        };
+
+        return http_create(&ho, &h->http, e);
+}
+
+/* ---- stopping: API first (no new work), then agents (goodbye), then the store (everything durable) ---- */
+
+static void end_loop(struct hub *h)
+{
+        uv_stop(&h->loop);
+}
+
+static void on_agents_closed(void *arg)
+{
+        end_loop(arg);
+}
+
+static void on_http_stopped(void *arg)
+{
+        struct hub *h = arg;
+
+        agents_close(h->agents, (int)h->conf->drain_ms, on_agents_closed, h);
+}
+
+static void on_deadline(uv_timer_t *t)
+{
+        log_warn("hub", "stopping took too long; ending now, nothing that was acknowledged is lost", "%s", "");
+        end_loop(t->data);
+}
+
+static void on_signal(uv_signal_t *s, int signum)
+{
+        struct hub *h = s->data;
+
+        if (h->stopping) {
+                log_warn("hub", "second signal, ending at once", "signal=%d", signum);
+                end_loop(h);
+                return;
+        }
+        h->stopping = true;
+        log_info("hub", "stopping", "signal=%d", signum);
+        sd_notify_send("STOPPING=1");
+        uv_timer_start(&h->deadline, on_deadline, (uint64_t)h->conf->drain_ms * 2 + 2000, 0);
+        http_stop(h->http, (int)h->conf->drain_ms, on_http_stopped, h);
+}
+
+static int start_loop(struct hub *h, struct err *e)
+{
+        uv_loop_init(&h->loop);
+        uv_timer_init(&h->loop, &h->timer);
+        uv_timer_init(&h->loop, &h->deadline);
+        uv_signal_init(&h->loop, &h->term);
+        uv_signal_init(&h->loop, &h->intr);
+        h->timer.data = h->deadline.data = h->term.data = h->intr.data = h;
+        if (mailbox_create(&h->loop, &h->mailbox))
+                return err_set(e, E_NOMEM, "no memory for the mailbox");
+        return 0;
+}
+
+/* libuv runs the handle that was started last first: the turn comes before the links' own flush. */
+static void start_turns(struct hub *h)
+{
+        uv_prepare_init(&h->loop, &h->prepare);
+        uv_check_init(&h->loop, &h->check);
+        h->prepare.data = h->check.data = h;
+        uv_prepare_start(&h->prepare, on_prepare);
+        uv_check_start(&h->check, on_check);
+        uv_signal_start(&h->term, on_signal, SIGTERM);
+        uv_signal_start(&h->intr, on_signal, SIGINT);
+}
+
+static void say_ready(struct hub *h)
+{
+        char host[HOST_PORT_MAX];
+
+        snprintf(host, sizeof host, "%s", h->conf->agent_listen);
+        if (strrchr(host, ':'))
+                *strrchr(host, ':') = 0;
+        printf("ready agent=%s:%d api=https://%s\n", host, agents_port(h->agents), http_address(h->http));
+        fflush(stdout);
+        sd_notify_send("READY=1");
+        log_info("hub", "ready", "agents=%s:%d enroll_port=%d api=%s data=%s", host, agents_port(h->agents),
+                 agents_enroll_port(h->agents), http_address(h->http), h->conf->data);
+}
+
+static void tear_down(struct hub *h)
+{
+        /* The store goes first: what it still holds becomes durable, and its callbacks have run or never will. */
+        if (h->engine && h->agents)
+                engine_flush(h->engine);
+        if (h->store)
+                store_close(h->store);
+        ca_fini(&h->ca);
+        mem_free(h->logs_dir);
+        if (h->lock_fd >= 0)
+                close(h->lock_fd);
+}
+
+int hub_serve(const struct hub_conf *c, struct err *e)
+{
+        struct hub *h = mem_calloc(1, sizeof *h);
+        char       *lock;
+        int         rc;
+
+        if (!h)
+                return err_set(e, E_NOMEM, "no memory for the hub");
+        h->conf = c;
+        h->lock_fd = -1;
+        signal(SIGPIPE, SIG_IGN);
+        lock = path_join(c->data, "hub.lock");
+        rc = lock ? file_lock(lock, &h->lock_fd, e) : err_set(e, E_NOMEM, "no memory");
+        mem_free(lock);
+        if (rc == -E_EXIST)
+                err_set(e, E_EXIST, "another photon-hub is serving %s: stop it first, or use another --data", c->data);
+        if (!rc)
+                rc = ca_load(c->data, (const char *const *)c->hosts.v, clock_now_us(&clock_system), &h->ca, e);
+        if (!rc)
+                rc = start_loop(h, e);
+        if (!rc)
+                rc = build_state(h, e);
+        if (!rc)
+                rc = build_work(h, e);
+        if (!rc)
+                rc = build_api(h, e);
+        if (!rc) {
+                start_turns(h);
+                say_ready(h);
+                uv_run(&h->loop, UV_RUN_DEFAULT);
+                log_info("hub", "stopped", "%s", "");
+        }
+        tear_down(h);
+        /* The process ends here: threads of NNG and of the API may still look at the rest. */
+        return rc;
+}
+
+/* ---- init ---- */
+
+int hub_init(const struct hub_conf *c, char *out_ca_sha256, char *out_token, struct err *e)
+{
+        struct store_options so = {.dir = c->data, .create = true};
+        struct store        *st = NULL;
+        struct ca            ca = {0};
+        char                 id[32], *db = path_join(c->data, "hub.db");
+        int64_t              now = clock_now_us(&clock_system);
+        struct stat          sb;
+        int                  rc = file_mkdir_private(c->data, e);
+
+        if (!rc && (!db || lstat(db, &sb) == 0))
+                rc = err_set(e, E_EXIST, "%s already holds a hub: nothing was changed; use another --data, or remove that folder", c->data);
+        if (!rc)
+                rc = ca_init(c->data, (const char *const *)c->hosts.v, now, e);
+        if (!rc)
+                rc = ca_load(c->data, NULL, now, &ca, e);
+        if (!rc)
+                rc = store_open(&so, &st, e);
+        if (!rc) {
+                struct store_tx *tx = store_begin(st);
+
+                rc = tx ? auth_api_token_create(tx, "admin", ROLE_ADMIN, now, 0, "init", out_token, id) : -E_NOMEM;
+                if (!rc) {
+                        store_put_audit(tx, now, "init", "hub.init", c->data, NULL);
+                        store_commit(tx, NULL, NULL);
+                        store_pump(st);
+                        str_hex(ca.ca_sha256, sizeof ca.ca_sha256, out_ca_sha256);
+                } else {
+                        err_set(e, -rc, "the first admin's token could not be made");
+                        if (tx)
+                                store_abandon(tx);
+                }
+        }
+        if (st)
+                store_close(st);
+        ca_fini(&ca);
+        mem_free(db);
+        return rc;
+}
