@@ -23,6 +23,7 @@ struct parser {
         struct expr *x;
         struct err  *e;
         int          depth; /* of the parser's own recursion */
+        bool         started; /* there is a token at all */
 };
 
 static int parse_or(struct parser *p, int32_t *out);
@@ -206,7 +207,7 @@ static int parse_primary(struct parser *p, int32_t *out)
                         rc = parse_or(p, out);
                 return rc ? rc : expect(p, T_RPAREN, "to close the parenthesis");
         case T_END:
-                return fail_at(p, t.pos, p->x->n ? "a value is missing at the end" : "the expression is empty");
+                return fail_at(p, t.pos, p->started ? "a value is missing at the end" : "the expression is empty");
         default:
                 return err_at(p->e, E_INVAL, 1, (int)t.pos + 1, "expected a value, got %s", token_describe(t.kind));
         }
@@ -374,6 +375,7 @@ int expr_compile(const char *src, size_t len, struct expr **out, struct err *e)
                 goto fail;
         }
         rc = lex_next(&p.lx);
+        p.started = p.lx.tok.kind != T_END;
         if (!rc)
                 rc = parse_or(&p, &p.x->root);
         if (!rc && p.lx.tok.kind != T_END)
