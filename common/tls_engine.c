@@ -541,6 +541,9 @@ static int config_own(struct nng_tls_engine_config *cfg, const char *cert, const
             mbedtls_pk_parse_key(&cfg->key, (const uint8_t *)key, strlen(key) + 1, NULL, 0) != 0 ||
             mbedtls_pk_check_pair(&cfg->own.pk, &cfg->key) != 0)
                 return NNG_EINVAL;
+        /* mbedTLS would not show it, and say no more than that no suite fits. */
+        if (cfg->is_server && !x509_is_server(&cfg->own))
+                return NNG_EPERM;
         return mbedtls_ssl_conf_own_cert(&cfg->conf, &cfg->own, &cfg->key) ? NNG_ENOMEM : 0;
 }
 
@@ -618,6 +621,8 @@ static int fill_config(nng_tls_config *cfg, const struct link_tls *t, bool serve
                 rv = nng_tls_config_own_cert(cfg, t->cert_pem, t->key_pem, NULL);
                 if (rv == NNG_EINVAL)
                         return err_set(e, E_INVAL, "certificate or key is damaged, or they do not belong together");
+                if (rv == NNG_EPERM)
+                        return err_set(e, E_INVAL, "the certificate is not meant for a server");
         }
         if (rv == 0 && !server && t->server_name && t->server_name[0])
                 rv = nng_tls_config_server_name(cfg, t->server_name);
