@@ -195,9 +195,7 @@ static const struct col meta_cols[] = {
 
 static const struct col marks_cols[] = {
         C(I64, row_marks, "id", id, COL_KEY),
-        C(I64, row_marks, "run_seq", run_seq, 0),
         C(I64, row_marks, "attempt_id", attempt_id, 0),
-        C(I64, row_marks, "event_id", event_id, 0),
 };
 
 /* REPLACE where no index but the primary key would have to be rewritten with the row. */

@@ -8,9 +8,9 @@
 
 static const char schema_1[] =
         "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
-        /* One row: the highest ids ever given out, which rows that were trimmed away no longer tell. */
-        "CREATE TABLE marks(id INTEGER PRIMARY KEY, run_seq INTEGER, attempt_id INTEGER, event_id INTEGER);"
-        "INSERT INTO marks VALUES(1,0,0,0);"
+        /* One row: no attempt ever had a higher id. Raised by thousands, so that it is hardly ever written. */
+        "CREATE TABLE marks(id INTEGER PRIMARY KEY, attempt_id INTEGER);"
+        "INSERT INTO marks VALUES(1,0);"
 
         "CREATE TABLE runs(seq INTEGER PRIMARY KEY, id TEXT, state INTEGER, kind TEXT, workflow TEXT,"
         " def_sha256 TEXT, priority INTEGER, cancel_requested INTEGER, n_steps INTEGER, created_us INTEGER,"

@@ -273,21 +273,6 @@ static int check_after_unclean_stop(struct db *d, struct err *e)
         return rc;
 }
 
-static int read_marks(struct db *d, struct err *e)
-{
-        const struct table *t = &store_tables[ROW_MARKS];
-        sqlite3_stmt *st = NULL;
-        int rc = db_prepare(d->h, "SELECT id,run_seq,attempt_id,event_id FROM marks WHERE id=1", &st);
-
-        if (rc == SQLITE_OK)
-                rc = sqlite3_step(st);
-        if (rc == SQLITE_ROW)
-                row_decode(st, t, &d->marks);
-        rc = rc == SQLITE_ROW ? 0 : db_error(d->h, rc == SQLITE_DONE ? SQLITE_CORRUPT : rc, d->path, "cannot read", e);
-        sqlite3_finalize(st);
-        return rc;
-}
-
 /* Best effort: without it commits are slower, not wrong. What lies behind the
  * last frame is nothing to SQLite, which checks each frame's salt and sum. */
 static void prepare_wal(struct db *d)
@@ -350,7 +335,7 @@ int db_open(struct db *d, const char *dir, bool create, struct err *e)
         if (!rc)
                 rc = check_after_unclean_stop(d, e);
         if (!rc)
-                rc = read_marks(d, e);
+                rc = query_int(d, "SELECT attempt_id FROM marks WHERE id=1", 0, &d->attempt_bound, e);
         if (rc) {
                 db_close(d, false);
                 return rc;

@@ -12,7 +12,7 @@
 
 enum query {
         Q_META, Q_RUN, Q_STEPS, Q_STEP, Q_ATTEMPTS, Q_DEF, Q_SMALL_OUTPUT, Q_EVENTS, Q_EVENTS_OF_RUN, Q_EVENTS_OLDEST,
-        Q_AGENTS, Q_JOIN_TOKENS, Q_REDEMPTIONS, Q_API_TOKENS, Q_API_TOKEN, Q_IDEMPOTENCY, Q_MARKS,
+        Q_AGENTS, Q_JOIN_TOKENS, Q_REDEMPTIONS, Q_API_TOKENS, Q_API_TOKEN, Q_IDEMPOTENCY,
         QUERIES
 };
 
@@ -37,7 +37,6 @@ static const struct {
         [Q_API_TOKENS] = {ROW_API_TOKEN, "ORDER BY created_us,id"},
         [Q_API_TOKEN] = {ROW_API_TOKEN, "WHERE sha256=?1"},
         [Q_IDEMPOTENCY] = {ROW_IDEMPOTENCY, "WHERE token_id=?1 AND key=?2"},
-        [Q_MARKS] = {ROW_MARKS, "WHERE id=1"},
 };
 
 /* Lists of runs: each combination of filters is a statement of its own, with
@@ -49,6 +48,7 @@ struct store_reader {
         sqlite3      *h;
         char         *path;
         sqlite3_stmt *st[QUERIES];
+        sqlite3_stmt *max;
         sqlite3_stmt *runs[RUN_STATE_COUNT + 1][KIND_FILTERS][2 /* workflow */][2 /* active */];
 };
 
@@ -88,6 +88,7 @@ void store_reader_close(struct store_reader *r)
                 return;
         for (int i = 0; i < QUERIES; i++)
                 sqlite3_finalize(r->st[i]);
+        sqlite3_finalize(r->max);
         for (size_t i = 0; i < sizeof r->runs / sizeof(sqlite3_stmt *); i++)
                 sqlite3_finalize((&r->runs[0][0][0][0])[i]);
         sqlite3_close(r->h);
@@ -255,20 +256,23 @@ int read_idempotency(struct store_reader *r, const char *key, const char *token_
 
 int read_max(struct store_reader *r, int64_t *run_seq, uint64_t *attempt_id, int64_t *event_id)
 {
-        struct row_marks row = {0};
-        sqlite3_stmt *st;
-        int rc = start(r, Q_MARKS, &st);
+        int rc = SQLITE_OK;
 
-        if (rc)
-                return rc;
-        rc = next(r, st, ROW_MARKS, &row);
-        finish(st, 0);
-        if (rc != 1)
-                return rc == 0 ? -E_CORRUPT : rc;
-        *run_seq = row.run_seq;
-        *attempt_id = (uint64_t)row.attempt_id;
-        *event_id = row.event_id;
-        return 0;
+        /* Each is the end of a b-tree. */
+        if (!r->max)
+                rc = db_prepare(r->h,
+                                "SELECT (SELECT MAX(seq) FROM runs),(SELECT attempt_id FROM marks WHERE id=1),"
+                                "(SELECT MAX(last_id) FROM events)",
+                                &r->max);
+        if (rc == SQLITE_OK)
+                rc = sqlite3_step(r->max);
+        if (rc == SQLITE_ROW) {
+                *run_seq = sqlite3_column_int64(r->max, 0);
+                *attempt_id = (uint64_t)sqlite3_column_int64(r->max, 1);
+                *event_id = sqlite3_column_int64(r->max, 2);
+        }
+        sqlite3_reset(r->max);
+        return rc == SQLITE_ROW ? 0 : failed(r, rc);
 }
 
 /* ---- runs ---- */

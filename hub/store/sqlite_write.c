@@ -11,6 +11,7 @@
 
 #define WAL_PAGES_IDLE 64                  /* at least these are worth it when there is nothing else to do */
 #define TRIM_EVENTS_BATCH "5000"
+#define ATTEMPTS_AHEAD 4096
 
 static int prepare_once(struct db *d, sqlite3_stmt **st, const char *sql)
 {
@@ -108,7 +109,7 @@ static int write_record(struct db *d, const struct rec *rec)
         case ROW_TRIM_EVENTS:
                 return write_number(d, &d->trim_events,
                                     "DELETE FROM events WHERE last_id IN (SELECT last_id FROM events WHERE "
-                                    "last_id<=?1 ORDER BY last_id LIMIT " TRIM_EVENTS_BATCH ")",
+                                    "last_id<=?1 AND last_id<(SELECT MAX(last_id) FROM events) ORDER BY last_id LIMIT " TRIM_EVENTS_BATCH ")",
                                     rec);
         case ROW_TRIM_IDEMPOTENCY:
                 return write_number(d, &d->trim_idempotency, "DELETE FROM idempotency WHERE at_us<?1", rec);
@@ -124,7 +125,7 @@ static const struct rec *next_record(const struct store_tx *tx, const struct rec
         return p == tx->data + tx->len ? NULL : (const struct rec *)(const void *)p;
 }
 
-static int write_transactions(struct db *d, const struct store_tx *first, struct row_marks *marks, uint64_t *out_rows)
+static int write_transactions(struct db *d, const struct store_tx *first, int64_t *attempt_id, uint64_t *out_rows)
 {
         *out_rows = 0;
         for (const struct store_tx *tx = first; tx; tx = tx->next) {
@@ -135,23 +136,20 @@ static int write_transactions(struct db *d, const struct store_tx *first, struct
                                 return rc;
                 }
                 *out_rows += tx->rows;
-                if (tx->marks.run_seq > marks->run_seq)
-                        marks->run_seq = tx->marks.run_seq;
-                if (tx->marks.attempt_id > marks->attempt_id)
-                        marks->attempt_id = tx->marks.attempt_id;
-                if (tx->marks.event_id > marks->event_id)
-                        marks->event_id = tx->marks.event_id;
+                if (tx->attempt_id > *attempt_id)
+                        *attempt_id = tx->attempt_id;
         }
         return SQLITE_OK;
 }
 
-static int write_marks(struct db *d, const struct row_marks *marks)
+static int write_marks(struct db *d, int64_t attempt_bound)
 {
-        uint64_t record[(sizeof(struct rec) + 8 * 4) / 8];
+        struct row_marks marks = {.id = 1, .attempt_id = attempt_bound};
+        uint64_t record[(sizeof(struct rec) + 8 * 2) / 8];
 
-        if (memcmp(marks, &d->marks, sizeof *marks) == 0)
+        if (attempt_bound == d->attempt_bound)
                 return SQLITE_OK;
-        row_encode(&store_tables[ROW_MARKS], ROW_MARKS, marks, (uint8_t *)record);
+        row_encode(&store_tables[ROW_MARKS], ROW_MARKS, &marks, (uint8_t *)record);
         return write_row(d, (const struct rec *)record);
 }
 
@@ -227,7 +225,7 @@ static void roll_back(struct db *d)
 
 int db_commit(struct db *d, const struct store_tx *first, uint64_t *out_rows, struct err *e)
 {
-        struct row_marks marks = d->marks;
+        int64_t attempt_id = 0, bound = d->attempt_bound;
         int rc;
 
         *out_rows = 0;
@@ -242,13 +240,15 @@ int db_commit(struct db *d, const struct store_tx *first, uint64_t *out_rows, st
         if (rc == SQLITE_OK)
                 rc = run(d->begin);
         if (rc == SQLITE_OK)
-                rc = write_transactions(d, first, &marks, out_rows);
+                rc = write_transactions(d, first, &attempt_id, out_rows);
+        if (attempt_id > bound)
+                bound = attempt_id + ATTEMPTS_AHEAD;
         if (rc == SQLITE_OK)
-                rc = write_marks(d, &marks);
+                rc = write_marks(d, bound);
         if (rc == SQLITE_OK)
                 rc = run(d->commit);
         if (rc == SQLITE_OK) {
-                d->marks = marks;
+                d->attempt_bound = bound;
                 return 0;
         }
         rc = db_error(d->h, rc, d->path, "cannot write", e);

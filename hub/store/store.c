@@ -187,34 +187,33 @@ static void put_number(struct store_tx *tx, enum row_kind kind, int64_t v)
         tx->len += rec.size;
 }
 
-static void mark(int64_t *high, int64_t id)
+static void mark_attempt(struct store_tx *tx, uint64_t attempt_id)
 {
-        if (id > *high)
-                *high = id;
+        if ((int64_t)attempt_id > tx->attempt_id)
+                tx->attempt_id = (int64_t)attempt_id;
 }
 
 void store_put_run(struct store_tx *tx, const struct row_run *r)
 {
         put(tx, &store_tables[ROW_RUN], ROW_RUN, r);
-        mark(&tx->marks.run_seq, r->seq);
 }
 
 void store_put_step(struct store_tx *tx, const struct row_step *r)
 {
         put(tx, &store_tables[ROW_STEP], ROW_STEP, r);
-        mark(&tx->marks.attempt_id, (int64_t)r->attempt_id);
+        mark_attempt(tx, r->attempt_id);
 }
 
 void store_move_step(struct store_tx *tx, const struct row_step_move *m)
 {
         put(tx, &store_step_moves, ROW_STEP_MOVE, m)->clear = m->clear;
-        mark(&tx->marks.attempt_id, (int64_t)m->attempt_id);
+        mark_attempt(tx, m->attempt_id);
 }
 
 void store_put_attempt(struct store_tx *tx, const struct row_attempt *a)
 {
         put(tx, &store_tables[ROW_ATTEMPT], ROW_ATTEMPT, a);
-        mark(&tx->marks.attempt_id, (int64_t)a->attempt_id);
+        mark_attempt(tx, a->attempt_id);
 }
 
 void store_put_def(struct store_tx *tx, const char *sha256_hex, const void *text, size_t n)
@@ -237,7 +236,6 @@ void store_put_events(struct store_tx *tx, const char *run_id, int64_t first_id,
         struct row_events r = {run_id ? run_id : "", first_id, last_id, lines, n};
 
         put(tx, &store_tables[ROW_EVENTS], ROW_EVENTS, &r);
-        mark(&tx->marks.event_id, last_id);
 }
 
 void store_trim_events(struct store_tx *tx, int64_t keep_after_id)

@@ -148,7 +148,8 @@ void store_put_small_output(struct store_tx *tx, uint64_t attempt_id, const void
 /* Events of one run (run_id "" for others), as the API streams them: one JSON object per line, ids first..last. */
 void store_put_events(struct store_tx *tx, const char *run_id, int64_t first_id, int64_t last_id, const void *lines, size_t n);
 
-/* Drops events with ids up to keep_after_id, at most some thousand batches at a time: call it now and then. */
+/* Drops events with ids up to keep_after_id, at most some thousand batches at a time (call it now and then), and
+ * never the newest one, which tells where ids go on. */
 void store_trim_events(struct store_tx *tx, int64_t keep_after_id);
 
 /* Before the commit, fdatasync(fd) on the store thread (log files that the rows speak of). fd stays the caller's, open until on_done. */
@@ -219,6 +220,7 @@ int read_redemptions(struct store_reader *r, int (*cb)(void *, const struct row_
 int read_api_tokens(struct store_reader *r, int (*cb)(void *, const struct row_api_token *), void *arg);
 int read_api_token(struct store_reader *r, const char *sha256_hex, int (*cb)(void *, const struct row_api_token *), void *arg);
 int read_idempotency(struct store_reader *r, const char *key, const char *token_id, char **out_request_sha256, int *status, char **out_body);
-int read_max(struct store_reader *r, int64_t *run_seq, uint64_t *attempt_id, int64_t *event_id); /* high-water marks */
+/* High-water marks: ids go on above them. The attempt is a bound: none above it was ever used. */
+int read_max(struct store_reader *r, int64_t *run_seq, uint64_t *attempt_id, int64_t *event_id);
 
 #endif

@@ -82,7 +82,7 @@ struct row_events { const char *run_id; int64_t first_id, last_id; const void *l
 struct row_idempotency { const char *key, *token_id, *request_sha256, *body; int status; int64_t at_us; };
 struct row_audit { int64_t at_us; const char *actor, *action, *object, *detail; };
 struct row_meta { const char *key, *value; };
-struct row_marks { int64_t id, run_seq, attempt_id, event_id; };
+struct row_marks { int64_t id, attempt_id; };
 
 struct rec {
         uint32_t size; /* with this header; a multiple of 8 */
@@ -125,7 +125,7 @@ struct db {
                 uint64_t      mask; /* with bit 63 for clear */
                 sqlite3_stmt *st;
         } update[UPDATE_CACHE];
-        struct row_marks marks;     /* as committed */
+        int64_t          attempt_bound; /* as committed: no attempt has a higher id */
         int              wal_pages; /* since the last checkpoint, by the WAL hook */
         int              checkpoint_at; /* so many, and they go into the database between two commits */
         bool             checkpoint_failed;
@@ -159,7 +159,7 @@ struct store_tx {
         size_t           len, cap;
         uint64_t         rows;
         bool             has_fds;
-        struct row_marks marks; /* the highest ids in here, 0: none */
+        int64_t          attempt_id; /* the highest in here */
 };
 
 struct store {
