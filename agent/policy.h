@@ -36,6 +36,8 @@ enum policy_access { POLICY_READ, POLICY_WRITE };
  * yet there: its nearest existing folder) before the roots are looked at. out_real (may be NULL) gets the resolved path, mem_free. */
 int policy_path(const struct policy *p, enum policy_access a, const char *path, const char *cwd, char **out_real,
                 struct err *e);
+/* Only the resolving, without asking any rule. */
+int policy_resolve(const struct policy *p, const char *path, char **out_real, struct err *e);
 /* The same for a path that is known to be resolved (absolute, plain, no symlink in it): only the rules are
  * looked at, never the disk. */
 int policy_path_real(const struct policy *p, enum policy_access a, const char *real, struct err *e);

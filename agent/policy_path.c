@@ -248,21 +248,34 @@ static int resolve(char *abs, char **out, struct err *e)
         return 0;
 }
 
-int policy_path(const struct policy *p, enum policy_access a, const char *path, const char *cwd, char **out_real,
-                struct err *e)
+static int real_path(const struct policy *p, const char *path, const char *cwd, char **out, struct err *e)
 {
-        char *abs = NULL, *real = NULL;
+        char *abs = NULL;
         int   rc = absolute(p, path, cwd, &abs, e);
 
         if (rc == 0)
-                rc = resolve(abs, &real, e);
+                rc = resolve(abs, out, e);
+        mem_free(abs);
+        return rc;
+}
+
+int policy_resolve(const struct policy *p, const char *path, char **out_real, struct err *e)
+{
+        return real_path(p, path, NULL, out_real, e);
+}
+
+int policy_path(const struct policy *p, enum policy_access a, const char *path, const char *cwd, char **out_real,
+                struct err *e)
+{
+        char *real = NULL;
+        int   rc = real_path(p, path, cwd, &real, e);
+
         if (rc == 0)
                 rc = policy_path_real(p, a, real, e);
         if (rc == 0 && out_real) {
                 *out_real = real;
                 real = NULL;
         }
-        mem_free(abs);
         mem_free(real);
         return rc;
 }

@@ -60,6 +60,9 @@ struct tool {
 /* Ended by a row with name NULL. */
 extern const struct tool tools[];
 const struct tool *tool_find(const char *name);
+/* Closes what calls share (the SIGCHLD watcher, the HTTP engine). No call may be live; run the loop once more
+ * afterwards so that the handles go. */
+void tools_close(void);
 
 /* One call in the hands of a tool. Readable by the tool; `state` is the tool's own. */
 struct tool_call {
@@ -83,7 +86,7 @@ struct tool_call {
 int  tool_output(struct tool_call *c, enum tool_channel ch, const void *p, size_t n);
 /* Bytes of standard input taken so far (all up to this offset). */
 void tool_stdin_taken(struct tool_call *c, uint64_t offset, bool closed);
-/* Exactly once, also from within start. Later the job calls tool->free on another turn of the loop. */
+/* Exactly once, also from within start. Texts in r are lent until it returns. Later the job calls tool->free on another turn of the loop. */
 void tool_finish(struct tool_call *c, struct tool_result *r);
 /* A child process group belongs to this call: journaled, so that a restarted agent can end it.
  * -E_*: could not be written down; kill it and refuse. */

@@ -1,0 +1,199 @@
+/* Starting a child: vfork, a handful of calls that are safe there, execve. */
+#include "agent/tools/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/tools/spawn_in.h"
+#include "common/err.h"
+#include "common/mem.h"
+#include "common/str.h"
+
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
+
+/* What the child could not do, told through the memory it shares with us. */
+enum stage { STAGE_EXEC, STAGE_CHDIR, STAGE_FDS };
+struct trouble {
+        volatile int        sys;
+        volatile enum stage stage;
+};
+
+/* Moves src to dst without the close-on-exec flag. */
+static int give_fd(int src, int dst)
+{
+        if (src == dst)
+                return fcntl(src, F_SETFD, 0);
+        return dup2(src, dst) < 0 ? -1 : 0;
+}
+
+/* Every descriptor of ours has close-on-exec, but a library may have forgotten one. */
+static void close_others(void)
+{
+        if (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
+                return;
+        for (int fd = 3; fd < 1024; fd++)
+                fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+/* In the child, on the parent's memory with the parent stopped: system calls
+ * only, no allocation, no return. */
+static void __attribute__((noreturn)) become(const struct spawn_request *r, pid_t parent, struct trouble *t)
+{
+        struct sigaction dfl = {.sa_handler = SIG_DFL};
+        sigset_t         none;
+
+        t->stage = STAGE_FDS;
+        setsid();
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+                _exit(127);
+        if (give_fd(r->fd_in, 0) || give_fd(r->fd_out, 1) || give_fd(r->fd_err, 2))
+                goto bad;
+        close_others();
+        t->stage = STAGE_CHDIR;
+        if (chdir(r->cwd) != 0)
+                goto bad;
+        t->stage = STAGE_EXEC;
+        /* Handlers go before the mask: one of them running here would run in the parent's memory. */
+        for (int i = 1; i < NSIG; i++)
+                sigaction(i, &dfl, NULL);
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        execve(r->path, r->argv, r->env);
+bad:
+        t->sys = errno;
+        _exit(127);
+}
+
+/* Apart and never inlined: vfork returns twice into this frame. */
+static pid_t __attribute__((noinline)) start(const struct spawn_request *r, pid_t parent, struct trouble *t)
+{
+        pid_t pid = vfork();
+
+        if (pid == 0)
+                become(r, parent, t);
+        return pid;
+}
+
+static int explain(const struct spawn_request *r, const struct trouble *t, struct err *e)
+{
+        int         sys = t->sys;
+        struct stat st;
+
+        if (t->stage == STAGE_CHDIR)
+                return err_set(e, err_from_errno(sys), "cannot enter the folder %s on this agent: %s", r->cwd, strerror(sys));
+        if (t->stage == STAGE_FDS)
+                return err_set(e, err_from_errno(sys), "cannot set up %s: %s", r->path, strerror(sys));
+        if (sys == ENOEXEC)
+                return err_set(e, E_INVAL,
+                               "%s is no program this machine can run; a script needs a first line such as #!/bin/sh",
+                               r->path);
+        if (sys == ENOENT && access(r->path, F_OK) == 0)
+                return err_set(e, E_NOENT, "%s exists on this agent, but the interpreter in its first line does not",
+                               r->path);
+        if (sys == ENOENT)
+                return err_set(e, E_NOENT, "%s: no such file on this agent", r->path);
+        if (sys == EACCES && stat(r->path, &st) == 0 && S_ISDIR(st.st_mode))
+                return err_set(e, E_DENIED, "%s is a folder, not a program", r->path);
+        if (sys == EACCES)
+                return err_set(e, E_DENIED, "%s may not be run by the agent's user; is it executable (chmod +x)?", r->path);
+        if (sys == E2BIG)
+                return err_set(e, E_TOOBIG, "arguments and environment of %s are too long for this machine; use stdin",
+                               r->path);
+        return err_set(e, err_from_errno(sys), "cannot run %s: %s", r->path, strerror(sys));
+}
+
+int child_spawn(uv_loop_t *loop, struct child *ch, const struct spawn_request *r, struct err *e)
+{
+        struct trouble t = {0};
+        sigset_t       all, old;
+        int            rc = children_open(loop, e);
+
+        if (rc)
+                return rc;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &old);
+        ch->pid = start(r, getpid(), &t);
+        if (ch->pid < 0)
+                t.sys = errno;
+        pthread_sigmask(SIG_SETMASK, &old, NULL);
+        if (ch->pid < 0)
+                return err_set(e, err_from_errno(t.sys), "cannot start a process: %s; this machine is at its limit",
+                               strerror(t.sys));
+        if (t.sys) {
+                while (waitpid(ch->pid, NULL, 0) < 0 && errno == EINTR)
+                        ;
+                ch->pid = 0;
+                return explain(r, &t, e);
+        }
+        ch->exited = ch->news = ch->watch = false;
+        ch->code = ch->signal = 0;
+        children_add(ch);
+        return 0;
+}
+
+static bool runnable(const char *path, const char *cwd, int *io_sys)
+{
+        char       *full = path[0] == '/' ? NULL : str_printf("%s/%s", cwd, path);
+        const char *p = full ? full : path;
+        struct stat st;
+        bool        yes = stat(p, &st) == 0 && S_ISREG(st.st_mode);
+
+        if (yes && access(p, X_OK) != 0) {
+                *io_sys = EACCES;
+                yes = false;
+        }
+        mem_free(full);
+        return yes;
+}
+
+int spawn_find(const char *name, const char *path, const char *cwd, char **out, struct err *e)
+{
+        const char *all = path && *path ? path : "/usr/local/bin:/usr/bin:/bin";
+        int         sys = ENOENT;
+        char       *full;
+
+        if (!*name)
+                return err_set(e, E_INVAL, "the name of the command is empty");
+        if (strchr(name, '/')) {
+                *out = mem_strdup(name);
+                return *out ? 0 : err_set(e, E_NOMEM, "out of memory");
+        }
+        for (const char *s = all;; s++) {
+                size_t n = strcspn(s, ":");
+
+                /* An empty entry means the current folder. */
+                full = str_printf("%.*s/%s", n ? (int)n : 1, n ? s : ".", name);
+                if (!full)
+                        return err_set(e, E_NOMEM, "out of memory");
+                if (runnable(full, cwd, &sys)) {
+                        *out = full;
+                        return 0;
+                }
+                mem_free(full);
+                s += n;
+                if (!*s)
+                        break;
+        }
+        if (sys == EACCES)
+                return err_set(e, E_DENIED, "%s is on the PATH of this agent but may not be run by its user", name);
+        return err_set(e, E_NOENT, "command not found on this agent: %s (PATH is %.200s)", name, all);
+}
+
+int spawn_devnull(void)
+{
+        static int fd = -1;
+
+        if (fd < 0)
+                fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        return fd;
+}
