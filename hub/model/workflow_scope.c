@@ -203,17 +203,20 @@ static int not_here(struct scope *sc, const struct expr_ref *r, unsigned bit)
 
 static int unknown_root(struct scope *sc, const struct expr_ref *r)
 {
-        const char *names[N_CONTEXTS + 3];
-        size_t n = 0;
+        static const char *const keywords[] = {"true", "false", "null"};
+        const char *names[N_CONTEXTS];
+        char msg[64];
 
+        /* Names come in lower case: this was "True" or "NULL". */
+        for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++) {
+                if (strcmp(keywords[i], r->root) != 0)
+                        continue;
+                snprintf(msg, sizeof msg, "write %s in lower case", keywords[i]);
+                return fail_ref(sc, r, msg);
+        }
         for (size_t i = 0; i < N_CONTEXTS; i++)
-                names[n++] = contexts[i].name;
-        if (str_nearest(r->root, names, n))
-                return fail_unknown(sc, r, "name", r->root, names, n);
-        names[n++] = "true";
-        names[n++] = "false";
-        names[n++] = "null";
-        return fail_unknown(sc, r, "name", r->root, names, str_nearest(r->root, names, n) ? n : N_CONTEXTS);
+                names[i] = contexts[i].name;
+        return fail_unknown(sc, r, "name", r->root, names, N_CONTEXTS);
 }
 
 static int on_ref(void *ctx, const struct expr_ref *r)

@@ -158,10 +158,10 @@ static int parse_run(struct scope *sc, struct step_def *s, const struct doc *con
         if (!s->tool || !s->with)
                 return wf_nomem(p);
         rc = add_text(sc, s->with, "shell", slot[S_RUN], "run");
+        if (!rc && slot[S_SHELL] && slot[S_SHELL]->text && tmpl_has_expr(slot[S_SHELL]->text))
+                rc = wf_fail(p, slot[S_SHELL], "\"shell\" of %s is used as it stands: no expressions here", p->where);
         if (!rc)
                 rc = add_text(sc, s->with, "shell_path", slot[S_SHELL], "shell");
-        if (!rc && slot[S_SHELL] && tmpl_has_expr(slot[S_SHELL]->text))
-                rc = wf_fail(p, slot[S_SHELL], "\"shell\" of %s is used as it stands: no expressions here", p->where);
         if (!rc)
                 rc = add_text(sc, s->with, "cwd", slot[S_CWD], slot[S_CWD] ? slot[S_CWD]->key : "");
         if (!rc)
