@@ -1,0 +1,49 @@
+/* One engine on a real store in a scratch folder, a fake clock, and an agent whose
+ * answers the test scripts: submit a workflow, say how steps end, look at the rows. */
+#ifndef PHOTON_TEST_ENGINE_BENCH_H
+#define PHOTON_TEST_ENGINE_BENCH_H
+
+#include "hub/event/bus.h"
+#include "hub/sched/engine.h"
+#include "hub/store/store.h"
+
+#define EB_STARTS_MAX 4096
+
+struct eb_start {
+        uint64_t attempt_id;
+        char     step[64], agent[32];
+        char     input[512];
+        bool     answered, cancelled;
+};
+
+struct eb {
+        int64_t         now_ms;
+        struct clock    clock;
+        struct store   *store;
+        struct bus     *bus;
+        struct engine  *en;
+        struct eb_start starts[EB_STARTS_MAX];
+        int             n_starts, acks;
+        char            run[32];
+        int             answer_rc;
+        char            answer_msg[512];
+        bool            finished;
+        enum run_state  finished_state;
+};
+
+struct eb *eb_open(void);
+void eb_close(struct eb *b);
+void eb_reopen(struct eb *b); /* as after kill -9 */
+void eb_agent(struct eb *b, const char *name, uint32_t places); /* online, tools process.exec and photon.echo */
+void eb_agent_off(struct eb *b, const char *name);
+void eb_submit(struct eb *b, const char *yaml);
+void eb_turn(struct eb *b); /* flush and commit */
+void eb_pass(struct eb *b, int64_t ms);
+/* The newest unanswered start of a step, or NULL. */
+struct eb_start *eb_started(struct eb *b, const char *step);
+void eb_answer(struct eb *b, const char *step, enum engine_outcome o, const char *outputs);
+const char *eb_state(struct eb *b, const char *step); /* as stored; "" if there is no such row */
+const char *eb_run_state(struct eb *b);
+char *eb_column(struct eb *b, const char *step, const char *column); /* "error_code", "outputs", "agent"; free() */
+
+#endif

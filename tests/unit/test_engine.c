@@ -1,0 +1,417 @@
+/* What the engine promises, each in one sentence; faults at random are in tests/sim. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "common/json.h"
+#include "tests/lib/engine_bench.h"
+#include "tests/lib/test.h"
+
+static void on_answer(void *arg, int rc, const struct err *e)
+{
+        struct eb *b = arg;
+
+        b->answer_rc = rc;
+        snprintf(b->answer_msg, sizeof b->answer_msg, "%s", e ? e->msg : "");
+}
+
+TEST(engine, nothing_is_sent_before_it_is_durable)
+{
+        struct eb           *b = eb_open();
+        struct engine_submit s = {.def_text = "name: x\nsteps: [{id: a, run: x}]", .kind = "run"};
+
+        eb_agent(b, "a1", 4);
+        s.def_len = strlen(s.def_text);
+        CHECK_INT(workflow_parse(s.def_text, s.def_len, &s.workflow, NULL), 0);
+        engine_submit(b->en, &s, NULL, NULL, NULL);
+        engine_flush(b->en);
+        CHECK_INT(b->n_starts, 0);
+        store_pump(b->store);
+        CHECK_INT(b->n_starts, 1);
+        eb_close(b);
+}
+
+TEST(engine, steps_run_in_order_of_needs_and_outputs_flow)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 4);
+        eb_submit(b, "name: x\nsteps:\n"
+                     "  - {id: a, uses: photon.echo, with: {v: 1}}\n"
+                     "  - {id: b, needs: a, uses: photon.echo, with: {v: \"${{ steps.a.outputs.v }}\", t: \"v=${{ steps.a.outputs.v }}\"}}\n");
+        CHECK(eb_started(b, "b") == NULL);
+        eb_answer(b, "a", ENGINE_SUCCEEDED, "{\"v\":42}");
+        CHECK(eb_started(b, "b") != NULL);
+        CHECK_STR(eb_started(b, "b")->input, "{\"v\":42,\"t\":\"v=42\"}");
+        eb_answer(b, "b", ENGINE_SUCCEEDED, "{}");
+        CHECK_STR(eb_run_state(b), "succeeded");
+        CHECK(b->finished && b->finished_state == RUN_SUCCEEDED);
+        CHECK_INT(b->acks, 2);
+        eb_close(b);
+}
+
+TEST(engine, output_text_is_never_an_expression)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 4);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x}\n"
+                     "  - {id: b, needs: a, uses: photon.echo, with: {v: \"${{ steps.a.outputs.t }}\"}}\n");
+        eb_answer(b, "a", ENGINE_SUCCEEDED, "{\"t\":\"${{ inputs.secret }}\"}");
+        CHECK_STR(eb_started(b, "b")->input, "{\"v\":\"${{ inputs.secret }}\"}");
+        eb_close(b);
+}
+
+TEST(engine, failed_parent_skips_children_and_fails_the_run)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 4);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x}\n  - {id: b, needs: a, run: x}\n  - {id: c, needs: b, run: x}\n"
+                     "  - {id: d, needs: b, if: \"failure()\", run: x}\n  - {id: e, needs: b, if: \"always()\", run: x}\n");
+        eb_answer(b, "a", ENGINE_FAILED, NULL);
+        CHECK_STR(eb_state(b, "b"), "skipped");
+        CHECK_STR(eb_state(b, "c"), "skipped");
+        CHECK_STR(eb_state(b, "d"), "dispatched");
+        CHECK_STR(eb_state(b, "e"), "dispatched");
+        eb_answer(b, "d", ENGINE_SUCCEEDED, NULL);
+        eb_answer(b, "e", ENGINE_SUCCEEDED, NULL);
+        CHECK_STR(eb_run_state(b), "failed");
+        eb_close(b);
+}
+
+TEST(engine, skipping_a_very_long_chain_does_not_recurse)
+{
+        struct eb *b = eb_open();
+        char      *text = malloc(2000000), *p = text;
+
+        CHECK(text != NULL);
+        p += sprintf(p, "name: x\nsteps:\n  - {id: s0, run: x}\n");
+        for (int i = 1; i < 20000; i++)
+                p += sprintf(p, "  - {id: s%d, needs: s%d, run: x}\n", i, i - 1);
+        eb_agent(b, "a1", 4);
+        eb_submit(b, text);
+        eb_answer(b, "s0", ENGINE_FAILED, NULL);
+        CHECK_STR(eb_state(b, "s19999"), "skipped");
+        CHECK_STR(eb_run_state(b), "failed");
+        free(text);
+        eb_close(b);
+}
+
+TEST(engine, continue_on_error_counts_as_success)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 4);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x, continue-on-error: true}\n"
+                     "  - {id: b, needs: a, uses: photon.echo, with: {o: \"${{ steps.a.outcome }}\", r: \"${{ steps.a.result }}\"}}\n");
+        eb_answer(b, "a", ENGINE_FAILED, NULL);
+        CHECK_STR(eb_started(b, "b")->input, "{\"o\":\"failure\",\"r\":\"success\"}");
+        eb_answer(b, "b", ENGINE_SUCCEEDED, NULL);
+        CHECK_STR(eb_run_state(b), "succeeded");
+        eb_close(b);
+}
+
+TEST(engine, retry_waits_its_backoff_and_gives_up_at_its_limit)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 4);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x, retry: {limit: 2, backoff: {duration: 10s, factor: 2, jitter: 0}}}\n");
+        eb_answer(b, "a", ENGINE_FAILED, NULL);
+        CHECK_STR(eb_state(b, "a"), "waiting");
+        eb_pass(b, 9000);
+        CHECK(eb_started(b, "a") == NULL);
+        eb_pass(b, 1001);
+        eb_answer(b, "a", ENGINE_FAILED, NULL);
+        eb_pass(b, 10001);
+        CHECK(eb_started(b, "a") == NULL);
+        eb_reopen(b); /* the delay and the count survive */
+        eb_agent(b, "a1", 4);
+        eb_pass(b, 10001);
+        eb_answer(b, "a", ENGINE_FAILED, NULL);
+        CHECK_STR(eb_state(b, "a"), "failed");
+        CHECK_STR(eb_run_state(b), "failed");
+        eb_close(b);
+}
+
+TEST(engine, matrix_and_for_each_fan_out_and_collect)
+{
+        struct eb *b = eb_open();
+        char      *out;
+
+        eb_agent(b, "a1", 8);
+        eb_submit(b, "name: x\noutputs: {all: \"${{ toJSON(steps.m.outputs) }}\"}\nsteps:\n  - {id: list, run: x}\n"
+                     "  - {id: m, needs: list, for-each: \"${{ fromJSON(steps.list.outputs.items) }}\", uses: photon.echo, with: {v: \"${{ each.item }}\", i: \"${{ each.index }}\"}}\n"
+                     "  - {id: z, needs: m, uses: photon.echo, with: {second: \"${{ steps.m.outputs[1].v }}\"}}\n");
+        eb_answer(b, "list", ENGINE_SUCCEEDED, "{\"items\":\"[\\\"x\\\",\\\"y\\\"]\"}");
+        CHECK_STR(eb_started(b, "m[0]")->input, "{\"v\":\"x\",\"i\":0}");
+        eb_answer(b, "m[1]", ENGINE_SUCCEEDED, "{\"v\":\"Y\"}");
+        CHECK(eb_started(b, "z") == NULL);
+        eb_answer(b, "m[0]", ENGINE_SUCCEEDED, "{\"v\":\"X\"}");
+        CHECK_STR(eb_started(b, "z")->input, "{\"second\":\"Y\"}");
+        eb_answer(b, "z", ENGINE_SUCCEEDED, NULL);
+        CHECK_STR(eb_run_state(b), "succeeded");
+        out = eb_column(b, "m[1]", "outputs");
+        CHECK_STR(out, "{\"v\":\"Y\"}");
+        free(out);
+        eb_close(b);
+}
+
+TEST(engine, max_parallel_and_fail_fast_hold)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 8);
+        eb_submit(b, "name: x\nsteps:\n  - {id: m, matrix: {n: [1, 2, 3, 4]}, max-parallel: 2, run: x}\n");
+        CHECK(eb_started(b, "m[1]") && !eb_started(b, "m[2]"));
+        eb_answer(b, "m[0]", ENGINE_SUCCEEDED, NULL);
+        CHECK(eb_started(b, "m[2]") && !eb_started(b, "m[3]"));
+        eb_answer(b, "m[2]", ENGINE_FAILED, NULL);
+        CHECK(eb_started(b, "m[1]")->cancelled);
+        CHECK_STR(eb_state(b, "m[3]"), "cancelled");
+        eb_answer(b, "m[1]", ENGINE_CANCELLED, NULL);
+        CHECK_STR(eb_run_state(b), "failed");
+        eb_close(b);
+}
+
+TEST(engine, concurrency_group_limits_steps_across_runs)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 8);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x, concurrency: {group: g, limit: 1}}\n  - {id: b, run: x, concurrency: {group: g, limit: 1}}\n");
+        CHECK(eb_started(b, "a") && !eb_started(b, "b"));
+        eb_answer(b, "a", ENGINE_SUCCEEDED, NULL);
+        eb_answer(b, "b", ENGINE_SUCCEEDED, NULL);
+        CHECK_STR(eb_run_state(b), "succeeded");
+        eb_close(b);
+}
+
+TEST(engine, run_concurrency_queues_and_then_starts_the_next)
+{
+        struct eb  *b = eb_open();
+        const char *wf = "name: x\nconcurrency: {group: g, limit: 1}\nsteps:\n  - {id: a, run: x}\n";
+
+        eb_agent(b, "a1", 8);
+        eb_submit(b, wf);
+        eb_submit(b, wf);
+        CHECK_STR(eb_run_state(b), "queued");
+        CHECK_INT(b->n_starts, 1);
+        eb_answer(b, "a", ENGINE_SUCCEEDED, NULL);
+        CHECK_STR(eb_run_state(b), "running");
+        eb_answer(b, "a", ENGINE_SUCCEEDED, NULL);
+        CHECK_STR(eb_run_state(b), "succeeded");
+        eb_close(b);
+}
+
+TEST(engine, cancel_stops_what_runs_and_lets_finally_run)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 1);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x}\n  - {id: b, run: x}\n  - {id: c, needs: a, run: x}\nfinally:\n  - {id: f, run: x}\n");
+        engine_cancel(b->en, b->run, "test", on_answer, b);
+        eb_turn(b);
+        CHECK(eb_started(b, "a")->cancelled);
+        CHECK_STR(eb_state(b, "b"), "cancelled");
+        eb_answer(b, "a", ENGINE_CANCELLED, NULL);
+        CHECK_STR(eb_state(b, "c"), "cancelled");
+        eb_answer(b, "f", ENGINE_SUCCEEDED, NULL);
+        CHECK_STR(eb_run_state(b), "cancelled");
+        engine_cancel(b->en, b->run, "again", on_answer, b);
+        CHECK_INT(b->answer_rc, -E_NOENT);
+        eb_close(b);
+}
+
+TEST(engine, a_cancel_survives_a_restart_of_the_hub)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 1);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x}\n");
+        eb_agent_off(b, "a1");
+        engine_cancel(b->en, b->run, "test", on_answer, b);
+        eb_turn(b);
+        eb_reopen(b);
+        CHECK_INT(engine_held(b->en, "a1", eb_started(b, "a")->attempt_id), ENGINE_CANCEL);
+        eb_agent(b, "a1", 1);
+        eb_answer(b, "a", ENGINE_CANCELLED, NULL);
+        CHECK_STR(eb_run_state(b), "cancelled");
+        eb_close(b);
+}
+
+TEST(engine, lost_agent_makes_at_most_once_unknown_and_repeats_idempotent_elsewhere)
+{
+        struct eb *b = eb_open();
+        char      *agent;
+
+        eb_agent(b, "a1", 4);
+        eb_submit(b, "name: x\nsteps:\n  - {id: once, run: x}\n  - {id: again, run: x, effect: idempotent}\n");
+        eb_agent(b, "a2", 4);
+        eb_agent_off(b, "a1");
+        eb_pass(b, 1001);
+        CHECK_STR(eb_state(b, "once"), "unknown");
+        agent = eb_column(b, "again", "agent");
+        CHECK_STR(agent, "a2");
+        free(agent);
+        CHECK_STR(eb_run_state(b), "running");
+        eb_answer(b, "again", ENGINE_SUCCEEDED, NULL);
+        CHECK_STR(eb_run_state(b), "waiting");
+        engine_resolve(b->en, b->run, "once", "nonsense", on_answer, b);
+        CHECK_INT(b->answer_rc, -E_INVAL);
+        engine_resolve(b->en, b->run, "once", "succeeded", on_answer, b);
+        eb_turn(b);
+        CHECK_INT(b->answer_rc, 0);
+        CHECK_STR(eb_run_state(b), "succeeded");
+        eb_close(b);
+}
+
+TEST(engine, an_agent_that_comes_back_settles_the_unknown_step)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 4);
+        eb_submit(b, "name: x\nsteps:\n  - {id: once, run: x}\n");
+        eb_agent_off(b, "a1");
+        eb_pass(b, 1001);
+        CHECK_STR(eb_state(b, "once"), "unknown");
+        eb_agent(b, "a1", 4);
+        eb_answer(b, "once", ENGINE_SUCCEEDED, NULL);
+        CHECK_STR(eb_state(b, "once"), "succeeded");
+        CHECK_STR(eb_run_state(b), "succeeded");
+        eb_close(b);
+}
+
+TEST(engine, stale_results_are_acknowledged_and_change_nothing)
+{
+        struct eb           *b = eb_open();
+        struct engine_result r = {.outcome = ENGINE_FAILED, .sync_fd = -1};
+
+        eb_agent(b, "a1", 4);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x}\n  - {id: b, run: x}\n");
+        r.attempt_id = eb_started(b, "a")->attempt_id;
+        eb_answer(b, "a", ENGINE_SUCCEEDED, NULL);
+        engine_on_finished(b->en, "a1", &r, NULL, NULL);
+        eb_turn(b);
+        CHECK_STR(eb_state(b, "a"), "succeeded");
+        CHECK_INT(b->acks, 2);
+        r.attempt_id = eb_started(b, "b")->attempt_id;
+        engine_on_finished(b->en, "somebody-else", &r, NULL, NULL);
+        eb_turn(b);
+        CHECK_STR(eb_state(b, "b"), "dispatched");
+        eb_close(b);
+}
+
+TEST(engine, retry_of_a_failed_run_keeps_what_succeeded)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 4);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x}\n  - {id: b, needs: a, uses: photon.echo, with: {v: \"${{ steps.a.outputs.v }}\"}}\n  - {id: c, needs: b, run: x}\n");
+        eb_answer(b, "a", ENGINE_SUCCEEDED, "{\"v\":7}");
+        eb_answer(b, "b", ENGINE_FAILED, NULL);
+        CHECK_STR(eb_run_state(b), "failed");
+        engine_retry(b->en, b->run, on_answer, b);
+        eb_turn(b);
+        CHECK_INT(b->answer_rc, 0);
+        CHECK(eb_started(b, "a") == NULL);
+        CHECK_STR(eb_started(b, "b")->input, "{\"v\":7}");
+        eb_answer(b, "b", ENGINE_SUCCEEDED, NULL);
+        eb_answer(b, "c", ENGINE_SUCCEEDED, NULL);
+        CHECK_STR(eb_run_state(b), "succeeded");
+        engine_retry(b->en, b->run, on_answer, b);
+        CHECK_INT(b->answer_rc, -E_STATE);
+        eb_close(b);
+}
+
+TEST(engine, labels_agents_and_policy_decide_placement_and_are_explained)
+{
+        struct eb *b = eb_open();
+        cJSON     *doc;
+        char      *text;
+        struct err e;
+
+        eb_agent(b, "a1", 1);
+        eb_submit(b, "name: x\nsteps:\n  - {id: here, agent: a2, run: x}\n  - {id: zone, runs-on: {zone: nowhere}, run: x}\n  - {id: denied, uses: file.write, with: {path: x}}\n  - {id: none, uses: no.such, with: {}}\n");
+        CHECK_INT(b->n_starts, 0);
+        CHECK_INT(engine_explain(b->en, b->run, NULL, &doc, &e), 0);
+        text = json_text(doc);
+        CHECK(strstr(text, "the step asks for agent a2"));
+        CHECK(strstr(text, "label zone is \\\"a1\\\", wanted \\\"nowhere\\\""));
+        CHECK(strstr(text, "its policy does not allow the tool file.write"));
+        CHECK(strstr(text, "does not have the tool no.such"));
+        free(text);
+        cJSON_Delete(doc);
+        eb_agent(b, "a2", 1);
+        CHECK(eb_started(b, "here") && !strcmp(eb_started(b, "here")->agent, "a2"));
+        CHECK_INT(engine_explain(b->en, b->run, "no-such-step", &doc, &e), -E_NOENT);
+        eb_close(b);
+}
+
+TEST(engine, load_spreads_over_agents_by_free_places)
+{
+        struct eb *b = eb_open();
+        int        on[3] = {0};
+
+        eb_agent(b, "a1", 2);
+        eb_agent(b, "a2", 4);
+        eb_submit(b, "name: x\nsteps:\n  - {id: m, matrix: {n: [1, 2, 3, 4, 5, 6, 7, 8]}, run: x}\n");
+        for (int i = 0; i < b->n_starts; i++)
+                on[b->starts[i].agent[1] - '0']++;
+        CHECK_INT(on[1], 2);
+        CHECK_INT(on[2], 4);
+        eb_close(b);
+}
+
+TEST(engine, priority_goes_first)
+{
+        struct eb *b = eb_open();
+
+        eb_submit(b, "name: x\nsteps:\n  - {id: low, run: x}\n  - {id: high, run: x, priority: 10}\n");
+        eb_agent(b, "a1", 1);
+        CHECK(eb_started(b, "high") && !eb_started(b, "low"));
+        eb_close(b);
+}
+
+TEST(engine, run_timeout_cancels_and_fails)
+{
+        struct eb *b = eb_open();
+        char      *state;
+
+        eb_agent(b, "a1", 1);
+        eb_submit(b, "name: x\ntimeout: 5s\nsteps:\n  - {id: a, run: x}\n");
+        eb_pass(b, 5001);
+        CHECK(eb_started(b, "a")->cancelled);
+        eb_answer(b, "a", ENGINE_CANCELLED, NULL);
+        state = eb_column(b, NULL, "");
+        CHECK_STR(state, "failed");
+        free(state);
+        eb_close(b);
+}
+
+TEST(engine, refusals_that_pass_are_tried_again_and_others_fail_the_step)
+{
+        struct eb           *b = eb_open();
+        struct engine_result r = {.outcome = ENGINE_REFUSED, .error_code = "agent_busy", .sync_fd = -1};
+        char                *code;
+
+        eb_agent(b, "a1", 4);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x}\n");
+        r.attempt_id = eb_started(b, "a")->attempt_id;
+        eb_started(b, "a")->answered = true;
+        engine_on_finished(b->en, "a1", &r, NULL, NULL);
+        eb_turn(b);
+        CHECK_STR(eb_state(b, "a"), "waiting");
+        eb_pass(b, 1001);
+        r.attempt_id = eb_started(b, "a")->attempt_id;
+        r.error_code = "policy_denied";
+        engine_on_finished(b->en, "a1", &r, NULL, NULL);
+        eb_turn(b);
+        code = eb_column(b, "a", "error_code");
+        CHECK_STR(code, "policy_denied");
+        free(code);
+        CHECK_STR(eb_run_state(b), "failed");
+        eb_close(b);
+}
