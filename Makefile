@@ -26,6 +26,7 @@ CLI_C      := $(wildcard cli/*.c)
 TESTLIB_C  := $(filter-out tests/lib/main.c,$(wildcard tests/lib/*.c))
 UNIT_C     := $(wildcard tests/unit/*.c)
 SIM_C      := $(wildcard tests/sim/*.c)
+TOOLS_C    := $(wildcard tests/tools/*.c)
 FUZZ_C     := $(wildcard tests/fuzz/fuzz_*.c)
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -61,6 +62,11 @@ $(BUILD)/tests/sim: $(call obj,tests/lib/main.c $(TESTLIB_C) $(SIM_C)) $(HUB_O) 
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB) -lcurl
 
+# The tools with a fake job instead of agent/job.c.
+$(BUILD)/tests/tools: $(call obj,tests/lib/main.c tests/lib/test.c $(TOOLS_C) $(wildcard agent/policy*.c agent/tools/*.c)) $(COMMON_O)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_AGENT)
+
 clean: ## remove every build folder
 	rm -rf $(BUILD) build-asan build-tsan build-fuzz
 
@@ -68,19 +74,21 @@ clean: ## remove every build folder
 ASAN         = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 FUZZ_SECONDS ?= 10
 TESTS        ?=
-TEST_BINS    = $(BUILD)/tests/unit $(if $(SIM_C),$(BUILD)/tests/sim)
+TEST_BINS    = $(BUILD)/tests/unit $(BUILD)/tests/tools $(if $(SIM_C),$(BUILD)/tests/sim)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 unit: $(BUILD)/tests/unit ## unit tests; TESTS="area.name ..." picks some
 	$< $(TESTS)
+tools: $(BUILD)/tests/tools ## the agent's tools, each error of each
+	$< $(TESTS)
 sim: $(BUILD)/tests/sim ## hub and agents in one process
 	$< $(TESTS)
 run-tests: $(TEST_BINS)
 	@set -e; for t in $^; do echo $$t; $$t $(TESTS); done
 
-check: all unit lint ## fast: build, unit tests, lint
+check: all unit tools lint ## fast: build, unit tests, lint
 
 lint: ## layers, sizes, headers, format; each check proves first that it can fail
 	python3 tests/lint/selftest.py
@@ -107,12 +115,17 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (10) each
 	+$(MAKE) BUILD=build-fuzz CC=clang OPT="-O1 -g" SAN="-fsanitize=fuzzer-no-link $(ASAN)" fuzz-build
 	tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS)
 
+demo: ## installs, builds, starts a hub and three agents, runs a real workflow
+	deploy/deps.sh
+	+$(MAKE) all
+	deploy/demo.sh
+
 deps: ## install the Debian packages that building needs
 	deploy/deps.sh
 deps-test: ## and those that tests and lint need
 	deploy/deps.sh test
 
-.PHONY: help unit sim run-tests check lint format san asan tsan fuzz fuzz-build deps deps-test
+.PHONY: demo help unit tools sim run-tests check lint format san asan tsan fuzz fuzz-build deps deps-test
 
 .SECONDARY: $(PROTO_C) $(PROTO_H)
 .PHONY: all clean
