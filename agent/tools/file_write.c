@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <mbedtls/md.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include "common/json.h"
 #include "common/mem.h"
 #include "common/secret.h"
+#include "common/sha256.h"
 #include "common/str.h"
 
 const char file_write_input[] =
@@ -54,16 +54,14 @@ int work_mode(struct file_work *w, int *out)
 
 int fd_sha256(struct file_work *w, int fd, const char *path, char out[SHA256_HEX])
 {
-        mbedtls_md_context_t sha;
-        uint8_t             *v = mem_alloc((size_t)64 << 10), sum[SHA256_LEN];
-        off_t                at = 0;
-        ssize_t              n = 0;
-        int                  rc = v ? 0 : work_nomem(w);
+        struct sha256 *sha = sha256_create();
+        uint8_t       *v = mem_alloc((size_t)64 << 10), sum[SHA256_LEN];
+        off_t          at = 0;
+        int            rc = v && sha ? 0 : work_nomem(w);
 
-        mbedtls_md_init(&sha);
-        if (rc == 0 && (mbedtls_md_setup(&sha, mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), 0) != 0 || mbedtls_md_starts(&sha) != 0))
-                rc = work_nomem(w);
         while (rc == 0) {
+                ssize_t n;
+
                 if (atomic_load(&w->stop)) {
                         rc = work_fail(w, E_CANCELLED, NULL, "reading was cancelled");
                         break;
@@ -75,14 +73,14 @@ int fd_sha256(struct file_work *w, int fd, const char *path, char out[SHA256_HEX
                         rc = work_errno(w, errno, "read", path);
                 if (n <= 0)
                         break;
-                mbedtls_md_update(&sha, v, (size_t)n);
+                sha256_put(sha, v, (size_t)n);
                 at += n;
         }
         if (rc == 0) {
-                mbedtls_md_finish(&sha, sum);
+                sha256_get(sha, sum);
                 str_hex(sum, sizeof sum, out);
         }
-        mbedtls_md_free(&sha);
+        sha256_free(sha);
         mem_free(v);
         return rc;
 }
