@@ -58,5 +58,7 @@ int  tmpl_eval(const char *text, const struct expr_env *env, cJSON **out, struct
 int  tmpl_eval_str(const char *text, const struct expr_env *env, char **out, struct err *e); /* mem_free */
 /* Every string inside `v`, keys excluded; one pass, results are not looked at again. */
 int  tmpl_eval_json(const cJSON *v, const struct expr_env *env, cJSON **out, struct err *e);
+/* As tmpl_eval_json for an object whose values must stay texts (environment, labels): a number becomes "3". */
+int  tmpl_eval_texts(const cJSON *object, const struct expr_env *env, cJSON **out, struct err *e);
 
 #endif

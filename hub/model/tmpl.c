@@ -253,26 +253,63 @@ int tmpl_eval(const char *text, const struct expr_env *env, cJSON **out, struct 
         return rc;
 }
 
+/* As text, whatever the value's own type. *out: mem_free. */
+static int eval_string(struct eval *ev, const char *text, char **out)
+{
+        struct buf b;
+        char *s;
+        int rc;
+
+        buf_init(&b, text_limit(text));
+        rc = eval_text(ev, text, &b);
+        if (!rc) {
+                s = buf_steal_str(&b);
+                if (s)
+                        *out = s;
+                else
+                        rc = -E_NOMEM;
+        }
+        buf_fini(&b);
+        return rc ? text_error(ev, rc) : 0;
+}
+
 int tmpl_eval_str(const char *text, const struct expr_env *env, char **out, struct err *e)
 {
         struct err own;
         struct eval ev;
-        struct buf b;
-        char *s = NULL;
         int rc;
 
         eval_init(&ev, env, e ? e : &own);
-        buf_init(&b, text_limit(text));
-        rc = eval_text(&ev, text, &b);
-        if (!rc) {
-                s = buf_steal_str(&b);
-                rc = s ? 0 : -E_NOMEM;
-        }
-        buf_fini(&b);
+        rc = eval_string(&ev, text, out);
         eval_fini(&ev);
-        if (rc)
-                return text_error(&ev, rc);
-        *out = s;
+        return rc;
+}
+
+int tmpl_eval_texts(const cJSON *object, const struct expr_env *env, cJSON **out, struct err *e)
+{
+        struct err own;
+        struct eval ev;
+        cJSON *o = cJSON_CreateObject();
+        const cJSON *it;
+        int rc = 0;
+
+        eval_init(&ev, env, e ? e : &own);
+        if (!o)
+                rc = text_error(&ev, -E_NOMEM);
+        for (it = object ? object->child : NULL; it && !rc; it = it->next) {
+                char *s = NULL;
+
+                rc = eval_string(&ev, it->valuestring ? it->valuestring : "", &s);
+                if (!rc && !cJSON_AddStringToObject(o, it->string, s))
+                        rc = text_error(&ev, -E_NOMEM);
+                mem_free(s);
+        }
+        eval_fini(&ev);
+        if (rc) {
+                cJSON_Delete(o);
+                return rc;
+        }
+        *out = o;
         return 0;
 }
 

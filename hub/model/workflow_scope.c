@@ -7,9 +7,9 @@
 #include "common/str.h"
 
 /* What may follow each context's name, where that is fixed. */
-static const char *const step_members[] = {"outputs", "result", "outcome", "state", NULL};
+static const char *const step_members[] = {"outputs", "result", "outcome", "conclusion", "state", NULL};
 static const char *const each_members[] = {"item", "index", NULL};
-static const char *const run_members[] = {"id", "attempt", "name", NULL};
+static const char *const run_members[] = {"id", "name", "created_by", NULL};
 static const char *const workflow_members[] = {"name", NULL};
 
 static const struct {

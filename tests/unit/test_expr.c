@@ -18,7 +18,7 @@ static const char world_json[] =
         "\"artichokes\":{\"colors\":[\"green\",\"purple\"],\"edible\":false}}}";
 
 struct world {
-        cJSON *all;
+        cJSON *all, *texts;
         struct expr_env env;
 };
 
@@ -642,6 +642,29 @@ TEST(tmpl, json_in_one_pass)
         cJSON_Delete(w.all);
 }
 
+TEST(tmpl, texts_stay_texts)
+{
+        static const char in[] = "{\"N\":\"${{ inputs.n }}\",\"T\":\"${{ inputs.trap }}\",\"E\":\"\",\"B\":\"${{ inputs.on }}\"}";
+        struct world w;
+        struct err e;
+        cJSON *v, *out = NULL;
+        char *got;
+
+        world_init(&w);
+        CHECK_INT(json_parse(in, strlen(in), &v, &e), 0);
+        CHECK_INT(tmpl_eval_texts(v, &w.env, &out, &e), 0);
+        got = text_of(out);
+        CHECK_STR(got, "{\"N\":\"3\",\"T\":\"${{ inputs.version }}\",\"E\":\"\",\"B\":\"true\"}");
+        mem_free(got);
+        cJSON_Delete(out);
+        cJSON_Delete(v);
+        v = cJSON_CreateObject();
+        cJSON_AddStringToObject(v, "O", "${{ inputs.o }}");
+        CHECK_INT(tmpl_eval_texts(v, &w.env, &out, &e), -E_INVAL);
+        cJSON_Delete(v);
+        cJSON_Delete(w.all);
+}
+
 /* Many strings that each put in something large share one limit. */
 TEST(tmpl, output_of_one_tree_is_bounded)
 {
@@ -709,6 +732,10 @@ static int all_of_it(void *arg)
         if (!rc)
                 rc = tmpl_eval_str("${{ format('{0}', inputs.n) }}", &w->env, &s, &e);
         mem_free(s);
+        v = NULL;
+        if (!rc)
+                rc = tmpl_eval_texts(w->texts, &w->env, &v, &e);
+        cJSON_Delete(v);
         return rc;
 }
 
@@ -718,6 +745,9 @@ TEST(expr, survives_each_allocation_failing)
 
         mem_install_hooks();
         world_init(&w);
+        w.texts = cJSON_CreateObject();
+        cJSON_AddStringToObject(w.texts, "A", "a ${{ inputs.n }}");
         test_each_alloc_fails(all_of_it, &w);
+        cJSON_Delete(w.texts);
         cJSON_Delete(w.all);
 }
