@@ -26,6 +26,11 @@ int64_t auth_now(const struct auth *a)
         return clock_now_us(a->opt.clock);
 }
 
+int64_t auth_cert_life_ms(const struct auth *a)
+{
+        return a->opt.agent_cert_life_ms;
+}
+
 int auth_create(const struct auth_options *o, struct auth **out, struct err *e)
 {
         struct auth *a = mem_calloc(1, sizeof *a);
@@ -92,7 +97,7 @@ void auth_record(struct auth *a, struct store_tx *tx, const char *action, const 
         store_put_audit(tx, auth_now(a), a->actor[0] ? a->actor : "hub", action, object, detail);
         a->actor[0] = '\0';
         if (event && a->opt.bus)
-                a->events_put = bus_put(a->opt.bus, tx, auth_now(a), event, "", NULL, fields);
+                bus_put(a->opt.bus, tx, auth_now(a), event, "", NULL, fields);
 }
 
 static void on_committed(void *arg)
@@ -121,10 +126,10 @@ void auth_commit(struct auth *a, struct store_tx *tx, void (*on_done)(void *arg)
                 return;
         }
         c->a = a;
-        c->last_event = a->events_put;
+        /* Every number given so far belongs to this transaction or to one that was handed over before it. */
+        c->last_event = a->opt.bus ? bus_written(a->opt.bus) : 0;
         c->on_done = on_done;
         c->arg = arg;
-        a->events_put = 0;
         list_push_back(&a->commits, &c->link);
         store_commit(tx, on_committed, c);
 }

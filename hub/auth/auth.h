@@ -49,12 +49,13 @@ int  auth_api_token_revoke(struct store_reader *r, struct store_tx *tx, const ch
 struct auth_options { const struct clock *clock; struct store *store; struct bus *bus; const struct ca *ca;
         int64_t agent_cert_life_ms; /* default 24 h */ };
 int  auth_create(const struct auth_options *o, struct auth **out, struct err *e); /* loads tokens and agents */
+int64_t auth_cert_life_ms(const struct auth *a);
 void auth_free(struct auth *a);
 
 /* Who the next change is made by, for its audit record ("hub" when not said). */
 void auth_act_as(struct auth *a, const char *who);
 /* Every transaction that auth added to is committed here, in the same turn: as store_commit, and the events that
- * auth put into it are announced when it is durable. */
+ * were put into it (bus_put) are announced when it is durable. */
 void auth_commit(struct auth *a, struct store_tx *tx, void (*on_done)(void *arg), void *arg);
 
 /* uses: 1..1000000; ttl_ms: up to ten years; name_glob, labels: NULL: any name, none. -E_INVAL says what is wrong. */

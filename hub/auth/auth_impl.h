@@ -43,7 +43,6 @@ struct auth {
         uint8_t     no_key[SHA256_LEN]; /* what an unknown token's proof is checked against */
         char        actor[128];
         struct agent_record lent;  /* auth_agent's answer */
-        int64_t     events_put;    /* last event that auth put; announced by auth_commit */
         struct list commits;       /* under way; orphaned by auth_free */
 };
 
