@@ -8,6 +8,9 @@ DESTDIR ?=
 OPT     ?= -O2 -g
 WARN     = -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-format-zero-length -Werror
 SAN     ?=
+# make V=1 shows whole commands.
+Q        = $(if $(V),,@)
+say      = $(if $(V),,@printf '  %-4s %s\n' $(1) $(2))
 CFLAGS  += -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) $(SAN) -fno-strict-aliasing -fstack-protector-strong -I. -I$(BUILD)/proto -MMD -MP
 LDFLAGS += $(SAN) -Wl,--as-needed
 
@@ -39,33 +42,43 @@ all: $(BUILD)/photon-hub $(BUILD)/photon-agent $(BUILD)/photon ## the three prog
 
 $(BUILD)/%.pb-c.c $(BUILD)/%.pb-c.h: %.proto
 	@mkdir -p $(BUILD)/proto
-	protoc-c -Iproto --c_out=$(BUILD)/proto $<
+	$(call say,PROTO,$<)
+	$(Q)protoc-c -Iproto --c_out=$(BUILD)/proto $<
 
 # Generated code is not ours: no -Werror, no shadow warnings.
 $(BUILD)/proto/%.o: $(BUILD)/proto/%.c | $(PROTO_H)
-	$(CC) -std=c11 $(OPT) $(SAN) -w -I$(BUILD)/proto -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) -std=c11 $(OPT) $(SAN) -w -I$(BUILD)/proto -c $< -o $@
 
 $(BUILD)/obj/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CFLAGS) -c $< -o $@
 
 $(BUILD)/photon-hub: $(call obj,hub/main.c) $(HUB_O) $(COMMON_O)
-	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB)
 $(BUILD)/photon-agent: $(call obj,agent/main.c) $(AGENT_O) $(COMMON_O)
-	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_AGENT)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_AGENT)
 $(BUILD)/photon: $(CLI_O) $(call obj,common/err.c common/mem.c common/buf.c common/str.c common/encode.c common/map.c common/clock.c common/id.c common/log.c common/json.c common/json_scan.c common/json_schema.c common/secret.c common/file.c common/conf.c common/yaml.c)
-	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_CLI)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_CLI)
 $(BUILD)/tests/unit: $(call obj,tests/lib/main.c $(TESTLIB_C) $(UNIT_C)) $(HUB_O) $(AGENT_O) $(COMMON_O)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB) -lcurl
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB) -lcurl
 $(BUILD)/tests/sim: $(call obj,tests/lib/main.c $(TESTLIB_C) $(SIM_C)) $(HUB_O) $(AGENT_O) $(COMMON_O)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB) -lcurl
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB) -lcurl
 
-# The tools with a fake job instead of agent/job.c.
-$(BUILD)/tests/tools: $(call obj,tests/lib/main.c tests/lib/test.c $(TOOLS_C) $(wildcard agent/policy*.c agent/tools/*.c)) $(COMMON_O)
+# The tools with a fake job instead of agent/job.c, and nothing of the network.
+NET_C = $(wildcard common/rpc*.c common/link*.c common/pki*.c common/tls*.c common/x509*.c)
+$(BUILD)/tests/tools: $(call obj,tests/lib/main.c tests/lib/test.c $(TOOLS_C) $(wildcard agent/policy*.c agent/tools/*.c) $(filter-out $(NET_C),$(COMMON_C)))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_AGENT)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_AGENT)
 
 clean: ## remove every build folder
 	rm -rf $(BUILD) build-asan build-tsan build-fuzz
@@ -109,7 +122,8 @@ $(BUILD)/libphoton.a: $(COMMON_O) $(HUB_O) $(AGENT_O)
 	ar rcs $@ $^
 $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/libphoton.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(LIBS_HUB) -lcurl
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(LIBS_HUB) -lcurl
 fuzz-build: $(patsubst %.c,$(BUILD)/%,$(FUZZ_C))
 fuzz: ## every fuzz target for FUZZ_SECONDS (10) each
 	+$(MAKE) BUILD=build-fuzz CC=clang OPT="-O1 -g" SAN="-fsanitize=fuzzer-no-link $(ASAN)" fuzz-build
