@@ -1,0 +1,389 @@
+/* Join tokens and API tokens. A secret is shown once, in the answer to its
+ * creation, and wiped; a repeat by Idempotency-Key says which token it was, not what. */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/json.h"
+#include "common/mem.h"
+#include "common/str.h"
+#include "hub/http/api.h"
+#include "hub/http/idem.h"
+#include "hub/http/present.h"
+#include "hub/http/request.h"
+#include "hub/store/store.h"
+
+#define JOIN_TTL_MS  3600000 /* an hour */
+#define TTL_MAX_MS   (INT64_C(3650) * 24 * 3600 * 1000)
+#define USES_MAX     1000000
+#define NAME_MAX_LEN 100
+
+struct token_request {
+        int64_t     uses, ttl_ms;
+        char        name[NAME_MAX_LEN + 28];
+        bool        has_name;
+        enum role   role;
+        cJSON      *labels;
+        /* made on the loop */
+        char        id[32];
+        char       *text; /* secret */
+        int64_t     expires_us;
+};
+
+static void request_free(void *p)
+{
+        struct token_request *t = p;
+
+        if (t->text) {
+                mem_wipe(t->text, strlen(t->text));
+                mem_free(t->text);
+        }
+        cJSON_Delete(t->labels);
+        mem_free(t);
+}
+
+static int duration_member(const cJSON *doc, const char *key, int64_t *out_ms, struct err *e)
+{
+        const char *s = NULL;
+        int rc = json_str_opt(doc, key, &s, e);
+
+        if (rc || !s)
+                return rc;
+        if (str_parse_duration(s, out_ms) || *out_ms <= 0 || *out_ms > TTL_MAX_MS)
+                return err_set(e, E_INVAL, "\"%s\" must be a duration such as 10m, 1h or 30d", key);
+        return 0;
+}
+
+static int name_member(const cJSON *doc, struct token_request *t, struct err *e)
+{
+        const char *s = NULL;
+        int rc = json_str_opt(doc, "name", &s, e);
+
+        if (rc || !s)
+                return rc;
+        if (!*s || strlen(s) > NAME_MAX_LEN)
+                return err_set(e, E_INVAL, "\"name\" must have 1 to %d bytes", NAME_MAX_LEN);
+        for (const char *p = s; *p; p++)
+                if ((unsigned char)*p < ' ' || *p == 127)
+                        return err_set(e, E_INVAL, "\"name\" must not hold control characters");
+        snprintf(t->name, sizeof t->name, "%s", s);
+        t->has_name = true;
+        return 0;
+}
+
+static int begin(struct http_req *q, const char *const *keys, cJSON **doc, struct token_request **out, struct err *e)
+{
+        struct token_request *t = mem_calloc(1, sizeof *t);
+        int rc = t ? 0 : err_set(e, E_NOMEM, "out of memory");
+
+        if (rc)
+                return rc;
+        req_keep(q, t, request_free);
+        rc = idem_read(q, e);
+        if (!rc)
+                rc = req_body_json(q, keys, true, doc, e);
+        *out = t;
+        return rc;
+}
+
+/* The first answer held a secret that is nowhere any more. */
+static bool repeated(struct http_req *q)
+{
+        struct err e = {0};
+
+        if (!q->idem || !q->idem->replay)
+                return false;
+        q->problem_status = 409;
+        snprintf(q->problem_extra, sizeof q->problem_extra, "\"id\":\"%.40s\"", q->idem->body ? q->idem->body : "");
+        err_set(&e, E_EXIST, "this request was answered already and the token was shown then; if it is lost, revoke %.40s and make another",
+                q->idem->body ? q->idem->body : "it");
+        req_done(q, -E_EXIST, &e);
+        return true;
+}
+
+static void on_durable(void *arg)
+{
+        req_on_answer(arg, 0, NULL);
+}
+
+/* ---- join tokens ---- */
+
+static void join_on_loop(struct http_req *q)
+{
+        struct token_request *t = q->state;
+        const struct http_hub_ops *ops = &q->h->o.ops;
+        struct join_request jr = {.uses = t->uses, .ttl_ms = t->ttl_ms, .name_glob = t->has_name ? t->name : NULL,
+                                  .labels = t->labels, .created_by = q->caller.name};
+        struct store_tx *tx;
+        struct err e = {0};
+        uint8_t secret[32];
+        int rc;
+
+        if (repeated(q))
+                return;
+        tx = store_begin(q->h->o.store);
+        if (!tx) {
+                req_done(q, err_set(&e, E_NOMEM, "out of memory"), &e);
+                return;
+        }
+        auth_act_as(q->h->o.auth, q->caller.name);
+        rc = auth_join_create(q->h->o.auth, tx, &jr, t->id, secret, &e);
+        if (rc) {
+                store_abandon(tx);
+                req_done(q, rc, &e);
+                return;
+        }
+        rc = ops->join_text(ops->ctx, t->id, secret, &t->text, &e);
+        mem_wipe(secret, sizeof secret);
+        t->expires_us = clock_now_us(q->h->o.clock) + t->ttl_ms * 1000;
+        if (rc) {
+                struct err ignored;
+
+                /* auth has it already: without its text nobody could use it, so it ends here. */
+                auth_join_revoke(q->h->o.auth, tx, t->id, &ignored);
+                auth_commit(q->h->o.auth, tx, NULL, NULL);
+                req_done(q, rc, &e);
+                return;
+        }
+        idem_store(q, tx, 201, t->id);
+        req_owe(q);
+        auth_commit(q->h->o.auth, tx, on_durable, q);
+}
+
+static int join_after(struct http_req *q, struct err *e)
+{
+        struct token_request *t = q->state;
+        char *labels = t->labels ? json_text(t->labels) : NULL;
+        struct jsonw w;
+
+        (void)e;
+        jw_begin(&w, &q->out);
+        jw_open(&w, NULL, '{');
+        jw_str(&w, "id", t->id);
+        jw_str(&w, "token", t->text);
+        jw_i64(&w, "uses_max", t->uses);
+        jw_str(&w, "name", t->has_name ? t->name : "*");
+        jw_raw(&w, "labels", labels, "{}");
+        jw_str(&w, "created_by", q->caller.name);
+        jw_time(&w, "expires_at", t->expires_us);
+        jw_close(&w, '}');
+        mem_free(labels);
+        snprintf(q->location, sizeof q->location, "/api/v1/join-tokens/%s", t->id);
+        return jw_end(&w);
+}
+
+int api_join_tokens_create(struct http_req *q, struct err *e)
+{
+        static const char *const keys[] = {"uses", "ttl", "name", "labels", NULL};
+        struct token_request *t = NULL;
+        const cJSON *labels = NULL;
+        cJSON *doc = NULL;
+        int rc = begin(q, keys, &doc, &t, e);
+
+        if (rc)
+                goto out;
+        t->uses = 1;
+        t->ttl_ms = JOIN_TTL_MS;
+        rc = json_i64_opt(doc, "uses", 1, USES_MAX, &t->uses, e);
+        if (!rc)
+                rc = duration_member(doc, "ttl", &t->ttl_ms, e);
+        if (!rc)
+                rc = name_member(doc, t, e);
+        if (!rc)
+                rc = json_obj_opt(doc, "labels", &labels, e);
+        for (const cJSON *m = labels ? labels->child : NULL; !rc && m; m = m->next)
+                if (!cJSON_IsString(m))
+                        rc = err_set(e, E_INVAL, "label '%.64s' must be text", m->string);
+        if (!rc && labels && !(t->labels = cJSON_Duplicate(labels, true)))
+                rc = err_set(e, E_NOMEM, "out of memory");
+        if (!rc)
+                req_hop(q, join_on_loop, join_after);
+out:
+        cJSON_Delete(doc);
+        return rc;
+}
+
+/* ---- lists: small enough to be built whole ---- */
+
+struct rows {
+        struct jsonw w;
+        long long now_us;
+};
+
+static int on_join_row(void *arg, const struct row_join_token *t)
+{
+        struct rows *r = arg;
+
+        present_join_token(&r->w, t, r->now_us);
+        return jw_end(&r->w);
+}
+
+static int on_api_row(void *arg, const struct row_api_token *t)
+{
+        struct rows *r = arg;
+
+        present_api_token(&r->w, t, r->now_us);
+        return jw_end(&r->w);
+}
+
+static int list(struct http_req *q, bool api, struct err *e)
+{
+        struct store_reader *r = req_reader(q, e);
+        struct rows rows = {.now_us = clock_now_us(q->h->o.clock)};
+        struct buf b;
+        cJSON *all = NULL;
+        int rc;
+
+        if (!r)
+                return -E_UNAVAIL;
+        buf_init(&b, 0);
+        jw_begin(&rows.w, &b);
+        jw_open(&rows.w, NULL, '[');
+        rc = api ? read_api_tokens(r, on_api_row, &rows) : read_join_tokens(r, on_join_row, &rows);
+        jw_close(&rows.w, ']');
+        if (!rc)
+                rc = jw_end(&rows.w);
+        if (rc)
+                err_set(e, -rc, "the tokens could not be read: %s", err_name(rc));
+        else
+                rc = json_parse((const char *)b.data, b.len, &all, e);
+        buf_fini(&b);
+        /* Ids are ULIDs: their order is that of creation. */
+        return rc ? rc : req_page(q, all, "id", e);
+}
+
+int api_join_tokens_list(struct http_req *q, struct err *e)
+{
+        return list(q, false, e);
+}
+
+int api_api_tokens_list(struct http_req *q, struct err *e)
+{
+        return list(q, true, e);
+}
+
+/* ---- revoking ---- */
+
+static void revoke_token(struct http_req *q, bool api)
+{
+        struct store_tx *tx = store_begin(q->h->o.store);
+        struct http_thread *t = NULL;
+        struct err e = {0};
+        int rc = tx ? 0 : err_set(&e, E_NOMEM, "out of memory");
+
+        auth_act_as(q->h->o.auth, q->caller.name);
+        if (!rc && !api)
+                rc = auth_join_revoke(q->h->o.auth, tx, q->param[0], &e);
+        if (!rc && api)
+                rc = http_thread(q->h, &t, &e);
+        if (!rc && api)
+                rc = auth_api_token_revoke(t->reader, tx, q->param[0], clock_now_us(q->h->o.clock), q->caller.name, &e);
+        if (rc) {
+                if (tx)
+                        store_abandon(tx);
+                req_done(q, rc, &e);
+                return;
+        }
+        req_owe(q);
+        auth_commit(q->h->o.auth, tx, on_durable, q);
+}
+
+static void revoke_join_on_loop(struct http_req *q)
+{
+        revoke_token(q, false);
+}
+
+static void revoke_api_on_loop(struct http_req *q)
+{
+        revoke_token(q, true);
+}
+
+int api_join_token_revoke(struct http_req *q, struct err *e)
+{
+        (void)e;
+        req_hop(q, revoke_join_on_loop, NULL);
+        return 0;
+}
+
+int api_api_token_revoke(struct http_req *q, struct err *e)
+{
+        (void)e;
+        req_hop(q, revoke_api_on_loop, NULL);
+        return 0;
+}
+
+/* ---- API tokens ---- */
+
+static void api_on_loop(struct http_req *q)
+{
+        struct token_request *t = q->state;
+        int64_t now = clock_now_us(q->h->o.clock);
+        struct store_tx *tx;
+        struct err e = {0};
+        char text[80];
+        int rc;
+
+        if (repeated(q))
+                return;
+        tx = store_begin(q->h->o.store);
+        if (!tx) {
+                req_done(q, err_set(&e, E_NOMEM, "out of memory"), &e);
+                return;
+        }
+        t->expires_us = t->ttl_ms ? now + t->ttl_ms * 1000 : 0;
+        rc = auth_api_token_create(tx, t->name, t->role, now, t->expires_us, q->caller.name, text, t->id);
+        if (!rc)
+                t->text = mem_strdup(text);
+        mem_wipe(text, sizeof text);
+        if (rc || !t->text) {
+                store_abandon(tx);
+                rc = rc ? rc : -E_NOMEM;
+                req_done(q, err_set(&e, -rc, "the token could not be made: %s", err_name(rc)), &e);
+                return;
+        }
+        idem_store(q, tx, 201, t->id);
+        req_owe(q);
+        auth_commit(q->h->o.auth, tx, on_durable, q);
+}
+
+static int api_after(struct http_req *q, struct err *e)
+{
+        struct token_request *t = q->state;
+        struct jsonw w;
+
+        (void)e;
+        jw_begin(&w, &q->out);
+        jw_open(&w, NULL, '{');
+        jw_str(&w, "id", t->id);
+        jw_str(&w, "token", t->text);
+        jw_str(&w, "name", t->name);
+        jw_str(&w, "role", role_name(t->role));
+        jw_str(&w, "created_by", q->caller.name);
+        jw_time(&w, "expires_at", t->expires_us);
+        jw_close(&w, '}');
+        snprintf(q->location, sizeof q->location, "/api/v1/api-tokens/%s", t->id);
+        return jw_end(&w);
+}
+
+int api_api_tokens_create(struct http_req *q, struct err *e)
+{
+        static const char *const keys[] = {"name", "role", "ttl", NULL};
+        struct token_request *t = NULL;
+        const char *role = NULL;
+        cJSON *doc = NULL;
+        int rc = begin(q, keys, &doc, &t, e);
+
+        if (!rc)
+                rc = name_member(doc, t, e);
+        if (!rc && !t->has_name)
+                rc = err_set(e, E_INVAL, "\"name\" is missing: say whose token it is");
+        if (!rc)
+                rc = json_str(doc, "role", &role, e);
+        if (!rc && role_parse(role, &t->role))
+                rc = err_set(e, E_INVAL, "\"role\" must be client, operator, technical-operator or admin");
+        if (!rc)
+                rc = duration_member(doc, "ttl", &t->ttl_ms, e);
+        if (!rc)
+                req_hop(q, api_on_loop, api_after);
+        cJSON_Delete(doc);
+        return rc;
+}

@@ -1,0 +1,247 @@
+/* The route table as an OpenAPI 3.1 document. */
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/err.h"
+#include "common/version.h"
+#include "hub/http/jsonw.h"
+#include "hub/http/router.h"
+
+/* Answers are open: fields may be added. Bodies are closed: unknown keys are refused. */
+#define NULLABLE(t) "{\"type\":[\"" t "\",\"null\"]}"
+#define STRING      "{\"type\":\"string\"}"
+#define INTEGER     "{\"type\":\"integer\"}"
+#define OBJECT      "{\"type\":\"object\"}"
+#define BOOLEAN     "{\"type\":\"boolean\"}"
+#define TIME        "{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"}"
+#define DURATION    "{\"type\":\"string\",\"examples\":[\"300ms\",\"10s\",\"5m\"]}"
+#define LABELS      "{\"type\":\"object\",\"additionalProperties\":{\"type\":\"string\"}}"
+#define ERROR_OF    "{\"type\":[\"object\",\"null\"],\"properties\":{\"code\":" STRING ",\"message\":" STRING "}}"
+#define REF(n)      "{\"$ref\":\"#/components/schemas/" n "\"}"
+#define PAGE(n)                                                                                            \
+        "{\"type\":\"object\",\"required\":[\"items\",\"next_cursor\"],\"properties\":{\"items\":{\"type\":\"array\",\"items\":" REF(n) \
+        "},\"next_cursor\":" NULLABLE("string") "}}"
+#define WORKFLOW "{\"type\":[\"string\",\"object\"],\"description\":\"The workflow as YAML or JSON text, or as an object\"}"
+
+static const struct {
+        const char *name, *json;
+} schemas[] = {
+        {"Object", OBJECT},
+        {"Problem",
+         "{\"type\":\"object\",\"required\":[\"type\",\"title\",\"status\",\"detail\",\"code\"],\"properties\":{\"type\":" STRING
+         ",\"title\":" STRING ",\"status\":" INTEGER ",\"detail\":" STRING ",\"code\":" STRING ",\"line\":" INTEGER
+         ",\"column\":" INTEGER "}}"},
+        {"Run",
+         "{\"type\":\"object\",\"required\":[\"id\",\"workflow\",\"state\",\"created_at\"],\"properties\":{\"id\":" STRING
+         ",\"workflow\":" STRING ",\"kind\":{\"enum\":[\"run\",\"call\"]},\"state\":{\"enum\":[\"queued\",\"running\",\"waiting\",\"succeeded\","
+         "\"failed\",\"cancelled\"]},\"inputs\":" OBJECT ",\"outputs\":" OBJECT ",\"error\":" ERROR_OF ",\"priority\":" INTEGER
+         ",\"created_by\":" STRING ",\"cancel_requested\":" BOOLEAN ",\"step_count\":" INTEGER ",\"created_at\":" TIME
+         ",\"started_at\":" TIME ",\"finished_at\":" TIME ",\"steps\":{\"type\":\"array\",\"items\":" REF("Step") "}}}"},
+        {"Step",
+         "{\"type\":\"object\",\"required\":[\"id\",\"tool\",\"state\",\"attempt\"],\"properties\":{\"id\":" STRING ",\"tool\":" STRING
+         ",\"state\":{\"enum\":[\"blocked\",\"ready\",\"waiting\",\"dispatched\",\"running\",\"succeeded\",\"failed\",\"skipped\",\"cancelled\","
+         "\"unknown\"]},\"attempt\":" INTEGER ",\"agent\":" NULLABLE("string") ",\"needs\":{\"type\":\"array\",\"items\":" STRING
+         "},\"exit_code\":" NULLABLE("integer") ",\"error\":" ERROR_OF ",\"outputs\":" OBJECT ",\"created_at\":" TIME
+         ",\"started_at\":" TIME ",\"finished_at\":" TIME ",\"usage\":" OBJECT ",\"output_bytes\":" INTEGER
+         ",\"attempts\":{\"type\":\"array\",\"items\":" OBJECT "}}}"},
+        {"Agent",
+         "{\"type\":\"object\",\"required\":[\"name\",\"id\",\"state\"],\"properties\":{\"name\":" STRING ",\"id\":" STRING
+         ",\"state\":{\"enum\":[\"online\",\"offline\",\"draining\",\"revoked\"]},\"kind\":" STRING ",\"labels\":" LABELS
+         ",\"tools\":{\"type\":\"array\"},\"version\":" STRING ",\"os\":" STRING ",\"arch\":" STRING ",\"last_seen_at\":" TIME
+         ",\"running\":" INTEGER "}}"},
+        {"Tool", "{\"type\":\"object\",\"required\":[\"name\",\"agents\"],\"properties\":{\"name\":" STRING
+                 ",\"agents\":{\"type\":\"array\",\"items\":" STRING "}}}"},
+        {"JoinToken",
+         "{\"type\":\"object\",\"required\":[\"id\"],\"properties\":{\"id\":" STRING ",\"token\":" STRING ",\"state\":" STRING
+         ",\"uses\":" INTEGER ",\"uses_max\":" INTEGER ",\"name\":" STRING ",\"labels\":" LABELS ",\"created_by\":" STRING
+         ",\"created_at\":" TIME ",\"expires_at\":" TIME ",\"revoked_at\":" TIME "}}"},
+        {"ApiToken",
+         "{\"type\":\"object\",\"required\":[\"id\",\"name\",\"role\"],\"properties\":{\"id\":" STRING ",\"token\":" STRING ",\"name\":" STRING
+         ",\"role\":" STRING ",\"state\":" STRING ",\"created_by\":" STRING ",\"created_at\":" TIME ",\"expires_at\":" TIME
+         ",\"revoked_at\":" TIME ",\"last_used_at\":" TIME "}}"},
+        {"Validation",
+         "{\"type\":\"object\",\"required\":[\"valid\",\"errors\",\"warnings\"],\"properties\":{\"valid\":" BOOLEAN
+         ",\"errors\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"line\":" INTEGER ",\"column\":" INTEGER
+         ",\"message\":" STRING ",\"code\":" STRING "}}},\"warnings\":{\"type\":\"array\",\"items\":" STRING "},\"name\":" STRING
+         ",\"steps\":" INTEGER "}}"},
+        {"RunPage", PAGE("Run")},
+        {"AgentPage", PAGE("Agent")},
+        {"ToolPage", PAGE("Tool")},
+        {"JoinTokenPage", PAGE("JoinToken")},
+        {"ApiTokenPage", PAGE("ApiToken")},
+        {"RunRequest",
+         "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"workflow\"],\"properties\":{\"workflow\":" WORKFLOW
+         ",\"inputs\":" OBJECT ",\"priority\":{\"type\":\"integer\",\"minimum\":-100,\"maximum\":100}}}"},
+        {"ValidateRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"workflow\"],\"properties\":{\"workflow\":" WORKFLOW "}}"},
+        {"CallRequest",
+         "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"tool\"],\"properties\":{\"tool\":" STRING ",\"input\":" OBJECT
+         ",\"agent\":" STRING ",\"labels\":" LABELS ",\"timeout\":" DURATION
+         ",\"effect\":{\"enum\":[\"pure\",\"idempotent\",\"at-most-once\"]},\"stdin\":" BOOLEAN "}}"},
+        {"CancelRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"reason\":" STRING "}}"},
+        {"ResolveRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"outcome\"],\"properties\":{\"outcome\":{\"enum\":[\"retry\","
+                           "\"succeeded\",\"failed\"]}}}"},
+        {"JoinTokenRequest",
+         "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"uses\":{\"type\":\"integer\",\"minimum\":1},\"ttl\":" DURATION
+         ",\"name\":" STRING ",\"labels\":" LABELS "}}"},
+        {"ApiTokenRequest",
+         "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"name\",\"role\"],\"properties\":{\"name\":" STRING
+         ",\"role\":{\"enum\":[\"client\",\"operator\",\"technical-operator\",\"admin\"]},\"ttl\":" DURATION "}}"},
+};
+
+static void parameter(struct jsonw *w, const char *name, size_t n, const char *in)
+{
+        char t[64];
+
+        if (n >= sizeof t)
+                return;
+        memcpy(t, name, n);
+        t[n] = '\0';
+        jw_open(w, NULL, '{');
+        jw_str(w, "name", t);
+        jw_str(w, "in", in);
+        if (strcmp(in, "path") == 0)
+                jw_bool(w, "required", true);
+        jw_raw(w, "schema", STRING, "");
+        jw_close(w, '}');
+}
+
+static void parameters(struct jsonw *w, const struct route *r)
+{
+        jw_open(w, "parameters", '[');
+        for (const char *p = strchr(r->pattern, '{'); p; p = strchr(p, '{')) {
+                size_t n = strcspn(++p, "}");
+
+                parameter(w, p, n, "path");
+        }
+        for (const char *p = r->query; *p;) {
+                size_t n = strcspn(p, " ");
+
+                parameter(w, p, n, "query");
+                p += n + strspn(p + n, " ");
+        }
+        if (strcmp(r->method, "POST") == 0 && (r->flags & ROUTE_CHANGES))
+                parameter(w, "Idempotency-Key", 15, "header");
+        if (r->flags & ROUTE_STREAM)
+                parameter(w, "Last-Event-ID", 13, "header");
+        jw_close(w, ']');
+}
+
+static void reference(struct jsonw *w, const char *schema)
+{
+        char t[96] = "#/components/schemas/";
+
+        strncat(t, schema, sizeof t - strlen(t) - 1);
+        jw_open(w, "schema", '{');
+        jw_str(w, "$ref", t);
+        jw_close(w, '}');
+}
+
+static void request_body(struct jsonw *w, const struct route *r)
+{
+        if (!r->body_max || !(r->body || (r->flags & ROUTE_RAW)))
+                return;
+        jw_open(w, "requestBody", '{');
+        jw_open(w, "content", '{');
+        if (r->body) {
+                jw_open(w, "application/json", '{');
+                reference(w, r->body);
+                jw_close(w, '}');
+        }
+        if (r->flags & ROUTE_YAML)
+                jw_raw(w, "application/yaml", "{\"schema\":" STRING "}", "");
+        if (r->flags & ROUTE_RAW)
+                jw_raw(w, "application/octet-stream", "{}", "");
+        jw_close(w, '}');
+        jw_close(w, '}');
+}
+
+static const char *media_type(const struct route *r)
+{
+        return r->flags & ROUTE_STREAM  ? "text/event-stream"
+               : r->flags & ROUTE_BYTES ? "application/octet-stream"
+               : r->flags & ROUTE_TEXT  ? "text/plain"
+                                        : "application/json";
+}
+
+static void responses(struct jsonw *w, const struct route *r)
+{
+        char status[4] = {(char)('0' + r->status / 100), (char)('0' + r->status / 10 % 10), (char)('0' + r->status % 10), 0};
+
+        jw_open(w, "responses", '{');
+        jw_open(w, status, '{');
+        jw_str(w, "description", r->status == 201 ? "Created" : r->status == 204 ? "Done" : "OK");
+        if (r->status != 204) {
+                jw_open(w, "content", '{');
+                jw_open(w, media_type(r), '{');
+                if (r->answer)
+                        reference(w, r->answer);
+                jw_close(w, '}');
+                jw_close(w, '}');
+        }
+        jw_close(w, '}');
+        jw_raw(w, "default",
+               "{\"description\":\"A problem (RFC 9457)\",\"content\":{\"application/problem+json\":{\"schema\":" REF("Problem") "}}}",
+               "");
+        jw_close(w, '}');
+}
+
+static void operation(struct jsonw *w, const struct route *r)
+{
+        char key[8];
+        size_t n = strlen(r->method);
+
+        for (size_t i = 0; i <= n && i < sizeof key; i++)
+                key[i] = (char)(r->method[i] >= 'A' && r->method[i] <= 'Z' ? r->method[i] + 32 : r->method[i]);
+        jw_open(w, key, '{');
+        jw_str(w, "summary", r->summary);
+        if (r->perm == PERM_PUBLIC)
+                jw_raw(w, "security", "[]", "");
+        else
+                jw_str(w, "x-permission", permission_name(r->perm));
+        parameters(w, r);
+        request_body(w, r);
+        responses(w, r);
+        jw_close(w, '}');
+}
+
+/* Routes of one path stand together in the document, wherever they are in the table. */
+static bool is_first(const struct route *rs, size_t i)
+{
+        for (size_t k = 0; k < i; k++)
+                if (strcmp(rs[k].pattern, rs[i].pattern) == 0)
+                        return false;
+        return true;
+}
+
+int openapi_write(struct buf *b)
+{
+        size_t n;
+        const struct route *rs = route_table(&n);
+        struct jsonw w;
+
+        jw_begin(&w, b);
+        jw_open(&w, NULL, '{');
+        jw_str(&w, "openapi", "3.1.0");
+        jw_raw(&w, "info", "{\"title\":\"PHOTON hub\",\"version\":\"" PHOTON_VERSION "\"}", "");
+        jw_raw(&w, "security", "[{\"token\":[]}]", "");
+        jw_open(&w, "paths", '{');
+        for (size_t i = 0; i < n; i++) {
+                if (!is_first(rs, i))
+                        continue;
+                jw_open(&w, rs[i].pattern, '{');
+                for (size_t k = i; k < n; k++)
+                        if (strcmp(rs[k].pattern, rs[i].pattern) == 0)
+                                operation(&w, &rs[k]);
+                jw_close(&w, '}');
+        }
+        jw_close(&w, '}');
+        jw_open(&w, "components", '{');
+        jw_raw(&w, "securitySchemes", "{\"token\":{\"type\":\"http\",\"scheme\":\"bearer\"}}", "");
+        jw_open(&w, "schemas", '{');
+        for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++)
+                jw_raw(&w, schemas[i].name, schemas[i].json, "{}");
+        jw_close(&w, '}');
+        jw_close(&w, '}');
+        jw_close(&w, '}');
+        return jw_end(&w);
+}

@@ -1,0 +1,327 @@
+#include "hub/http/present.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/err.h"
+#include "common/mem.h"
+#include "hub/http/core.h"
+#include "hub/model/workflow.h"
+#include "hub/store/store.h"
+
+/* ---- definitions ---- */
+
+#define CACHED_DEFS 4
+#define CACHED_STEPS_MAX 4000 /* larger ones are parsed again each time rather than kept */
+
+struct def_cache {
+        struct {
+                char             sha[65];
+                struct workflow *wf;
+        } slot[CACHED_DEFS];
+        unsigned next;
+        struct workflow *passing; /* too large to keep: lives until the next look */
+};
+
+void def_cache_free(struct def_cache *c)
+{
+        if (!c)
+                return;
+        for (int i = 0; i < CACHED_DEFS; i++)
+                workflow_free(c->slot[i].wf);
+        workflow_free(c->passing);
+        mem_free(c);
+}
+
+static void keep(struct def_cache *c, const char *sha, struct workflow *wf)
+{
+        workflow_free(c->passing);
+        c->passing = NULL;
+        if (wf->n_steps > CACHED_STEPS_MAX) {
+                c->passing = wf;
+                return;
+        }
+        workflow_free(c->slot[c->next].wf);
+        c->slot[c->next].wf = wf;
+        snprintf(c->slot[c->next].sha, sizeof c->slot[c->next].sha, "%s", sha);
+        c->next = (c->next + 1) % CACHED_DEFS;
+}
+
+/* NULL when it cannot be had: the run is shown without needs rather than not at all. */
+static const struct workflow *definition(struct http_thread *t, const char *sha)
+{
+        struct workflow *wf = NULL;
+        char *text = NULL;
+        size_t n = 0;
+        int rc;
+
+        if (!sha || !*sha)
+                return NULL;
+        if (!t->defs)
+                t->defs = mem_calloc(1, sizeof *t->defs);
+        if (!t->defs)
+                return NULL;
+        for (int i = 0; i < CACHED_DEFS; i++)
+                if (t->defs->slot[i].wf && strcmp(t->defs->slot[i].sha, sha) == 0)
+                        return t->defs->slot[i].wf;
+        rc = read_def(t->reader, sha, &text, &n);
+        if (!rc)
+                rc = workflow_parse(text, n, &wf, NULL);
+        mem_free(text);
+        if (rc)
+                return NULL;
+        keep(t->defs, sha, wf);
+        return wf;
+}
+
+/* ---- members ---- */
+
+static void put_error(struct jsonw *w, const char *code, const char *message)
+{
+        if (!code || !*code) {
+                jw_raw(w, "error", NULL, "null");
+                return;
+        }
+        jw_open(w, "error", '{');
+        jw_str(w, "code", code);
+        jw_str(w, "message", message ? message : "");
+        jw_close(w, '}');
+}
+
+void present_run(struct jsonw *w, const struct row_run *r, bool brief)
+{
+        jw_str(w, "id", r->id);
+        jw_str(w, "workflow", r->workflow);
+        jw_str(w, "kind", r->kind);
+        jw_str(w, "state", run_state_name(r->state));
+        if (!brief) {
+                jw_raw(w, "inputs", r->inputs, "{}");
+                jw_raw(w, "outputs", r->outputs, "{}");
+        }
+        put_error(w, r->error_code, r->error_message);
+        jw_i64(w, "priority", r->priority);
+        jw_str(w, "created_by", r->created_by);
+        jw_bool(w, "cancel_requested", r->cancel_requested);
+        jw_i64(w, "step_count", r->n_steps);
+        jw_time(w, "created_at", r->created_us);
+        jw_time(w, "started_at", r->started_us);
+        jw_time(w, "finished_at", r->finished_us);
+}
+
+static void put_needs(struct jsonw *w, const struct row_step *s, const struct workflow *wf)
+{
+        jw_open(w, "needs", '[');
+        if (wf && s->def >= 0 && (size_t)s->def < wf->n_steps) {
+                const struct step_def *d = &wf->steps[s->def];
+
+                for (size_t i = 0; i < d->n_needs; i++)
+                        if (d->needs[i] < wf->n_steps)
+                                jw_str(w, NULL, wf->steps[d->needs[i]].id);
+        }
+        jw_close(w, ']');
+}
+
+void present_step_members(struct jsonw *w, const struct row_step *s, const struct workflow *wf)
+{
+        jw_str(w, "id", s->id);
+        jw_str(w, "tool", s->tool);
+        jw_str(w, "state", step_state_name(s->state));
+        jw_i64(w, "attempt", s->attempt);
+        jw_str(w, "agent", s->agent_name && *s->agent_name ? s->agent_name : s->agent);
+        put_needs(w, s, wf);
+        if (s->has_exit_code)
+                jw_i64(w, "exit_code", s->exit_code);
+        else
+                jw_raw(w, "exit_code", NULL, "null");
+        put_error(w, s->error_code, s->error_message);
+        jw_raw(w, "outputs", s->outputs, "{}");
+        jw_time(w, "created_at", s->created_us);
+        jw_time(w, "started_at", s->started_us);
+        jw_time(w, "finished_at", s->finished_us);
+        jw_raw(w, "usage", s->usage, "{}");
+        jw_i64(w, "output_bytes", (int64_t)s->output_bytes);
+        if (s->matrix)
+                jw_raw(w, "matrix", s->matrix, "null");
+        if (s->fanout)
+                jw_bool(w, "fanout", true);
+        if (s->state == STEP_WAITING && s->not_before_us)
+                jw_time(w, "not_before", s->not_before_us);
+        if (s->losses)
+                jw_i64(w, "losses", s->losses);
+}
+
+void present_step(struct jsonw *w, const char *key, const struct row_step *s, const struct workflow *wf)
+{
+        jw_open(w, key, '{');
+        present_step_members(w, s, wf);
+        jw_close(w, '}');
+}
+
+void present_attempt(struct jsonw *w, const struct row_attempt *a)
+{
+        jw_open(w, NULL, '{');
+        jw_i64(w, "attempt", a->attempt);
+        jw_str(w, "agent", a->agent_name);
+        jw_str(w, "outcome", a->outcome);
+        if (a->has_exit_code)
+                jw_i64(w, "exit_code", a->exit_code);
+        else
+                jw_raw(w, "exit_code", NULL, "null");
+        put_error(w, a->error_code, a->error_message);
+        jw_raw(w, "outputs", a->outputs, "{}");
+        jw_i64(w, "output_bytes", (int64_t)a->output_bytes);
+        jw_time(w, "dispatched_at", a->dispatched_us);
+        jw_time(w, "started_at", a->started_us);
+        jw_time(w, "finished_at", a->finished_us);
+        jw_close(w, '}');
+}
+
+void present_join_token(struct jsonw *w, const struct row_join_token *t, long long now_us)
+{
+        const char *state = t->revoked_us                                 ? "revoked"
+                            : t->expires_us && t->expires_us <= now_us    ? "expired"
+                            : t->uses_max > 0 && t->uses >= t->uses_max   ? "spent"
+                                                                          : "active";
+
+        jw_open(w, NULL, '{');
+        jw_str(w, "id", t->id);
+        jw_str(w, "state", state);
+        jw_i64(w, "uses", t->uses);
+        jw_i64(w, "uses_max", t->uses_max);
+        jw_str(w, "name", t->name_glob);
+        jw_raw(w, "labels", t->labels, "{}");
+        jw_str(w, "created_by", t->created_by);
+        jw_time(w, "created_at", t->created_us);
+        jw_time(w, "expires_at", t->expires_us);
+        jw_time(w, "revoked_at", t->revoked_us);
+        jw_close(w, '}');
+}
+
+void present_api_token(struct jsonw *w, const struct row_api_token *t, long long now_us)
+{
+        const char *state = t->revoked_us                              ? "revoked"
+                            : t->expires_us && t->expires_us <= now_us ? "expired"
+                                                                       : "active";
+
+        jw_open(w, NULL, '{');
+        jw_str(w, "id", t->id);
+        jw_str(w, "name", t->name);
+        jw_str(w, "role", t->role);
+        jw_str(w, "state", state);
+        jw_str(w, "created_by", t->created_by);
+        jw_time(w, "created_at", t->created_us);
+        jw_time(w, "expires_at", t->expires_us);
+        jw_time(w, "revoked_at", t->revoked_us);
+        jw_time(w, "last_used_at", t->last_used_us);
+        jw_close(w, '}');
+}
+
+/* ---- whole documents ---- */
+
+struct run_doc {
+        struct http_thread    *t;
+        struct jsonw           w;
+        const struct workflow *wf;
+        const char            *step_id;
+        int64_t                seq;
+        char                   sha[65];
+        bool                   call, brief;
+};
+
+static int on_run(void *arg, const struct row_run *r)
+{
+        struct run_doc *d = arg;
+
+        d->seq = r->seq;
+        d->call = r->kind && strcmp(r->kind, "call") == 0;
+        snprintf(d->sha, sizeof d->sha, "%s", r->def_sha256 ? r->def_sha256 : "");
+        if (!d->brief)
+                present_run(&d->w, r, false);
+        return 0;
+}
+
+static int on_step(void *arg, const struct row_step *s)
+{
+        struct run_doc *d = arg;
+
+        present_step(&d->w, NULL, s, d->wf);
+        return jw_end(&d->w);
+}
+
+static int no_run(const char *id, int rc, struct err *e)
+{
+        if (rc == -E_NOENT)
+                return err_set(e, E_NOENT, "there is no run '%.64s'", id);
+        return err_set(e, -rc, "run '%.64s' could not be read: %s", id, err_name(rc));
+}
+
+int present_run_by_id(struct http_thread *t, const char *id, bool steps, struct buf *out, struct err *e)
+{
+        struct run_doc d = {.t = t};
+        int rc;
+
+        jw_begin(&d.w, out);
+        jw_open(&d.w, NULL, '{');
+        rc = read_run(t->reader, id, on_run, &d);
+        if (rc)
+                return no_run(id, rc, e);
+        if (steps) {
+                /* A call's only step needs nothing; sparing its definition keeps calls fast. */
+                d.wf = d.call ? NULL : definition(t, d.sha);
+                jw_open(&d.w, "steps", '[');
+                rc = read_steps(t->reader, d.seq, on_step, &d);
+                jw_close(&d.w, ']');
+        }
+        jw_close(&d.w, '}');
+        if (!rc)
+                rc = jw_end(&d.w);
+        return rc ? no_run(id, rc, e) : 0;
+}
+
+struct step_doc {
+        struct run_doc d;
+        int64_t idx;
+};
+
+static int on_one_step(void *arg, const struct row_step *s)
+{
+        struct step_doc *x = arg;
+
+        x->idx = s->idx;
+        present_step_members(&x->d.w, s, x->d.wf);
+        return 0;
+}
+
+static int on_attempt(void *arg, const struct row_attempt *a)
+{
+        struct step_doc *x = arg;
+
+        present_attempt(&x->d.w, a);
+        return jw_end(&x->d.w);
+}
+
+int present_step_by_id(struct http_thread *t, const char *run_id, const char *step_id, struct buf *out, struct err *e)
+{
+        struct step_doc x = {.d = {.t = t, .brief = true}};
+        int rc;
+
+        jw_begin(&x.d.w, out);
+        rc = read_run(t->reader, run_id, on_run, &x.d);
+        if (rc)
+                return no_run(run_id, rc, e);
+        x.d.wf = x.d.call ? NULL : definition(t, x.d.sha);
+        jw_open(&x.d.w, NULL, '{');
+        rc = read_step(t->reader, x.d.seq, step_id, on_one_step, &x);
+        if (rc == -E_NOENT)
+                return err_set(e, E_NOENT, "run '%.64s' has no step '%.128s'", run_id, step_id);
+        if (!rc) {
+                jw_open(&x.d.w, "attempts", '[');
+                rc = read_attempts(t->reader, x.d.seq, x.idx, on_attempt, &x);
+                jw_close(&x.d.w, ']');
+                jw_close(&x.d.w, '}');
+        }
+        if (!rc)
+                rc = jw_end(&x.d.w);
+        return rc ? no_run(run_id, rc, e) : 0;
+}

@@ -1,0 +1,487 @@
+#include "hub/http/request.h"
+
+#include <string.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/str.h"
+#include "hub/http/idem.h"
+#include "hub/http/problem.h"
+#include "hub/http/reply.h"
+#include "hub/http/stream.h"
+#include "hub/store/store.h"
+
+static void req_free(struct http_req *q)
+{
+        if (q->free_state)
+                q->free_state(q->state);
+        buf_fini(&q->body);
+        buf_fini(&q->out);
+        cJSON_Delete(q->json);
+        stream_drop(q->stream);
+        idem_free(q->idem);
+        mem_free(q->path);
+        mem_free(q);
+}
+
+void req_unref(struct http_req *q)
+{
+        if (atomic_fetch_sub(&q->refs, 1) == 1)
+                req_free(q);
+}
+
+static void hold(struct http_req *q)
+{
+        atomic_fetch_add(&q->refs, 1);
+}
+
+static struct http_req *req_create(struct http *h, struct MHD_Connection *conn)
+{
+        struct http_req *q = mem_calloc(1, sizeof *q);
+        const union MHD_ConnectionInfo *i;
+
+        if (!q)
+                return NULL;
+        q->h = h;
+        q->conn = conn;
+        i = MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+        q->watch = i ? i->socket_context : NULL;
+        i = MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+        q->fd = i ? i->connect_fd : -1;
+        q->started_us = clock_now_us(h->o.clock);
+        list_init(&q->link);
+        atomic_init(&q->refs, 1);
+        buf_init(&q->body, 0);
+        buf_init(&q->out, 0);
+        atomic_fetch_add(&h->active, 1);
+        return q;
+}
+
+static void watch_phase(struct http_req *q, enum watch_phase p)
+{
+        if (!q->watch)
+                return;
+        atomic_store(&q->watch->since_ms, http_now_ms());
+        atomic_store(&q->watch->phase, (int)p);
+}
+
+/* ---- the first look: route, caller, permission, size ---- */
+
+static bool from_loopback(struct http_req *q)
+{
+        const union MHD_ConnectionInfo *i = MHD_get_connection_info(q->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+        const struct sockaddr *sa = i ? i->client_addr : NULL;
+
+        if (!sa)
+                return false;
+        if (sa->sa_family == AF_INET)
+                return ntohl(((const struct sockaddr_in *)(const void *)sa)->sin_addr.s_addr) >> 24 == 127;
+        if (sa->sa_family == AF_INET6) {
+                const struct in6_addr *a = &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
+
+                return IN6_IS_ADDR_LOOPBACK(a) || (IN6_IS_ADDR_V4MAPPED(a) && a->s6_addr[12] == 127);
+        }
+        return false;
+}
+
+static int authenticate(struct http_req *q, struct err *e)
+{
+        const char *a = req_header(q, "Authorization");
+        struct store_reader *r;
+        int rc;
+
+        if (!a)
+                return err_set(e, E_UNAUTH, "this needs an API token: send \"Authorization: Bearer pat_...\"");
+        if (strncasecmp(a, "Bearer ", 7) != 0)
+                return err_set(e, E_UNAUTH, "only \"Authorization: Bearer pat_...\" is understood");
+        a += 7 + strspn(a + 7, " ");
+        r = req_reader(q, e);
+        if (!r)
+                return -E_UNAVAIL;
+        rc = auth_check_api_token(r, a, q->started_us, &q->caller);
+        if (rc == -E_UNAUTH)
+                return err_set(e, E_UNAUTH, "the API token is unknown, expired or revoked");
+        if (rc)
+                return err_set(e, -rc, "the API token could not be checked (%s); try again", err_name(rc));
+        q->known_caller = true;
+        return 0;
+}
+
+static int authorise(struct http_req *q, struct err *e)
+{
+        const struct route *r = q->route;
+        int rc;
+
+        if (r->perm == PERM_PUBLIC || ((r->flags & ROUTE_LOOPBACK) && from_loopback(q)))
+                return 0;
+        rc = authenticate(q, e);
+        if (rc)
+                return rc;
+        if (!role_may(q->caller.role, r->perm))
+                return err_set(e, E_DENIED, "%s (role %s) lacks the permission %s", q->caller.name,
+                               role_name(q->caller.role), permission_name(r->perm));
+        return 0;
+}
+
+struct query_check {
+        struct http_req *q;
+        struct err      *e;
+        int              rc;
+};
+
+static enum MHD_Result on_query(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+        struct query_check *c = cls;
+
+        (void)kind;
+        if (!str_is_utf8(key, strlen(key)) || (value && !str_is_utf8(value, strlen(value))))
+                c->rc = err_set(c->e, E_INVAL, "the query string is not valid UTF-8");
+        else if (!(c->q->route->flags & ROUTE_ANY_QUERY) && !route_takes(c->q->route, key))
+                c->rc = err_set(c->e, E_INVAL, "unknown query parameter '%s'; known here: %s", key,
+                                *c->q->route->query ? c->q->route->query : "none");
+        return c->rc ? MHD_NO : MHD_YES;
+}
+
+static int too_large(struct http_req *q, struct err *e)
+{
+        char limit[32];
+
+        str_format_size((int64_t)q->body_limit, limit);
+        if (!q->body_limit)
+                return err_set(e, E_TOOBIG, "this request takes no body");
+        return err_set(e, E_TOOBIG, "the body is larger than the %s that are allowed here", limit);
+}
+
+static int check_length(struct http_req *q, struct err *e)
+{
+        const char *cl = req_header(q, "Content-Length");
+        int64_t n = 0;
+
+        if (!cl)
+                return 0;
+        if (str_parse_i64(cl, 0, INT64_MAX, &n))
+                return err_set(e, E_INVAL, "Content-Length is not a number");
+        return (uint64_t)n > q->body_limit ? too_large(q, e) : 0;
+}
+
+static int req_begin(struct http_req *q, const char *url, const char *method, struct err *e)
+{
+        struct query_check check = {q, e, 0};
+        int rc;
+
+        if (!str_is_utf8(url, strlen(url)))
+                return err_set(e, E_INVAL, "the path is not valid UTF-8");
+        q->path = mem_strdup(url);
+        if (!q->path)
+                return err_set(e, E_NOMEM, "out of memory");
+        rc = route_match(method, q->path, &q->route, q->param, q->allow);
+        if (rc == -E_NOTSUP) {
+                q->problem_status = 405;
+                q->problem_code = "method_not_allowed";
+                return err_set(e, E_NOTSUP, "%s is not allowed here, but %s", method, q->allow);
+        }
+        if (rc)
+                return err_set(e, E_NOENT, "there is nothing at this path; see /api/v1/openapi.json");
+        q->body_limit = q->route->body_max;
+        rc = authorise(q, e);
+        if (rc)
+                return rc;
+        MHD_get_connection_values(q->conn, MHD_GET_ARGUMENT_KIND, on_query, &check);
+        if (check.rc)
+                return check.rc;
+        if (atomic_load(&q->h->stopping))
+                return err_set(e, E_UNAVAIL, "the hub is stopping");
+        rc = (q->route->flags & ROUTE_CHANGES) ? req_writable(q, e) : 0;
+        return rc ? rc : check_length(q, e);
+}
+
+/* ---- answers ---- */
+
+static enum MHD_Result answer(struct http_req *q)
+{
+        watch_phase(q, WATCH_BUSY);
+        return reply_send(q);
+}
+
+static enum MHD_Result answer_problem(struct http_req *q, int rc, struct err *e)
+{
+        if (!e->code)
+                err_set(e, -rc, "%s", rc == -E_NOMEM ? "out of memory" : err_name(rc));
+        reply_problem(q, rc, e);
+        return answer(q);
+}
+
+/* Suspends and posts. When the hub is stopping nobody would resume it: see server.c. */
+static bool park(struct http_req *q)
+{
+        atomic_fetch_add(&q->h->parked, 1);
+        if (atomic_load(&q->h->stopping)) {
+                atomic_fetch_sub(&q->h->parked, 1);
+                return false;
+        }
+        hold(q); /* the loop's */
+        q->hopping = false;
+        q->hopped = true;
+        atomic_store(&q->parked, 1);
+        MHD_suspend_connection(q->conn);
+        mailbox_post(q->h->o.mailbox, &q->mail);
+        return true;
+}
+
+static enum MHD_Result run(struct http_req *q, int (*fn)(struct http_req *q, struct err *e))
+{
+        struct err e = {0};
+        int rc = fn ? fn(q, &e) : 0;
+
+        if (rc)
+                return answer_problem(q, rc, &e);
+        if (!q->hopping)
+                return answer(q);
+        if (park(q))
+                return MHD_YES;
+        err_set(&e, E_UNAVAIL, "the hub is stopping");
+        return answer_problem(q, -E_UNAVAIL, &e);
+}
+
+static enum MHD_Result resumed(struct http_req *q)
+{
+        q->hopped = false;
+        switch (q->end) {
+        case REQ_GONE:
+                return MHD_NO;
+        case REQ_STOPPING:
+                err_set(&q->err, E_UNAVAIL, "the hub is stopping; ask again what became of this request");
+                return answer_problem(q, -E_UNAVAIL, &q->err);
+        case REQ_ANSWERED:
+        case REQ_TIMED_OUT:
+                break;
+        }
+        return q->rc ? answer_problem(q, q->rc, &q->err) : run(q, q->after);
+}
+
+/* ---- libmicrohttpd's callbacks ---- */
+
+static enum MHD_Result take_body(struct http_req *q, const char *p, size_t n)
+{
+        atomic_fetch_add(&q->h->bytes_in, n);
+        if (!q->refused && q->body.len + n > q->body_limit)
+                q->refused = too_large(q, &q->err);
+        if (!q->refused) {
+                int rc = buf_put(&q->body, p, n);
+
+                if (rc)
+                        q->refused = err_set(&q->err, -rc, "no memory for the body");
+                return MHD_YES;
+        }
+        buf_fini(&q->body);
+        q->drained += n;
+        return q->drained > HTTP_DRAIN_MAX ? MHD_NO : MHD_YES;
+}
+
+/* A refused upload is answered at once when the client waits for that
+ * (Expect) or is a stranger; otherwise it is read and dropped first, because a
+ * reset in the middle of sending would hide the answer from most clients. */
+static bool answer_early(struct http_req *q)
+{
+        const char *cl = req_header(q, "Content-Length");
+        int64_t n = 0;
+
+        if (req_header(q, "Expect") || !q->known_caller)
+                return true;
+        return cl && (str_parse_i64(cl, 0, INT64_MAX, &n) || n > HTTP_DRAIN_MAX);
+}
+
+static enum MHD_Result first_call(struct http_req *q, const char *url, const char *method)
+{
+        struct err e = {0};
+        int rc;
+
+        watch_phase(q, WATCH_BODY);
+        rc = req_begin(q, url, method, &e);
+        if (!rc)
+                return MHD_YES;
+        q->refused = rc;
+        q->err = e;
+        return answer_early(q) ? answer_problem(q, rc, &q->err) : MHD_YES;
+}
+
+enum MHD_Result req_on_access(void *cls, struct MHD_Connection *conn, const char *url, const char *method,
+                              const char *version, const char *upload, size_t *upload_size, void **con_cls)
+{
+        struct http_req *q = *con_cls;
+
+        (void)version;
+        if (!q) {
+                q = req_create(cls, conn);
+                if (!q)
+                        return MHD_NO;
+                *con_cls = q;
+                return first_call(q, url, method);
+        }
+        if (*upload_size) {
+                size_t n = *upload_size;
+
+                *upload_size = 0;
+                return take_body(q, upload, n);
+        }
+        if (q->hopped)
+                return resumed(q);
+        if (q->refused)
+                return answer_problem(q, q->refused, &q->err);
+        watch_phase(q, WATCH_BUSY);
+        return run(q, q->route->handler);
+}
+
+void req_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls, enum MHD_RequestTerminationCode why)
+{
+        struct http_req *q = *con_cls;
+        struct http *h = cls;
+        unsigned slot;
+
+        (void)conn;
+        (void)why;
+        if (!q)
+                return;
+        *con_cls = NULL;
+        slot = q->status / 100 < HTTP_STATUS_SLOTS ? q->status / 100 : 0;
+        atomic_fetch_add(&h->answered[slot], 1);
+        if (!q->route || !(q->route->flags & (ROUTE_STREAM | ROUTE_BYTES)))
+                atomic_fetch_add(&h->answer_us, (unsigned long long)(clock_now_us(h->o.clock) - q->started_us));
+        if (q->counted)
+                atomic_fetch_sub(&h->streams, 1);
+        watch_phase(q, WATCH_IDLE);
+        atomic_fetch_sub(&h->active, 1);
+        req_unref(q);
+}
+
+/* ---- the loop's side ---- */
+
+static void end(struct http_req *q, enum req_end how, int rc, const struct err *e)
+{
+        if (q->over)
+                return;
+        q->over = true;
+        list_remove(&q->link);
+        if (how != REQ_ANSWERED && q->on_gone)
+                q->on_gone(q);
+        if (!q->owed)
+                idem_release(q);
+        q->end = how;
+        q->rc = rc;
+        q->err = (struct err){0};
+        if (rc && e)
+                q->err = *e;
+        /* From here on the HTTP thread has it. Only one may resume it. */
+        if (atomic_exchange(&q->parked, 0)) {
+                MHD_resume_connection(q->conn);
+                atomic_fetch_sub(&q->h->parked, 1);
+        }
+        req_unref(q);
+}
+
+static void on_mail(struct mail *m)
+{
+        struct http_req *q = container_of(m, struct http_req, mail);
+        struct err e = {0};
+        int rc = 0;
+
+        q->over = false;
+        q->on_gone = NULL;
+        q->deadline_ms = 0;
+        list_push_back(&q->h->waiting, &q->link);
+        if (atomic_load(&q->h->stopping)) {
+                end(q, REQ_STOPPING, 0, NULL);
+                return;
+        }
+        if (q->idem && !q->idem->claim && !q->idem->replay)
+                rc = idem_claim(q, &e);
+        if (rc)
+                req_done(q, rc < 0 ? rc : 0, &e);
+        else
+                q->on_loop(q);
+}
+
+void req_hop(struct http_req *q, void (*on_loop)(struct http_req *q), int (*after)(struct http_req *q, struct err *e))
+{
+        q->on_loop = on_loop;
+        q->after = after;
+        q->mail.run = on_mail;
+        q->hopping = true;
+}
+
+void req_done(struct http_req *q, int rc, const struct err *e)
+{
+        if (!rc && q->idem && !q->idem->stored && !q->idem->replay && !q->over) {
+                struct store_tx *tx = store_begin(q->h->o.store);
+
+                if (tx) {
+                        idem_store(q, tx, q->route->status, "");
+                        store_commit(tx, NULL, NULL);
+                }
+        }
+        end(q, REQ_ANSWERED, rc, e);
+}
+
+void req_deadline(struct http_req *q, int64_t after_ms, void (*on_gone)(struct http_req *q))
+{
+        q->on_gone = on_gone;
+        q->deadline_ms = http_now_ms() + after_ms;
+        http_tick_within(q->h, after_ms);
+}
+
+void req_owe(struct http_req *q)
+{
+        hold(q);
+        q->owed++;
+}
+
+bool req_paid(struct http_req *q)
+{
+        bool live = !q->over;
+
+        q->owed--;
+        if (!live && !q->owed)
+                idem_release(q);
+        req_unref(q);
+        return live;
+}
+
+void req_on_answer(void *arg, int rc, const struct err *e)
+{
+        struct http_req *q = arg;
+
+        if (req_paid(q))
+                req_done(q, rc, e);
+}
+
+void req_audit(struct http_req *q, const char *action, const char *object, const char *detail_json)
+{
+        struct store_tx *tx = store_begin(q->h->o.store);
+
+        if (!tx) {
+                log_error("http", "audit record lost", "action=%s object=%s", action, object);
+                return;
+        }
+        store_put_audit(tx, clock_now_us(q->h->o.clock), q->caller.name, action, object, detail_json);
+        store_commit(tx, NULL, NULL);
+}
+
+void reqs_sweep(struct http *h, int64_t now_ms)
+{
+        LIST_EACH_SAFE(it, nx, &h->waiting) {
+                struct http_req *q = container_of(it, struct http_req, link);
+
+                if (q->deadline_ms && now_ms >= q->deadline_ms)
+                        end(q, REQ_TIMED_OUT, 0, NULL);
+                else if (http_peer_gone(q->fd))
+                        end(q, REQ_GONE, 0, NULL);
+                else if (q->deadline_ms)
+                        http_tick_within(h, q->deadline_ms - now_ms);
+        }
+}
+
+void reqs_end_all(struct http *h)
+{
+        LIST_EACH_SAFE(it, nx, &h->waiting)
+                end(container_of(it, struct http_req, link), REQ_STOPPING, 0, NULL);
+}

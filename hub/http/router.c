@@ -1,0 +1,135 @@
+#include "hub/http/router.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "hub/http/api.h"
+
+#define V1 "/api/v1"
+#define CHG ROUTE_CHANGES
+
+/* clang-format off */
+static const struct route routes[] = {
+        /* method, pattern, permission, handler, body, flags, status, query, answer, body schema, summary */
+        {"POST", V1 "/runs", PERM_RUNS_SUBMIT, api_runs_create, BODY_LARGE, CHG | ROUTE_YAML | ROUTE_ANY_QUERY, 201, "wait timeout steps priority", "Run", "RunRequest",
+         "Submit a workflow; with wait=true the answer comes when the run is over or the timeout has passed"},
+        {"GET", V1 "/runs", PERM_RUNS_READ, api_runs_list, 0, 0, 200, "state workflow kind limit cursor", "RunPage", NULL, "List runs, newest first"},
+        {"GET", V1 "/runs/{id}", PERM_RUNS_READ, api_run_get, 0, 0, 200, "steps", "Run", NULL, "One run with its steps"},
+        {"POST", V1 "/runs/{id}/cancel", PERM_RUNS_CONTROL, api_run_cancel, BODY_SMALL, CHG, 200, "", "Run", "CancelRequest", "Cancel a run; its tools are stopped"},
+        {"POST", V1 "/runs/{id}/retry", PERM_RUNS_CONTROL, api_run_retry, BODY_SMALL, CHG, 200, "", "Run", NULL, "Run the failed, cancelled and unknown steps again"},
+        {"GET", V1 "/runs/{id}/explain", PERM_RUNS_READ, api_run_explain, 0, 0, 200, "step", "Object", NULL, "Why steps went where they went, or why they wait"},
+        {"GET", V1 "/runs/{id}/events", PERM_RUNS_READ, api_run_events, 0, ROUTE_STREAM, 200, "after follow", NULL, NULL, "Events of a run as server-sent events, until the run is over"},
+        {"GET", V1 "/runs/{id}/logs", PERM_RUNS_READ, api_run_logs, 0, ROUTE_BYTES, 200, "channel follow format", NULL, NULL, "What the run's tools wrote, step after step"},
+        {"PUT", V1 "/runs/{id}/stdin", PERM_RUNS_SUBMIT, api_run_stdin, BODY_STDIN, CHG | ROUTE_RAW, 200, "offset eof", "Object", NULL, "Standard input of a call that was created with stdin=true"},
+        {"GET", V1 "/runs/{id}/steps/{step}", PERM_RUNS_READ, api_step_get, 0, 0, 200, "", "Step", NULL, "One step with its earlier attempts"},
+        {"POST", V1 "/runs/{id}/steps/{step}/resolve", PERM_STEPS_RESOLVE, api_step_resolve, BODY_SMALL, CHG, 200, "", "Run", "ResolveRequest", "Decide a step whose outcome is unknown"},
+        {"GET", V1 "/runs/{id}/steps/{step}/logs", PERM_RUNS_READ, api_step_logs, 0, ROUTE_BYTES, 200, "channel attempt offset follow format", NULL, NULL, "What one attempt of a step wrote"},
+        {"POST", V1 "/calls", PERM_RUNS_SUBMIT, api_calls_create, BODY_SMALL, CHG, 201, "wait timeout steps", "Run", "CallRequest", "Call one tool; the call is a run with one step"},
+        {"POST", V1 "/validate", PERM_RUNS_SUBMIT, api_validate, BODY_LARGE, ROUTE_YAML, 200, "", "Validation", "ValidateRequest", "Check a workflow without running it"},
+        {"GET", V1 "/agents", PERM_AGENTS_READ, api_agents_list, 0, 0, 200, "limit cursor", "AgentPage", NULL, "List agents by name"},
+        {"GET", V1 "/agents/{name}", PERM_AGENTS_READ, api_agent_get, 0, 0, 200, "", "Agent", NULL, "One agent, by name or id"},
+        {"POST", V1 "/agents/{name}/drain", PERM_AGENTS_MANAGE, api_agent_drain, BODY_SMALL, CHG, 200, "", "Agent", NULL, "Give the agent no new work"},
+        {"POST", V1 "/agents/{name}/undrain", PERM_AGENTS_MANAGE, api_agent_undrain, BODY_SMALL, CHG, 200, "", "Agent", NULL, "Give the agent work again"},
+        {"POST", V1 "/agents/{name}/revoke", PERM_AGENTS_MANAGE, api_agent_revoke, BODY_SMALL, CHG, 200, "", "Agent", NULL, "Revoke the agent's identity and cut its connection"},
+        {"PATCH", V1 "/agents/{name}/labels", PERM_AGENTS_MANAGE, api_agent_labels, BODY_SMALL, CHG, 200, "", "Agent", "Object", "Set labels; null removes one"},
+        {"GET", V1 "/tools", PERM_AGENTS_READ, api_tools_list, 0, 0, 200, "limit cursor", "ToolPage", NULL, "Tools of all agents, and who has them"},
+        {"POST", V1 "/join-tokens", PERM_JOIN_TOKENS, api_join_tokens_create, BODY_SMALL, CHG, 201, "", "JoinToken", "JoinTokenRequest", "Make a token with which machines enrol; its text is shown once"},
+        {"GET", V1 "/join-tokens", PERM_JOIN_TOKENS, api_join_tokens_list, 0, 0, 200, "limit cursor", "JoinTokenPage", NULL, "List join tokens"},
+        {"DELETE", V1 "/join-tokens/{id}", PERM_JOIN_TOKENS, api_join_token_revoke, 0, CHG, 204, "", NULL, NULL, "Revoke a join token"},
+        {"POST", V1 "/api-tokens", PERM_API_TOKENS, api_api_tokens_create, BODY_SMALL, CHG, 201, "", "ApiToken", "ApiTokenRequest", "Make an API token; its text is shown once"},
+        {"GET", V1 "/api-tokens", PERM_API_TOKENS, api_api_tokens_list, 0, 0, 200, "limit cursor", "ApiTokenPage", NULL, "List API tokens"},
+        {"DELETE", V1 "/api-tokens/{id}", PERM_API_TOKENS, api_api_token_revoke, 0, CHG, 204, "", NULL, NULL, "Revoke an API token"},
+        {"GET", V1 "/events", PERM_EVENTS_READ, api_events, 0, ROUTE_STREAM, 200, "after follow", NULL, NULL, "All events as server-sent events; resumes after Last-Event-ID or ?after="},
+        {"GET", V1 "/whoami", PERM_SELF, api_whoami, 0, 0, 200, "", "Object", NULL, "The caller's name, role and permissions"},
+        {"GET", V1 "/openapi.json", PERM_PUBLIC, api_openapi, 0, 0, 200, "", "Object", NULL, "This description"},
+        {"GET", "/healthz", PERM_PUBLIC, api_healthz, 0, 0, 200, "", "Object", NULL, "The process answers"},
+        {"GET", "/readyz", PERM_PUBLIC, api_readyz, 0, 0, 200, "", "Object", NULL, "The hub can take and keep work"},
+        {"GET", "/version", PERM_PUBLIC, api_version, 0, 0, 200, "", "Object", NULL, "Versions of hub and protocol"},
+        {"GET", "/metrics", PERM_METRICS_READ, api_metrics, 0, ROUTE_LOOPBACK | ROUTE_TEXT, 200, "", NULL, NULL, "Prometheus metrics; no token needed from this machine"},
+};
+/* clang-format on */
+
+#define N_ROUTES (sizeof routes / sizeof *routes)
+
+const struct route *route_table(size_t *n)
+{
+        *n = N_ROUTES;
+        return routes;
+}
+
+/* The length of a pattern's or path's next segment, without the slash. */
+static size_t segment(const char *s)
+{
+        return strcspn(s, "/");
+}
+
+/* Where each parameter of the pattern lies in the path; false: no match. */
+static bool fits(const char *pattern, const char *path, size_t at[ROUTE_PARAMS_MAX], size_t len[ROUTE_PARAMS_MAX])
+{
+        const char *p = pattern, *s = path;
+        size_t n = 0;
+
+        while (*p == '/' && *s == '/') {
+                size_t pn = segment(++p), sn = segment(++s);
+
+                if (*p == '{') {
+                        if (!sn || n == ROUTE_PARAMS_MAX)
+                                return false;
+                        at[n] = (size_t)(s - path);
+                        len[n++] = sn;
+                } else if (pn != sn || memcmp(p, s, pn) != 0) {
+                        return false;
+                }
+                p += pn;
+                s += sn;
+        }
+        return !*p && !*s;
+}
+
+static void add_method(char allow[64], const char *method)
+{
+        size_t n = strlen(allow);
+
+        snprintf(allow + n, 64 - n, "%s%s%s", n ? ", " : "", method, strcmp(method, "GET") == 0 ? ", HEAD" : "");
+}
+
+int route_match(const char *method, char *path, const struct route **out, const char *param[ROUTE_PARAMS_MAX],
+                char allow[64])
+{
+        const char *want = strcmp(method, "HEAD") == 0 ? "GET" : method;
+        size_t at[ROUTE_PARAMS_MAX] = {0}, len[ROUTE_PARAMS_MAX] = {0};
+
+        allow[0] = '\0';
+        for (size_t i = 0; i < N_ROUTES; i++) {
+                if (!fits(routes[i].pattern, path, at, len))
+                        continue;
+                if (strcmp(routes[i].method, want) != 0) {
+                        add_method(allow, routes[i].method);
+                        continue;
+                }
+                for (size_t p = 0; p < ROUTE_PARAMS_MAX; p++) {
+                        param[p] = len[p] ? path + at[p] : NULL;
+                        if (len[p])
+                                path[at[p] + len[p]] = '\0';
+                }
+                *out = &routes[i];
+                return 0;
+        }
+        return allow[0] ? -E_NOTSUP : -E_NOENT;
+}
+
+bool route_takes(const struct route *r, const char *name)
+{
+        size_t n = strlen(name);
+        const char *p = r->query;
+
+        while (n && *p) {
+                size_t w = strcspn(p, " ");
+
+                if (w == n && memcmp(p, name, n) == 0)
+                        return true;
+                p += w + strspn(p + w, " ");
+        }
+        return false;
+}
