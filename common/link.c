@@ -599,6 +599,11 @@ void link_set_frame_max(struct link *l, size_t bytes)
         l->frame_max = bytes < LINK_FRAME_MAX ? bytes : LINK_FRAME_MAX;
 }
 
+void link_set_arg(struct link *l, void *arg)
+{
+        l->arg = arg;
+}
+
 uint64_t link_bytes_in(const struct link *l)
 {
         return l->bytes_in;

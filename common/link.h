@@ -94,6 +94,7 @@ void   link_free(struct link *l);
 /* A smaller largest frame, both ways. Inside on_accept, or right after link_dial. */
 void     link_set_frame_max(struct link *l, size_t bytes);
 void     link_wake(struct link *l); /* asks for on_turn */
+void     link_set_arg(struct link *l, void *arg); /* right after link_dial */
 uint64_t link_bytes_in(const struct link *l);  /* payload and framing, after TLS */
 uint64_t link_bytes_out(const struct link *l); /* queued so far */
 uv_loop_t *link_loop(const struct link *l);

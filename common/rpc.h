@@ -23,7 +23,12 @@ struct rpc_method;
 #define RPC_STREAM_WINDOW (256u << 10)
 #define RPC_CONN_WINDOW   (4u << 20)
 #define RPC_MAX_STREAMS   4096
-#define RPC_METADATA_MAX  (16u << 10)
+#define RPC_METADATA_MAX  (16u << 10) /* keys and values of one header or status */
+#define RPC_METADATA_KEYS 64
+#define RPC_METHOD_MAX    256
+#define RPC_FRAME_MAX     (64u << 10) /* payload of one frame; longer messages are split */
+#define RPC_PREFACE_MS    5000
+#define RPC_GOODBYE_MS    1000 /* an answer to goodbye is waited for so long */
 
 struct rpc_status {
         int  code; /* enum err_code, 0: ok */
@@ -53,8 +58,9 @@ struct rpc_conn_options {
         const struct rpc_service_method *methods; /* what the peer may call; may be NULL */
         const char *software;
         int   keepalive_ms;  /* ping when silent this long; 0: never. Dead after twice this without a byte. */
-        int   preface_ms;    /* the peer's preface must come in this time (default 5000) */
+        int   preface_ms;    /* the peer's preface must come in this time; 0: RPC_PREFACE_MS */
         int   max_streams;   /* by the peer; 0: RPC_MAX_STREAMS */
+        size_t message_max;  /* by the peer; 0: RPC_MESSAGE_MAX. Smaller ones for peers without a certificate. */
         /* tests: */
         uint32_t version_min, version_max; /* 0: PHOTON_PROTO_MIN/MAX */
         void (*on_ready)(struct rpc_conn *c, const struct link_peer *peer, void *arg);  /* both prefaces exchanged */
