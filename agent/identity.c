@@ -236,26 +236,18 @@ int identity_need_key(struct identity *id, struct err *e)
         return 0;
 }
 
-int identity_reset(struct identity *id, struct err *e)
+int identity_delete(const char *dir, struct err *e)
 {
-        char *key = path_join(id->dir, key_name), *file = path_join(id->dir, file_name);
+        char *key = path_join(dir, key_name), *file = path_join(dir, file_name);
         int rc = 0;
 
         if (!key || !file)
                 rc = err_set(e, E_NOMEM, "no memory for the identity");
         else if ((unlink(file) && errno != ENOENT) || (unlink(key) && errno != ENOENT))
-                rc = err_set(e, err_from_errno(errno), "cannot delete the old identity in %s: %s", id->dir,
-                             strerror(errno));
+                rc = err_set(e, err_from_errno(errno), "cannot delete the old identity in %s: %s", dir, strerror(errno));
         mem_free(key);
         mem_free(file);
-        if (rc)
-                return rc;
-        pki_free_secret(id->key_pem);
-        mem_free(id->cert_pem);
-        mem_free(id->ca_pem);
-        id->key_pem = id->cert_pem = id->ca_pem = NULL;
-        id->agent_id[0] = id->name[0] = id->token_id[0] = '\0';
-        return 0;
+        return rc;
 }
 
 static int store(const struct identity *id, const char *cert, const char *ca, struct err *e)

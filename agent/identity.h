@@ -46,8 +46,8 @@ int  identity_need_key(struct identity *id, struct err *e);
  * The addresses, pin and labels in `id` are stored as they stand. */
 int  identity_accept(struct identity *id, const Photon__V1__CertificateReply *r, const uint8_t *ca_der, size_t ca_len,
                      int64_t now_us, struct err *e);
-/* Forgets hub and key (a join to another hub); the files stay until the next store. */
-int  identity_reset(struct identity *id, struct err *e);
+/* Deletes key and identity (a join to another hub). */
+int  identity_delete(const char *dir, struct err *e);
 /* SHA-256(csr) in out_hash, for proofs. out_der: mem_free. */
 int  identity_csr(const struct identity *id, uint8_t **out_der, size_t *out_len, uint8_t out_hash[32], struct err *e);
 /* When the certificate wants to be renewed: `share` (0..1) of its life is gone. */

@@ -3,15 +3,14 @@
 #include "agent/journal.h"
 #include "agent/output.h"
 #include "agent/policy.h"
+#include "agent/procid.h"
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/str.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <ftw.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -406,56 +405,13 @@ void job_reap(struct job *j)
                 job_release(j);
 }
 
-/* Field 22 of /proc/PID/stat, after the command name, which may hold anything. */
-static int proc_start(int pid, uint64_t *out)
-{
-        char path[64], text[1024], *p;
-        ssize_t n;
-        int fd;
-
-        snprintf(path, sizeof path, "/proc/%d/stat", pid);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-                return -err_from_errno(errno);
-        n = read(fd, text, sizeof text - 1);
-        close(fd);
-        if (n <= 0)
-                return -E_IO;
-        text[n] = '\0';
-        p = strrchr(text, ')');
-        for (int field = 2; p && field < 22; field++)
-                p = strchr(p + 1, ' ');
-        if (!p)
-                return -E_IO;
-        *out = strtoull(p + 1, NULL, 10);
-        return 0;
-}
-
-static void read_boot_id(char *out, size_t n)
-{
-        int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-        ssize_t r = fd >= 0 ? read(fd, out, n - 1) : -1;
-
-        if (fd >= 0)
-                close(fd);
-        if (r < 0)
-                r = 0;
-        out[r] = '\0';
-        out[strcspn(out, "\n")] = '\0';
-}
-
 int tool_owns_process(struct tool_call *c, int pid)
 {
-        static char boot[40];
         struct job *j = c->job;
-        struct journal_proc p = {.pid = pid};
+        struct journal_proc p;
         struct err e = {0};
-        int rc;
+        int rc = procid_read(pid, &p);
 
-        if (!boot[0])
-                read_boot_id(boot, sizeof boot);
-        memcpy(p.boot, boot, sizeof p.boot);
-        rc = proc_start(pid, &p.start);
         if (!rc)
                 rc = journal_process(j->jobs->o.journal, j->id, &p, &e);
         if (rc)

@@ -8,6 +8,7 @@
 #include "common/mem.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 int64_t jobs_now_us(const struct jobs *js)
@@ -544,6 +545,34 @@ void jobs_stop_all(struct jobs *js, int grace_ms)
                 if (j->state != JOB_FINISHED)
                         job_stop(j, JOB_STOP_AGENT, grace_ms);
         }
+}
+
+cJSON *jobs_describe(const struct jobs *js)
+{
+        static const char *const names[] = {"starting", "running", "stopping", "finished"};
+        cJSON *list = cJSON_CreateArray();
+
+        LIST_EACH(l, &js->all) {
+                struct job *j = container_of(l, struct job, all);
+                cJSON *o = cJSON_CreateObject();
+                char at[CLOCK_RFC3339_LEN], id[24];
+
+                if (!o || !cJSON_AddItemToArray(list, o)) {
+                        cJSON_Delete(o);
+                        cJSON_Delete(list);
+                        return NULL;
+                }
+                snprintf(id, sizeof id, "%" PRIu64, j->id);
+                clock_format(j->started_us, at);
+                cJSON_AddStringToObject(o, "attempt", id);
+                cJSON_AddStringToObject(o, "run", j->run_id ? j->run_id : "");
+                cJSON_AddStringToObject(o, "step", j->step_id ? j->step_id : "");
+                cJSON_AddStringToObject(o, "tool", j->call.tool ? j->call.tool->name : "");
+                cJSON_AddStringToObject(o, "state", names[j->state]);
+                cJSON_AddStringToObject(o, "started_at", at);
+                cJSON_AddNumberToObject(o, "output_bytes", j->out ? (double)output_total(j->out) : 0);
+        }
+        return list;
 }
 
 size_t jobs_running(const struct jobs *js)

@@ -1,0 +1,30 @@
+/* The Session and Output streams of one connection: carries AgentMessages
+ * from the jobs and HubMessages to them, and the output of calls. Lives
+ * between the answer to Hello and the end of the connection. Loop thread only. */
+#ifndef PHOTON_AGENT_SESSION_H
+#define PHOTON_AGENT_SESSION_H
+
+#include "photon/v1/agent.pb-c.h"
+
+struct agent_session;
+struct jobs;
+struct output_pool;
+struct rpc_conn;
+struct rpc_status;
+
+struct agent_session_options {
+        struct rpc_conn    *conn;
+        struct jobs        *jobs;
+        struct output_pool *pool;
+        /* The hub ended the Session stream while the connection lived (not after agent_session_close). */
+        void (*on_end)(void *arg, const struct rpc_status *st);
+        void *arg;
+};
+
+/* Opens Session, gives the wire to jobs and pool, applies what the hub said about held attempts. */
+int  agent_session_open(const struct agent_session_options *o, const Photon__V1__HelloReply *hello,
+                        struct agent_session **out);
+/* Takes the wire away from jobs and pool. The connection is ending or has ended. Accepts NULL. */
+void agent_session_close(struct agent_session *s);
+
+#endif
