@@ -82,6 +82,8 @@ struct expr_ref {
 int expr_each_ref(const struct expr *x, int (*on_ref)(void *ctx, const struct expr_ref *r), void *ctx);
 /* As tmpl_check; err.col is 1 + the offset of the mistake within `text`, err.line 1. */
 int tmpl_check_refs(const char *text, int (*on_ref)(void *ctx, const struct expr_ref *r), void *ctx, struct err *e);
+/* Is `text` nothing but one ${{ }}, so that it keeps its value's type? Then what is inside. */
+bool tmpl_is_one_expr(const char *text, size_t *body, size_t *body_len);
 /* Where the condition stands in `text`: without ${{ }} and white space around it. */
 int expr_if_body(const char *text, size_t *start, size_t *len, struct err *e);
 

@@ -40,6 +40,17 @@ bool tmpl_has_expr(const char *text)
         return strstr(text, "${{") != NULL;
 }
 
+bool tmpl_is_one_expr(const char *text, size_t *body, size_t *body_len)
+{
+        struct span sp = {0, 0, 0, 0};
+
+        if (next_span(text, 0, &sp, NULL) != 1 || sp.start != 0 || text[sp.end] != '\0')
+                return false;
+        *body = sp.body;
+        *body_len = sp.body_len;
+        return true;
+}
+
 /* Lines and columns within the text itself, for those who show them. */
 static void to_line_col(const char *text, struct err *e)
 {

@@ -42,16 +42,18 @@ static bool is_special(const cJSON *member)
 
 static int put_copy(cJSON *o, const char *key, const cJSON *v, struct err *e)
 {
-        cJSON *copy = cJSON_Duplicate(v, true);
+        cJSON *copy = cJSON_Duplicate(v, true), *old = cJSON_GetObjectItemCaseSensitive(o, key);
 
         if (!copy)
                 return nomem(e);
-        if (cJSON_GetObjectItemCaseSensitive(o, key)) {
-                if (cJSON_ReplaceItemInObjectCaseSensitive(o, key, copy))
-                        return 0;
-        } else if (cJSON_AddItemToObject(o, key, copy)) {
+        if (old) {
+                cJSON_free(copy->string); /* that of `v` */
+                copy->string = NULL;
+                wf_replace(o, old, copy);
                 return 0;
         }
+        if (cJSON_AddItemToObject(o, key, copy))
+                return 0;
         cJSON_Delete(copy);
         return nomem(e);
 }

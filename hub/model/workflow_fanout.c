@@ -7,15 +7,12 @@
 
 #define MAX_PARALLEL_MAX 1000000
 
-/* Nothing but one ${{ }}: a value, not a text. */
+/* A value, not a text. */
 static bool is_one_expr(const struct doc *d)
 {
-        size_t n;
+        size_t body, len;
 
-        if (d->kind != DOC_STRING)
-                return false;
-        n = strlen(d->text);
-        return n >= 5 && memcmp(d->text, "${{", 3) == 0 && memcmp(d->text + n - 2, "}}", 2) == 0;
+        return d->kind == DOC_STRING && tmpl_is_one_expr(d->text, &body, &len);
 }
 
 static bool is_matrix_key(const char *s)

@@ -75,6 +75,8 @@ int wf_real(struct wf_parser *p, const struct doc *d, const char *key, double mi
 int wf_duration(struct wf_parser *p, const struct doc *d, const char *key, int64_t *out);
 bool wf_scalar(const struct doc *d); /* string, number or boolean: has text */
 bool wf_is_variable(const char *name);
+/* Puts `with` (taken) in the place and under the name of `item`, which is deleted. Cannot fail. */
+void wf_replace(cJSON *parent, cJSON *item, cJSON *with);
 
 /* ---- templates and their references (workflow_scope.c) ---- */
 

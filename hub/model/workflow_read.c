@@ -262,3 +262,11 @@ bool wf_is_variable(const char *name)
 
         return n && !name[n] && !(name[0] >= '0' && name[0] <= '9') && n <= WORKFLOW_TEXT_MAX;
 }
+
+/* cJSON_ReplaceItemInObject copies the name and, without memory, leaves none. */
+void wf_replace(cJSON *parent, cJSON *item, cJSON *with)
+{
+        with->string = item->string;
+        item->string = NULL;
+        cJSON_ReplaceItemViaPointer(parent, item, with);
+}

@@ -122,9 +122,20 @@ int wf_needs(struct wf_parser *p, size_t index, const struct doc *d)
 
 /* ---- run and uses ---- */
 
+/* "${{ x }}" alone would keep the type of x; a command, an argument or an
+ * environment variable is text: "${{ format('{0}', x) }}". NULL: no memory. */
+static char *as_text(const char *text)
+{
+        size_t body, len;
+
+        if (!tmpl_is_one_expr(text, &body, &len))
+                return mem_strdup(text);
+        return str_printf("${{ format('{0}', %.*s) }}", (int)len, text + body);
+}
+
 static int add_text(struct scope *sc, cJSON *with, const char *name, const struct doc *d, const char *key)
 {
-        char *s = NULL;
+        char *s = NULL, *forced = NULL;
         int rc;
 
         if (!d)
@@ -133,9 +144,55 @@ static int add_text(struct scope *sc, cJSON *with, const char *name, const struc
         rc = wf_text(sc->p, d, key, RUN_TEXT_MAX, &s);
         if (!rc)
                 rc = scope_text(sc, d);
-        if (!rc && !cJSON_AddStringToObject(with, name, s))
+        if (!rc)
+                forced = as_text(s);
+        if (!rc && (!forced || !cJSON_AddStringToObject(with, name, forced)))
                 rc = wf_nomem(sc->p);
+        mem_free(forced);
         mem_free(s);
+        return rc;
+}
+
+/* A member of `v` (list or object) that must be text, as it stands in the document. */
+static int force_text(struct wf_parser *p, cJSON *v, cJSON *item, const struct doc *d)
+{
+        char *s;
+        cJSON *text;
+
+        if (!wf_scalar(d))
+                return 0; /* the tool's schema says what is wrong with it */
+        s = as_text(d->text);
+        text = s ? cJSON_CreateString(s) : NULL;
+        mem_free(s);
+        if (!text)
+                return wf_nomem(p);
+        wf_replace(v, item, text);
+        return 0;
+}
+
+/* process.exec takes texts: "argv: [sleep, 5]" and "${{ inputs.n }}" mean what they look like. */
+static int force_process_texts(struct wf_parser *p, cJSON *with, const struct doc *d)
+{
+        static const char *const names[] = {"shell", "shell_path", "cwd", "stdin", "argv", "env"};
+        int rc = 0;
+
+        for (const struct doc *m = d->child; m && !rc; m = m->next) {
+                cJSON *v = cJSON_GetObjectItemCaseSensitive(with, m->key), *item = v->child, *next;
+                size_t i = 0;
+
+                while (i < sizeof names / sizeof *names && strcmp(names[i], m->key) != 0)
+                        i++;
+                if (i == sizeof names / sizeof *names)
+                        continue;
+                if (strcmp(m->key, "argv") != 0 && strcmp(m->key, "env") != 0) {
+                        rc = force_text(p, with, v, m);
+                        continue;
+                }
+                for (const struct doc *c = m->child; c && !rc; c = c->next, item = next) {
+                        next = item->next;
+                        rc = force_text(p, v, item, c);
+                }
+        }
         return rc;
 }
 
@@ -197,6 +254,8 @@ static int parse_uses(struct scope *sc, struct step_def *s, const struct doc *co
         rc = scope_tree(sc, d);
         if (!rc && doc_to_json(d, &s->with))
                 rc = wf_nomem(p);
+        if (!rc && strcmp(s->tool, "process.exec") == 0)
+                rc = force_process_texts(p, s->with, d);
         return rc;
 }
 

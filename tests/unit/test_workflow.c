@@ -75,7 +75,7 @@ TEST(workflow, contract_example)
         CHECK(s->needs[0] == 0 && s->needs[1] == 1);
         CHECK(s->cond && s->cond_text);
         CHECK_INT(s->effect, EFFECT_AT_MOST_ONCE);
-        check_json(s->with, "{\"argv\":[\"./publish\",\"${{ inputs.version }}\"],\"env\":{\"MODE\":\"prod\"}}");
+        check_json(s->with, "{\"argv\":[\"./publish\",\"${{ format('{0}',  inputs.version ) }}\"],\"env\":{\"MODE\":\"prod\"}}");
         CHECK(workflow_step(w, "nothing") == NULL);
         workflow_free(w);
 }
@@ -142,7 +142,7 @@ TEST(workflow, every_key)
         CHECK_STR(s->id, "one");
         CHECK_INT(s->line, 14);
         CHECK_STR(s->name, "First");
-        check_json(s->with, "{\"shell\":\"cat\",\"shell_path\":\"bash\",\"cwd\":\"/tmp\",\"stdin\":\"${{ inputs.text }}\"}");
+        check_json(s->with, "{\"shell\":\"cat\",\"shell_path\":\"bash\",\"cwd\":\"/tmp\",\"stdin\":\"${{ format('{0}',  inputs.text ) }}\"}");
         check_json(s->env, "{\"D\":\"${{ env.A }}\"}");
         check_json(s->runs_on, "{\"os\":\"linux\",\"zone\":\"eu\"}");
         CHECK_INT(s->timeout_ms, 90000);
@@ -166,6 +166,22 @@ TEST(workflow, every_key)
         CHECK(expr_uses_status(s->cond));
         CHECK(!s->finally && w->steps[3].finally && w->steps[4].finally);
         CHECK_STR(w->steps[4].id, "step-5");
+        workflow_free(w);
+}
+
+/* What a process is given is text, also where a number is written or computed. */
+TEST(workflow, process_takes_texts)
+{
+        struct workflow *w = parse("inputs: {n: {default: 3}}\nsteps:\n- uses: process.exec\n  with:\n    argv: [sleep, 5, 0.50, true, \"${{ inputs.n }}\", "
+                                   "\"n${{ inputs.n }}\"]\n    env: {A: 1.0, B: \"${{ inputs.n }}\"}\n    timeout: 7\n"
+                                   "- {uses: process.exec, with: {argv: \"${{ fromJSON('[]') }}\"}}\n"
+                                   "- {uses: other, with: {argv: [5, \"${{ inputs.n }}\"]}}\n- {run: \"${{ inputs.n }}\"}\n");
+
+        check_json(w->steps[0].with, "{\"argv\":[\"sleep\",\"5\",\"0.50\",\"true\",\"${{ format('{0}',  inputs.n ) }}\",\"n${{ inputs.n }}\"],"
+                                     "\"env\":{\"A\":\"1.0\",\"B\":\"${{ format('{0}',  inputs.n ) }}\"},\"timeout\":7}");
+        check_json(w->steps[1].with, "{\"argv\":\"${{ fromJSON('[]') }}\"}");
+        check_json(w->steps[2].with, "{\"argv\":[5,\"${{ inputs.n }}\"]}");
+        check_json(w->steps[3].with, "{\"shell\":\"${{ format('{0}',  inputs.n ) }}\"}");
         workflow_free(w);
 }
 
@@ -568,6 +584,7 @@ TEST(workflow, survives_each_allocation_failing)
                               "steps:\n- {id: a, run: x, shell: sh, matrix: {k: [1], include: [{z: 1}]}, stdin: \"${{ matrix.k }}\", agent: "
                               "\"${{ inputs.a }}\", runs-on: a=b}\n- {id: b, run: x, needs: a}\n- {id: c, needs: b, run: \"${{ steps.a.result }}\", "
                               "concurrency: {group: g}, for-each: [1, 2]}\nfinally:\n- {run: x, env: {B: c}}\n");
+        test_each_alloc_fails(parse_again, "steps:\n- {uses: process.exec, with: {argv: [a, 5, \"${{ run.id }}\"], cwd: x, env: {A: 1}}}\n");
         test_each_alloc_fails(parse_again, "{\"name\":\"o\",\"agents\":[\"A\"],\"workflow\":[{\"step\":1,\"agent\":\"A\",\"platform\":\"p\",\"action\":"
                                            "\"x\",\"inputs\":{\"a\":1}},{\"step\":2,\"platform\":\"zai\",\"dependencies\":[1]}]}");
 }
