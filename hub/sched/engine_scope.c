@@ -81,7 +81,7 @@ static void merge_env(struct step_scope *sc, const cJSON *env, struct expr_env *
 {
         cJSON *v = NULL;
 
-        if (!env || tmpl_eval_json(env, ee, &v, NULL))
+        if (!env || tmpl_eval_texts(env, ee, &v, NULL))
                 return; /* the mistake is reported where the input is evaluated */
         while (v && v->child) {
                 cJSON *c = cJSON_DetachItemViaPointer(v, v->child);

@@ -186,7 +186,7 @@ static void free_labels(struct plan_label *l, size_t n)
 static int merge_into(cJSON *env_out, const cJSON *templ, const struct expr_env *env, struct err *e)
 {
         cJSON *v = NULL;
-        int    rc = templ ? tmpl_eval_json(templ, env, &v, e) : 0;
+        int    rc = templ ? tmpl_eval_texts(templ, env, &v, e) : 0;
 
         while (!rc && v && v->child) {
                 cJSON *c = cJSON_DetachItemViaPointer(v, v->child);
