@@ -76,10 +76,24 @@ static const char *advice(int code)
         }
 }
 
+/* What the system said to the handle; SQLite keeps it with the file that failed, not always with the handle. */
+static int system_errno(sqlite3 *h)
+{
+        sqlite3_file *wal = NULL;
+        int sys = h ? sqlite3_system_errno(h) : 0;
+
+        if (h && !sys)
+                sqlite3_file_control(h, "main", SQLITE_FCNTL_LAST_ERRNO, &sys);
+        if (h && !sys && sqlite3_file_control(h, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal) == SQLITE_OK && wal &&
+            wal->pMethods)
+                wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &sys);
+        return sys;
+}
+
 int db_error(sqlite3 *h, int sqlite_rc, const char *path, const char *doing, struct err *e)
 {
         int code = code_of(sqlite_rc);
-        int sys = h ? sqlite3_system_errno(h) : 0;
+        int sys = system_errno(h);
         const char *what = h && sqlite3_errcode(h) != SQLITE_OK ? sqlite3_errmsg(h) : sqlite3_errstr(sqlite_rc);
 
         if ((code == E_IO || code == E_READONLY) && sys) {
@@ -137,6 +151,9 @@ static int check_file(struct db *d, const char *dir, bool create, struct err *e)
                                strerror(errno));
         if (!S_ISDIR(st.st_mode))
                 return err_set(e, E_INVAL, "%s is not a folder; give the hub's data folder", dir);
+        /* SQLite would open for reading where it cannot write, and tell later. */
+        if (access(dir, R_OK | W_OK | X_OK) != 0)
+                return err_set(e, E_READONLY, "%s: %s: %s", dir, strerror(errno), advice(E_READONLY));
         if (stat(d->path, &st) != 0) {
                 if (errno != ENOENT)
                         return err_set(e, err_from_errno(errno), "%s: %s; correct the owner and mode", d->path,
@@ -146,6 +163,8 @@ static int check_file(struct db *d, const char *dir, bool create, struct err *e)
         }
         if (!S_ISREG(st.st_mode))
                 return err_set(e, E_INVAL, "%s is not a regular file; move it away", d->path);
+        if (access(d->path, R_OK | W_OK) != 0)
+                return err_set(e, E_READONLY, "%s: %s: %s", d->path, strerror(errno), advice(E_READONLY));
         return 0;
 }
 
