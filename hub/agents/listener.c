@@ -7,7 +7,6 @@
 
 #include <string.h>
 
-#define GOODBYE_GRACE_MS 500
 #define SOFTWARE         "photon-hub/" PHOTON_VERSION
 
 /* ---- agents ---- */
@@ -28,7 +27,7 @@ static void on_agent_ready(struct rpc_conn *conn, const struct link_peer *peer, 
         if (e.code) {
                 log_warn(AREA, "agent refused", "addr=%s reason=\"%s\"", peer->address, e.msg);
                 (void)session_move(s, SESSION_DOWN);
-                rpc_conn_close(conn, GOODBYE_GRACE_MS, E_DENIED, e.msg);
+                rpc_conn_close(conn, 0, E_DENIED, e.msg);
                 return;
         }
         session_known(s, id, peer->address);
@@ -101,6 +100,7 @@ static int on_stranger_accept(struct link *l, const struct link_events **ev, voi
                 .methods = enroll_methods,
                 .software = SOFTWARE,
                 .max_streams = 4,
+                .message_max = ENROLL_MESSAGE_MAX,
                 .on_ready = on_stranger_ready,
                 .on_close = on_stranger_close,
                 .arg = ec,

@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GOODBYE_GRACE_MS    500
 #define DENIED_AUDIT_BURST  100 /* refusals written to the audit: so many at once, then one each ... */
 #define DENIED_AUDIT_REFILL 1000
 
@@ -50,7 +49,7 @@ void enroll_tick(struct agents *a, int64_t now_ms)
                 ec->deadline_ms = INT64_MAX;
                 list_remove(&ec->link);
                 list_push_back(&a->enrolling, &ec->link);
-                rpc_conn_close(ec->conn, GOODBYE_GRACE_MS, E_TIMEOUT, "joining took longer than 10 s; try again");
+                rpc_conn_close(ec->conn, 0, E_TIMEOUT, "joining took longer than 10 s; try again");
         }
 }
 

@@ -55,7 +55,7 @@ static void on_durable(void *arg)
         mem_free(o);
 }
 
-static int write(struct agents *a, struct store_tx *tx, const struct change_op *o, const cJSON *set, struct err *e)
+static int write_rows(struct agents *a, struct store_tx *tx, const struct change_op *o, const cJSON *set, struct err *e)
 {
         switch (o->what) {
         case CHANGE_REVOKE:
@@ -89,7 +89,7 @@ static void change(struct agents *a, const char *id_or_name, enum change what, c
                 o->arg = arg;
                 snprintf(o->agent_id, sizeof o->agent_id, "%s", r->id);
                 tx = store_begin(a->opt.store);
-                rc = write(a, tx, o, set, &e);
+                rc = write_rows(a, tx, o, set, &e);
         }
         if (rc) {
                 if (tx)

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GOODBYE_GRACE_MS 500
 #define ITEM_BYTES_MAX   (RPC_MESSAGE_MAX - 64)
 #define OUT_KEEP_BYTES   (16u << 10) /* an idle session keeps no more than this */
 #define TO(s)            (1u << (s))
@@ -147,6 +146,12 @@ void session_down(struct session *s)
         s->hello = NULL;
         attempt_free_all(s);
         queue_drop(s);
+        if (s->stream) {
+                struct rpc_call *c = s->stream;
+
+                s->stream = NULL;
+                rpc_finish(c, E_UNAVAIL, "the session is over");
+        }
         if (s->in_engine)
                 offline(s);
 }
@@ -154,7 +159,7 @@ void session_down(struct session *s)
 void session_cut(struct session *s, int code, const char *why)
 {
         session_down(s);
-        rpc_conn_close(s->conn, GOODBYE_GRACE_MS, code, why);
+        rpc_conn_close(s->conn, 0, code, why);
 }
 
 void session_violation(struct session *s, const char *fmt, ...)
@@ -430,8 +435,9 @@ static void on_stream_peer_end(struct rpc_call *c, void *arg)
         struct session *s = arg;
 
         /* The agent hangs up in good order. */
-        session_down(s);
+        s->stream = NULL;
         rpc_finish(c, 0, "");
+        session_down(s);
 }
 
 static void on_stream_writable(struct rpc_call *c, void *arg)
