@@ -124,6 +124,8 @@ static void put_needs(struct jsonw *w, const struct row_step *s, const struct wo
 
 void present_step_members(struct jsonw *w, const struct row_step *s, const struct workflow *wf)
 {
+        bool begun = s->state != STEP_BLOCKED && s->state != STEP_READY && s->state != STEP_DISPATCHED;
+
         jw_str(w, "id", s->id);
         jw_str(w, "tool", s->tool);
         jw_str(w, "state", step_state_name(s->state));
@@ -137,8 +139,9 @@ void present_step_members(struct jsonw *w, const struct row_step *s, const struc
         put_error(w, s->error_code, s->error_message);
         jw_raw(w, "outputs", s->outputs, "{}");
         jw_time(w, "created_at", s->created_us);
-        jw_time(w, "started_at", s->started_us);
-        jw_time(w, "finished_at", s->finished_us);
+        /* The row keeps the times of an earlier attempt until this one has its own. */
+        jw_time(w, "started_at", begun ? s->started_us : 0);
+        jw_time(w, "finished_at", step_state_final(s->state) ? s->finished_us : 0);
         jw_raw(w, "usage", s->usage, "{}");
         jw_i64(w, "output_bytes", (int64_t)s->output_bytes);
         if (s->matrix)

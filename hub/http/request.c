@@ -286,6 +286,8 @@ static bool answer_early(struct http_req *q)
         const char *cl = req_header(q, "Content-Length");
         int64_t n = 0;
 
+        if (!cl && !req_header(q, "Transfer-Encoding"))
+                return false; /* no body: the last call comes at once, and the connection lives on */
         if (req_header(q, "Expect") || !q->known_caller)
                 return true;
         return cl && (str_parse_i64(cl, 0, INT64_MAX, &n) || n > HTTP_DRAIN_MAX);
