@@ -155,7 +155,7 @@ static int code_of(const Photon__V1__CallStatus *st)
         if (st->code == 0)
                 return 0;
         code = st->error[0] ? err_from_name(st->error) : E_INTERNAL;
-        if (code != E_INTERNAL)
+        if (code != E_INTERNAL || strcmp(st->error, err_name(E_INTERNAL)) == 0)
                 return code;
         /* A name from a newer peer: the number is at least near. */
         for (code = 1; code < E_MAX_CODE; code++) {
