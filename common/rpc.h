@@ -77,6 +77,7 @@ int rpc_dial(struct link_net *net, const char *host_port, const struct link_tls 
 
 void  rpc_conn_allow(struct rpc_conn *c, bool on); /* opens all methods, default only before_ready ones if any has it */
 void *rpc_conn_arg(const struct rpc_conn *c);
+void  rpc_conn_set_keepalive(struct rpc_conn *c, int ms); /* what the peer asked for; as keepalive_ms */
 const struct link_peer *rpc_conn_peer(const struct rpc_conn *c);
 /* Says goodbye, lets open calls finish up to grace_ms, then closes; on_close follows. */
 void  rpc_conn_close(struct rpc_conn *c, int grace_ms, int code, const char *why);
