@@ -17,7 +17,7 @@
 /* Memory of one evaluation; or a JSON tree that it made. */
 struct eval_block {
         struct eval_block *next;
-        cJSON             *json;
+        cJSON *json;
 };
 
 void eval_init(struct eval *ev, const struct expr_env *env, struct err *e)
@@ -40,7 +40,8 @@ void eval_fini(struct eval *ev)
 int eval_charge(struct eval *ev, size_t operations)
 {
         if (operations > ev->work_left)
-                return err_set(ev->e, E_TOOBIG, "the expression needs more than %u operations", EXPR_WORK_MAX);
+                return err_set(ev->e, E_TOOBIG, "the expression needs more than %u operations",
+                               EXPR_WORK_MAX);
         ev->work_left -= (uint32_t)operations;
         return 0;
 }
@@ -103,7 +104,8 @@ static int object_get(struct eval *ev, const cJSON *object, const char *key, con
         int rc;
 
         *out = NULL;
-        cJSON_ArrayForEach(it, object) {
+        cJSON_ArrayForEach(it, object)
+        {
                 if (++seen % CHILDREN_PER_OPERATION == 0) {
                         rc = eval_charge(ev, 1);
                         if (rc)
@@ -136,8 +138,8 @@ static int list_get(struct eval *ev, const cJSON *list, double index, const cJSO
 }
 
 /* base[key] where base is not a filter's result; *found says whether it was there. */
-static int access_one(struct eval *ev, const struct node *n, const struct val *base, const struct val *key, struct val *out,
-                      bool *found)
+static int access_one(struct eval *ev, const struct node *n, const struct val *base, const struct val *key,
+                      struct val *out, bool *found)
 {
         const cJSON *j = NULL;
         struct val name;
@@ -158,7 +160,8 @@ static int access_one(struct eval *ev, const struct node *n, const struct val *b
 }
 
 /* After a.* every access means: of each item that has it. */
-static int access_each(struct eval *ev, const struct node *n, const struct val *base, const struct val *key, struct val *out)
+static int access_each(struct eval *ev, const struct node *n, const struct val *base, const struct val *key,
+                       struct val *out)
 {
         struct val *items = eval_alloc(ev, (base->n_items + 1) * sizeof *items);
         size_t count = 0;
@@ -179,7 +182,8 @@ static int access_each(struct eval *ev, const struct node *n, const struct val *
         return 0;
 }
 
-static int eval_access(struct eval *ev, const struct node *n, const struct val *base, const struct val *key, struct val *out)
+static int eval_access(struct eval *ev, const struct node *n, const struct val *base, const struct val *key,
+                       struct val *out)
 {
         bool found;
 
@@ -199,8 +203,7 @@ static void append_children(const struct val *v, struct val *items, size_t *coun
 
         if (v->kind != V_LIST && v->kind != V_OBJECT)
                 return;
-        cJSON_ArrayForEach(it, v->json)
-                items[(*count)++] = val_from_json(it);
+        cJSON_ArrayForEach(it, v->json) items[(*count)++] = val_from_json(it);
 }
 
 /* a.*: the items of a list, the values of an object; of each item where `a` is itself such a result. */
@@ -263,8 +266,8 @@ static int eval_compare(struct eval *ev, const struct node *n, struct val *out)
                 return 0;
         }
         c = val_compare(&a, &b);
-        *out = val_bool(c != 2 && ((n->kind == N_LT && c < 0) || (n->kind == N_LE && c <= 0) || (n->kind == N_GT && c > 0) ||
-                                   (n->kind == N_GE && c >= 0)));
+        *out = val_bool(c != 2 && ((n->kind == N_LT && c < 0) || (n->kind == N_LE && c <= 0) ||
+                                   (n->kind == N_GT && c > 0) || (n->kind == N_GE && c >= 0)));
         return 0;
 }
 
@@ -338,9 +341,15 @@ static int eval_node(struct eval *ev, const struct node *n, struct val *out)
                 rc = eval_node(ev, child, &base);
                 *out = val_bool(rc == 0 && !val_truthy(&base));
                 return rc;
-        case N_EQ: case N_NE: case N_LT: case N_LE: case N_GT: case N_GE:
+        case N_EQ:
+        case N_NE:
+        case N_LT:
+        case N_LE:
+        case N_GT:
+        case N_GE:
                 return eval_compare(ev, n, out);
-        case N_AND: case N_OR:
+        case N_AND:
+        case N_OR:
                 return eval_logic(ev, n, out);
         case N_CALL:
                 return eval_call(ev, n, out);

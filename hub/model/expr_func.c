@@ -94,7 +94,8 @@ static int contains_item(struct eval *ev, const struct val *list, const struct v
         }
 }
 
-static int fn_contains(struct eval *ev, const struct node *n, struct val *args, size_t n_args, struct val *out)
+static int fn_contains(struct eval *ev, const struct node *n, struct val *args, size_t n_args,
+                       struct val *out)
 {
         int rc;
 
@@ -106,11 +107,13 @@ static int fn_contains(struct eval *ev, const struct node *n, struct val *args, 
                 return 0;
         rc = two_texts(ev, n, args);
         if (!rc)
-                *out = val_bool(args[1].len == 0 || memmem(args[0].str, args[0].len, args[1].str, args[1].len) != NULL);
+                *out = val_bool(args[1].len == 0 ||
+                                memmem(args[0].str, args[0].len, args[1].str, args[1].len) != NULL);
         return rc;
 }
 
-static int starts_or_ends(struct eval *ev, const struct node *n, struct val *args, bool at_end, struct val *out)
+static int starts_or_ends(struct eval *ev, const struct node *n, struct val *args, bool at_end,
+                          struct val *out)
 {
         int rc;
 
@@ -119,17 +122,20 @@ static int starts_or_ends(struct eval *ev, const struct node *n, struct val *arg
                 return 0;
         rc = two_texts(ev, n, args);
         if (!rc && args[1].len <= args[0].len)
-                *out = val_bool(memcmp(args[0].str + (at_end ? args[0].len - args[1].len : 0), args[1].str, args[1].len) == 0);
+                *out = val_bool(memcmp(args[0].str + (at_end ? args[0].len - args[1].len : 0), args[1].str,
+                                       args[1].len) == 0);
         return rc;
 }
 
-static int fn_starts_with(struct eval *ev, const struct node *n, struct val *args, size_t n_args, struct val *out)
+static int fn_starts_with(struct eval *ev, const struct node *n, struct val *args, size_t n_args,
+                          struct val *out)
 {
         (void)n_args;
         return starts_or_ends(ev, n, args, false, out);
 }
 
-static int fn_ends_with(struct eval *ev, const struct node *n, struct val *args, size_t n_args, struct val *out)
+static int fn_ends_with(struct eval *ev, const struct node *n, struct val *args, size_t n_args,
+                        struct val *out)
 {
         (void)n_args;
         return starts_or_ends(ev, n, args, true, out);
@@ -149,8 +155,8 @@ static long format_index(const char *s, size_t len, size_t *used)
         return v;
 }
 
-static int format_into(struct eval *ev, const struct node *n, const struct val *f, const struct val *args, size_t n_args,
-                       struct buf *b)
+static int format_into(struct eval *ev, const struct node *n, const struct val *f, const struct val *args,
+                       size_t n_args, struct buf *b)
 {
         size_t i = 0;
         int rc = 0;
@@ -169,7 +175,10 @@ static int format_into(struct eval *ev, const struct node *n, const struct val *
                 } else {
                         index = c == '{' ? format_index(f->str + i, f->len - i, &used) : -1;
                         if (index < 0)
-                                return eval_error(ev, n, "format: a lone \"%c\"; write {0} for an argument, {{ or }} for a brace", c);
+                                return eval_error(ev, n,
+                                                  "format: a lone \"%c\"; write {0} for an argument, {{ or "
+                                                  "}} for a brace",
+                                                  c);
                         if ((size_t)index >= n_args)
                                 return eval_error(ev, n, "format: {%ld} has no argument: there %s %zu", index,
                                                   n_args == 1 ? "is" : "are", n_args);
@@ -199,7 +208,8 @@ static int fn_format(struct eval *ev, const struct node *n, struct val *args, si
         return finish_text(ev, n, &b, rc, out);
 }
 
-static int join_into(struct eval *ev, const struct node *n, const struct val *list, const struct val *sep, struct buf *b)
+static int join_into(struct eval *ev, const struct node *n, const struct val *list, const struct val *sep,
+                     struct buf *b)
 {
         const cJSON *it = list->kind == V_LIST ? list->json->child : NULL;
         int rc = 0;
@@ -269,7 +279,8 @@ static int print_number(struct buf *b, double d)
 
 static int print_value(struct eval *ev, struct buf *b, const struct val *v, int depth);
 
-static int print_member(struct eval *ev, struct buf *b, const char *key, const struct val *v, size_t index, int depth)
+static int print_member(struct eval *ev, struct buf *b, const char *key, const struct val *v, size_t index,
+                        int depth)
 {
         int rc = index ? buf_putc(b, ',') : 0;
 
@@ -333,7 +344,8 @@ static int fn_to_json(struct eval *ev, const struct node *n, struct val *args, s
         return finish_text(ev, n, &b, print_value(ev, &b, &args[0], 0), out);
 }
 
-static int fn_from_json(struct eval *ev, const struct node *n, struct val *args, size_t n_args, struct val *out)
+static int fn_from_json(struct eval *ev, const struct node *n, struct val *args, size_t n_args,
+                        struct val *out)
 {
         struct val text;
         struct err why;
@@ -372,7 +384,8 @@ static int fn_failure(struct eval *ev, const struct node *n, struct val *args, s
         return 0;
 }
 
-static int fn_cancelled(struct eval *ev, const struct node *n, struct val *args, size_t n_args, struct val *out)
+static int fn_cancelled(struct eval *ev, const struct node *n, struct val *args, size_t n_args,
+                        struct val *out)
 {
         (void)n, (void)args, (void)n_args;
         *out = val_bool(ev->env->cancelled);
@@ -387,11 +400,11 @@ static int fn_always(struct eval *ev, const struct node *n, struct val *args, si
 }
 
 static const struct func funcs[] = {
-        {"contains", 2, 2, false, fn_contains},   {"startsWith", 2, 2, false, fn_starts_with},
-        {"endsWith", 2, 2, false, fn_ends_with},  {"format", 1, -1, false, fn_format},
-        {"join", 1, 2, false, fn_join},           {"toJSON", 1, 1, false, fn_to_json},
-        {"fromJSON", 1, 1, false, fn_from_json},  {"success", 0, 0, true, fn_success},
-        {"failure", 0, 0, true, fn_failure},      {"cancelled", 0, 0, true, fn_cancelled},
+        {"contains", 2, 2, false, fn_contains},  {"startsWith", 2, 2, false, fn_starts_with},
+        {"endsWith", 2, 2, false, fn_ends_with}, {"format", 1, -1, false, fn_format},
+        {"join", 1, 2, false, fn_join},          {"toJSON", 1, 1, false, fn_to_json},
+        {"fromJSON", 1, 1, false, fn_from_json}, {"success", 0, 0, true, fn_success},
+        {"failure", 0, 0, true, fn_failure},     {"cancelled", 0, 0, true, fn_cancelled},
         {"always", 0, 0, true, fn_always},
 };
 

@@ -32,11 +32,13 @@ static int fail(struct lexer *lx, size_t pos, const char *what)
 const char *token_describe(enum token_kind k)
 {
         static const char *const names[] = {
-                [T_END] = "the end",  [T_NUMBER] = "a number", [T_STRING] = "a string", [T_IDENT] = "a name",
-                [T_LPAREN] = "\"(\"", [T_RPAREN] = "\")\"",    [T_LBRACKET] = "\"[\"",  [T_RBRACKET] = "\"]\"",
-                [T_DOT] = "\".\"",    [T_STAR] = "\"*\"",      [T_COMMA] = "\",\"",     [T_NOT] = "\"!\"",
-                [T_EQ] = "\"==\"",    [T_NE] = "\"!=\"",       [T_LT] = "\"<\"",        [T_LE] = "\"<=\"",
-                [T_GT] = "\">\"",     [T_GE] = "\">=\"",       [T_AND] = "\"&&\"",      [T_OR] = "\"||\"",
+                [T_END] = "the end",    [T_NUMBER] = "a number", [T_STRING] = "a string",
+                [T_IDENT] = "a name",   [T_LPAREN] = "\"(\"",    [T_RPAREN] = "\")\"",
+                [T_LBRACKET] = "\"[\"", [T_RBRACKET] = "\"]\"",  [T_DOT] = "\".\"",
+                [T_STAR] = "\"*\"",     [T_COMMA] = "\",\"",     [T_NOT] = "\"!\"",
+                [T_EQ] = "\"==\"",      [T_NE] = "\"!=\"",       [T_LT] = "\"<\"",
+                [T_LE] = "\"<=\"",      [T_GT] = "\">\"",        [T_GE] = "\">=\"",
+                [T_AND] = "\"&&\"",     [T_OR] = "\"||\"",
         };
 
         return names[k];
@@ -45,7 +47,8 @@ const char *token_describe(enum token_kind k)
 /* A token after which a value cannot start, so that '.' is property access. */
 static bool ends_value(enum token_kind k)
 {
-        return k == T_NUMBER || k == T_STRING || k == T_IDENT || k == T_RPAREN || k == T_RBRACKET || k == T_STAR;
+        return k == T_NUMBER || k == T_STRING || k == T_IDENT || k == T_RPAREN || k == T_RBRACKET ||
+               k == T_STAR;
 }
 
 /* Sign, digits, fraction, exponent: strtod with its extras (hex floats, "nan",
@@ -185,9 +188,10 @@ static int lex_operator(struct lexer *lx, char c, char after)
                 char first, second;
                 uint8_t kind;
         } ops[] = {
-                {'=', '=', T_EQ},  {'!', '=', T_NE},      {'<', '=', T_LE},      {'>', '=', T_GE}, {'&', '&', T_AND},
-                {'|', '|', T_OR},  {'!', 0, T_NOT},       {'<', 0, T_LT},        {'>', 0, T_GT},   {'(', 0, T_LPAREN},
-                {')', 0, T_RPAREN}, {'[', 0, T_LBRACKET}, {']', 0, T_RBRACKET}, {',', 0, T_COMMA}, {'.', 0, T_DOT},
+                {'=', '=', T_EQ},     {'!', '=', T_NE},   {'<', '=', T_LE},   {'>', '=', T_GE},
+                {'&', '&', T_AND},    {'|', '|', T_OR},   {'!', 0, T_NOT},    {'<', 0, T_LT},
+                {'>', 0, T_GT},       {'(', 0, T_LPAREN}, {')', 0, T_RPAREN}, {'[', 0, T_LBRACKET},
+                {']', 0, T_RBRACKET}, {',', 0, T_COMMA},  {'.', 0, T_DOT},
         };
 
         for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
@@ -206,11 +210,16 @@ static int lex_operator(struct lexer *lx, char c, char after)
                 return fail(lx, lx->pos, "a single \"&\" means nothing here: write \"&&\"");
         case '|':
                 return fail(lx, lx->pos, "a single \"|\" means nothing here: write \"||\"");
-        case '+': case '-': case '*': case '/': case '%':
+        case '+':
+        case '-':
+        case '*':
+        case '/':
+        case '%':
                 return fail(lx, lx->pos, "expressions have no arithmetic: compute it in a step");
         case '$':
                 return fail(lx, lx->pos, "\"${{\" cannot stand inside an expression: write the name alone");
-        case '?': case ':':
+        case '?':
+        case ':':
                 return fail(lx, lx->pos, "there is no \"? :\": write  condition && value || other");
         default:
                 if (c >= 0x21 && c < 0x7f)

@@ -21,9 +21,9 @@
 struct parser {
         struct lexer lx;
         struct expr *x;
-        struct err  *e;
-        int          depth; /* of the parser's own recursion */
-        bool         started; /* there is a token at all */
+        struct err *e;
+        int depth;    /* of the parser's own recursion */
+        bool started; /* there is a token at all */
 };
 
 static int parse_or(struct parser *p, int32_t *out);
@@ -52,7 +52,8 @@ static int node_new(struct parser *p, enum node_kind kind, size_t pos, int32_t *
                 x->nodes = grown;
                 x->cap = cap;
         }
-        x->nodes[x->n] = (struct node){.kind = (uint8_t)kind, .depth = 1, .pos = (uint32_t)pos, .child = -1, .next = -1};
+        x->nodes[x->n] = (struct node){
+                .kind = (uint8_t)kind, .depth = 1, .pos = (uint32_t)pos, .child = -1, .next = -1};
         *out = (int32_t)x->n++;
         return 0;
 }
@@ -91,8 +92,8 @@ static int expect(struct parser *p, enum token_kind kind, const char *context)
 {
         if (p->lx.tok.kind == kind)
                 return lex_next(&p->lx);
-        return err_at(p->e, E_INVAL, 1, (int)p->lx.tok.pos + 1, "expected %s %s, got %s", token_describe(kind),
-                      context, token_describe(p->lx.tok.kind));
+        return err_at(p->e, E_INVAL, 1, (int)p->lx.tok.pos + 1, "expected %s %s, got %s",
+                      token_describe(kind), context, token_describe(p->lx.tok.kind));
 }
 
 static int check_arity(struct parser *p, const struct node *n)
@@ -103,13 +104,13 @@ static int check_arity(struct parser *p, const struct node *n)
         if (got >= f->min_args && (f->max_args < 0 || got <= f->max_args))
                 return 0;
         if (f->min_args == f->max_args)
-                return err_at(p->e, E_INVAL, 1, (int)n->pos + 1, "%s takes %d argument%s, got %d", f->name, f->min_args,
-                              f->min_args == 1 ? "" : "s", got);
-        if (f->max_args < 0)
-                return err_at(p->e, E_INVAL, 1, (int)n->pos + 1, "%s takes at least %d argument%s, got %d", f->name,
+                return err_at(p->e, E_INVAL, 1, (int)n->pos + 1, "%s takes %d argument%s, got %d", f->name,
                               f->min_args, f->min_args == 1 ? "" : "s", got);
-        return err_at(p->e, E_INVAL, 1, (int)n->pos + 1, "%s takes %d to %d arguments, got %d", f->name, f->min_args,
-                      f->max_args, got);
+        if (f->max_args < 0)
+                return err_at(p->e, E_INVAL, 1, (int)n->pos + 1, "%s takes at least %d argument%s, got %d",
+                              f->name, f->min_args, f->min_args == 1 ? "" : "s", got);
+        return err_at(p->e, E_INVAL, 1, (int)n->pos + 1, "%s takes %d to %d arguments, got %d", f->name,
+                      f->min_args, f->max_args, got);
 }
 
 static int parse_call(struct parser *p, const struct token *name, int32_t *out)
@@ -207,9 +208,11 @@ static int parse_primary(struct parser *p, int32_t *out)
                         rc = parse_or(p, out);
                 return rc ? rc : expect(p, T_RPAREN, "to close the parenthesis");
         case T_END:
-                return fail_at(p, t.pos, p->started ? "a value is missing at the end" : "the expression is empty");
+                return fail_at(p, t.pos,
+                               p->started ? "a value is missing at the end" : "the expression is empty");
         default:
-                return err_at(p->e, E_INVAL, 1, (int)t.pos + 1, "expected a value, got %s", token_describe(t.kind));
+                return err_at(p->e, E_INVAL, 1, (int)t.pos + 1, "expected a value, got %s",
+                              token_describe(t.kind));
         }
 }
 
@@ -279,8 +282,8 @@ static int parse_unary(struct parser *p, int32_t *out)
 
 static const struct {
         enum token_kind token;
-        enum node_kind  node;
-        int             level;
+        enum node_kind node;
+        int level;
 } binary[] = {
         {T_EQ, N_EQ, 0}, {T_NE, N_NE, 0}, {T_LT, N_LT, 1}, {T_LE, N_LE, 1}, {T_GT, N_GT, 1}, {T_GE, N_GE, 1},
 };

@@ -33,12 +33,14 @@ struct val val_from_json(const cJSON *j)
                 return (struct val){.kind = V_LIST, .json = j};
         if (cJSON_IsObject(j))
                 return (struct val){.kind = V_OBJECT, .json = j};
-        return j->valuestring ? val_text(j->valuestring, strlen(j->valuestring)) : (struct val){.kind = V_NULL};
+        return j->valuestring ? val_text(j->valuestring, strlen(j->valuestring))
+                              : (struct val){.kind = V_NULL};
 }
 
 const char *val_kind_name(const struct val *v)
 {
-        static const char *const names[] = {"null", "a boolean", "a number", "a string", "a list", "an object", "a list"};
+        static const char *const names[] = {"null",   "a boolean", "a number", "a string",
+                                            "a list", "an object", "a list"};
 
         return names[v->kind];
 }
@@ -105,7 +107,8 @@ static bool is_collection(const struct val *v)
 
 static bool same_instance(const struct val *a, const struct val *b)
 {
-        return a->kind == b->kind && (a->kind == V_FILTER ? a->items == b->items && a->n_items == b->n_items : a->json == b->json);
+        return a->kind == b->kind &&
+               (a->kind == V_FILTER ? a->items == b->items && a->n_items == b->n_items : a->json == b->json);
 }
 
 bool val_equal(const struct val *a, const struct val *b)
@@ -190,7 +193,8 @@ static int out_of_memory(struct eval *ev)
 static int charge_output(struct eval *ev, size_t n)
 {
         if (n > ev->output_left)
-                return err_set(ev->e, E_TOOBIG, "the result of the expression is larger than %u bytes", EXPR_OUTPUT_MAX);
+                return err_set(ev->e, E_TOOBIG, "the result of the expression is larger than %u bytes",
+                               EXPR_OUTPUT_MAX);
         ev->output_left -= n;
         return eval_charge(ev, 1 + n / 64);
 }
@@ -257,7 +261,8 @@ int val_to_json(struct eval *ev, const struct val *v, cJSON **out)
         if (rc)
                 return rc;
         if (v->kind == V_LIST || v->kind == V_OBJECT) {
-                cJSON_ArrayForEach(it, v->json) {
+                cJSON_ArrayForEach(it, v->json)
+                {
                         cv = val_from_json(it);
                         rc = val_to_json(ev, &cv, &child);
                         if (!rc)

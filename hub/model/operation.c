@@ -22,15 +22,21 @@ static const struct wf_key operation_keys[] = {
         {"agents", O_AGENTS}, {"platforms", O_PLATFORMS}, {"workflow", O_WORKFLOW},
 };
 static const struct wf_key task_keys[] = {
-        {"step", T_STEP},     {"name", T_NAME_},     {"agent", T_AGENT},
-        {"platform", T_PLATFORM}, {"action", T_ACTION}, {"inputs", T_INPUTS}, {"dependencies", T_DEPENDENCIES},
+        {"step", T_STEP},
+        {"name", T_NAME_},
+        {"agent", T_AGENT},
+        {"platform", T_PLATFORM},
+        {"action", T_ACTION},
+        {"inputs", T_INPUTS},
+        {"dependencies", T_DEPENDENCIES},
 };
 
 static const struct {
         const char *platform, *tool;
 } platforms[] = {
-        {"cursor", "cursor.prompt"}, {"claude-code", "claude-code.prompt"}, {"gemini", "gemini.prompt"},
-        {"codex", "codex.prompt"},   {"zai", "zai.chat"},                   {"jules", "jules.session"},
+        {"cursor", "cursor.prompt"}, {"claude-code", "claude-code.prompt"},
+        {"gemini", "gemini.prompt"}, {"codex", "codex.prompt"},
+        {"zai", "zai.chat"},         {"jules", "jules.session"},
 };
 
 #define N_KEYS(k) (sizeof(k) / sizeof *(k))
@@ -71,16 +77,18 @@ static int check_listed(struct wf_parser *p, const struct doc *d, const struct d
                         names[n++] = c->text;
         }
         near = str_nearest(d->text, names, n);
-        return wf_fail(p, d, "\"%s\" of %s: \"%.60s\" is not in the operation's \"%s\"%s%.60s%s", key, p->where, d->text, list->key,
-                       near ? ": did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+        return wf_fail(p, d, "\"%s\" of %s: \"%.60s\" is not in the operation's \"%s\"%s%.60s%s", key,
+                       p->where, d->text, list->key, near ? ": did you mean \"" : "", near ? near : "",
+                       near ? "\"?" : "");
 }
 
 static int check_name(struct wf_parser *p, const struct doc *d, const char *key)
 {
         if (wf_scalar(d) && str_is_name(d->text, LABEL_MAX))
                 return 0;
-        return wf_fail(p, d, "\"%s\" of %s: expected a name, got %s%.60s%s", key, p->where, wf_scalar(d) ? "\"" : "",
-                       wf_scalar(d) ? d->text : doc_kind_name(d->kind), wf_scalar(d) ? "\"" : "");
+        return wf_fail(p, d, "\"%s\" of %s: expected a name, got %s%.60s%s", key, p->where,
+                       wf_scalar(d) ? "\"" : "", wf_scalar(d) ? d->text : doc_kind_name(d->kind),
+                       wf_scalar(d) ? "\"" : "");
 }
 
 /* with: {action, inputs} */
@@ -120,7 +128,8 @@ static int task_with(struct scope *sc, struct step_def *s, const struct doc *con
         return 0;
 }
 
-static int task_who(struct wf_parser *p, struct step_def *s, const struct doc *const *slot, const struct doc *const *top)
+static int task_who(struct wf_parser *p, struct step_def *s, const struct doc *const *slot,
+                    const struct doc *const *top)
 {
         int rc;
 
@@ -183,10 +192,12 @@ static int task_fields(struct wf_parser *p, size_t index, const struct doc *cons
 static int check_names(struct wf_parser *p, const struct doc *d)
 {
         if (d && d->kind != DOC_LIST)
-                return wf_fail(p, d, "\"%s\": expected a list of names, got %s", d->key, doc_kind_name(d->kind));
+                return wf_fail(p, d, "\"%s\": expected a list of names, got %s", d->key,
+                               doc_kind_name(d->kind));
         for (const struct doc *c = d ? d->child : NULL; c; c = c->next)
                 if (!wf_scalar(c))
-                        return wf_fail(p, c, "\"%s\": expected a name, got %s", d->key, doc_kind_name(c->kind));
+                        return wf_fail(p, c, "\"%s\": expected a name, got %s", d->key,
+                                       doc_kind_name(c->kind));
         return 0;
 }
 
@@ -202,7 +213,8 @@ int operation_parse(struct wf_parser *p, const struct doc *root)
         if (!rc && !top[O_WORKFLOW]->count)
                 rc = wf_fail(p, top[O_WORKFLOW], "\"workflow\" is empty: the operation has no steps");
         if (!rc)
-                rc = wf_text(p, top[O_NAME] ? top[O_NAME] : top[O_ID], "name", WORKFLOW_TEXT_MAX, &p->w->name);
+                rc = wf_text(p, top[O_NAME] ? top[O_NAME] : top[O_ID], "name", WORKFLOW_TEXT_MAX,
+                             &p->w->name);
         if (!rc)
                 rc = wf_text(p, top[O_DESCRIPTION], "description", WORKFLOW_TEXT_MAX, &p->w->description);
         for (const struct doc *c = rc ? NULL : top[O_WORKFLOW]->child; c && !rc; c = c->next)

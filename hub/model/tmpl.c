@@ -72,7 +72,7 @@ static void to_line_col(const char *text, struct err *e)
 
 struct shifted {
         int (*on_ref)(void *ctx, const struct expr_ref *r);
-        void  *ctx;
+        void *ctx;
         size_t by;
 };
 
@@ -85,7 +85,8 @@ static int shift_ref(void *ctx, const struct expr_ref *r)
         return s->on_ref(s->ctx, &moved);
 }
 
-int tmpl_check_refs(const char *text, int (*on_ref)(void *ctx, const struct expr_ref *r), void *ctx, struct err *e)
+int tmpl_check_refs(const char *text, int (*on_ref)(void *ctx, const struct expr_ref *r), void *ctx,
+                    struct err *e)
 {
         struct span sp = {0, 0, 0, 0};
         int rc;
@@ -123,7 +124,8 @@ static int adapt_ref(void *ctx, const struct expr_ref *r)
         return p->on_ref ? p->on_ref(p->ctx, r->root, r->second) : 0;
 }
 
-int tmpl_check(const char *text, int (*on_ref)(void *ctx, const char *root, const char *second), void *ctx, struct err *e)
+int tmpl_check(const char *text, int (*on_ref)(void *ctx, const char *root, const char *second), void *ctx,
+               struct err *e)
 {
         struct plain_ref p = {on_ref, ctx};
         struct err own = {0};
@@ -145,7 +147,8 @@ static int explain(struct eval *ev, const char *text, const struct span *sp, int
 
         if (rc == -E_NOMEM)
                 return rc;
-        return err_set(e, -rc, "%.380s, in ${{%.*s}}", e->msg, sp->body_len > 80 ? 80 : (int)sp->body_len, text + sp->body);
+        return err_set(e, -rc, "%.380s, in ${{%.*s}}", e->msg, sp->body_len > 80 ? 80 : (int)sp->body_len,
+                       text + sp->body);
 }
 
 /* The value of one ${{ }}; *x must outlive *v, which may lend its text. */
@@ -176,7 +179,8 @@ static int append_text(struct eval *ev, const char *text, const struct span *sp,
                 rc = buf_put(b, s.str, s.len);
         }
         if (rc == -E_TOOBIG && ev->e->code != E_TOOBIG)
-                err_set(ev->e, E_TOOBIG, "the text with its expressions put in is larger than %u bytes", EXPR_OUTPUT_MAX);
+                err_set(ev->e, E_TOOBIG, "the text with its expressions put in is larger than %u bytes",
+                        EXPR_OUTPUT_MAX);
         expr_free(x);
         return rc;
 }
@@ -335,11 +339,13 @@ static int eval_json(struct eval *ev, const cJSON *v, cJSON **out)
         copy = cJSON_Duplicate(v, 0);
         if (!copy)
                 return text_error(ev, -E_NOMEM);
-        cJSON_ArrayForEach(it, v) {
+        cJSON_ArrayForEach(it, v)
+        {
                 rc = eval_json(ev, it, &child);
                 if (rc)
                         goto fail;
-                if (!(cJSON_IsObject(v) ? cJSON_AddItemToObject(copy, it->string, child) : cJSON_AddItemToArray(copy, child))) {
+                if (!(cJSON_IsObject(v) ? cJSON_AddItemToObject(copy, it->string, child)
+                                        : cJSON_AddItemToArray(copy, child))) {
                         cJSON_Delete(child);
                         rc = text_error(ev, -E_NOMEM);
                         goto fail;

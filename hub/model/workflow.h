@@ -24,72 +24,73 @@ struct map;
 
 enum effect { EFFECT_AT_MOST_ONCE, EFFECT_IDEMPOTENT, EFFECT_PURE };
 const char *effect_name(enum effect e); /* "at-most-once" */
-int         effect_parse(const char *s, enum effect *out);
+int effect_parse(const char *s, enum effect *out);
 
 struct retry_def {
-        int     limit; /* further tries after the first; 0: none */
+        int limit; /* further tries after the first; 0: none */
         int64_t duration_ms, max_ms;
-        double  factor; /* >= 1 */
-        double  jitter; /* 0..1: share of the delay that is random; default 0.5 */
+        double factor; /* >= 1 */
+        double jitter; /* 0..1: share of the delay that is random; default 0.5 */
 };
 
 struct concurrency_def {
-        char *group; /* template; NULL: none */
-        int   limit; /* >= 1 */
-        bool  cancel_in_progress; /* workflow level only */
+        char *group;             /* template; NULL: none */
+        int limit;               /* >= 1 */
+        bool cancel_in_progress; /* workflow level only */
 };
 
 enum input_type { INPUT_STRING, INPUT_NUMBER, INPUT_BOOLEAN, INPUT_OBJECT, INPUT_ARRAY, INPUT_ANY };
 
 struct input_def {
-        char           *name;
+        char *name;
         enum input_type type;
-        bool            required;
-        cJSON          *def;    /* default or NULL */
-        cJSON          *options; /* allowed values or NULL */
-        char           *description;
+        bool required;
+        cJSON *def;     /* default or NULL */
+        cJSON *options; /* allowed values or NULL */
+        char *description;
 };
 
 struct step_def {
-        char        *id;   /* unique; [A-Za-z0-9][A-Za-z0-9._-]{0,127} */
-        char        *name; /* for people; may be NULL */
-        char        *tool;
-        cJSON       *with; /* object; strings are templates */
-        cJSON       *env;  /* object of string templates, or NULL; process tools only */
+        char *id;   /* unique; [A-Za-z0-9][A-Za-z0-9._-]{0,127} */
+        char *name; /* for people; may be NULL */
+        char *tool;
+        cJSON *with;       /* object; strings are templates */
+        cJSON *env;        /* object of string templates, or NULL; process tools only */
         struct expr *cond; /* NULL: success() */
-        char        *cond_text;
-        size_t      *needs; /* indices into workflow.steps */
-        size_t       n_needs;
-        char        *agent;   /* template; NULL: any */
-        cJSON       *runs_on; /* object label -> string template, or NULL */
-        int64_t      timeout_ms; /* 0: none */
+        char *cond_text;
+        size_t *needs; /* indices into workflow.steps */
+        size_t n_needs;
+        char *agent;        /* template; NULL: any */
+        cJSON *runs_on;     /* object label -> string template, or NULL */
+        int64_t timeout_ms; /* 0: none */
         struct retry_def retry;
-        enum effect  effect;
+        enum effect effect;
         struct concurrency_def concurrency;
-        int          priority; /* -100..100, higher first */
-        bool         continue_on_error;
-        bool         finally; /* runs after all others, whatever happened */
+        int priority; /* -100..100, higher first */
+        bool continue_on_error;
+        bool finally; /* runs after all others, whatever happened */
         /* Fan-out. At most one of matrix, for_each. */
-        cJSON       *matrix;   /* object: name -> list or "${{ }}" text; include/exclude lists; or one "${{ }}" text; or NULL */
-        cJSON       *for_each; /* a list, or a string with one expression; or NULL */
-        int          max_parallel; /* 0: no limit */
-        bool         fail_fast;    /* default true */
-        int          line, col;
+        cJSON *matrix; /* object: name -> list or "${{ }}" text; include/exclude lists; or one "${{ }}" text;
+                          or NULL */
+        cJSON *for_each;  /* a list, or a string with one expression; or NULL */
+        int max_parallel; /* 0: no limit */
+        bool fail_fast;   /* default true */
+        int line, col;
 };
 
 struct workflow {
-        char             *name;
-        char             *description;
+        char *name;
+        char *description;
         struct input_def *inputs;
-        size_t            n_inputs;
-        cJSON            *env;     /* object of string templates or NULL */
-        cJSON            *outputs; /* object name -> template, or NULL */
+        size_t n_inputs;
+        cJSON *env;     /* object of string templates or NULL */
+        cJSON *outputs; /* object name -> template, or NULL */
         struct concurrency_def concurrency;
-        int               priority;
-        int64_t           timeout_ms; /* of the run; 0: none */
-        struct step_def  *steps; /* those of "finally" last */
-        size_t            n_steps;
-        struct map       *by_id; /* id -> struct step_def; through workflow_step */
+        int priority;
+        int64_t timeout_ms;     /* of the run; 0: none */
+        struct step_def *steps; /* those of "finally" last */
+        size_t n_steps;
+        struct map *by_id; /* id -> struct step_def; through workflow_step */
 };
 
 /* Parses YAML or JSON text (also the founding operation shape) and checks all
@@ -98,19 +99,20 @@ struct workflow {
  * syntax, references to unknown inputs, contexts or steps, and to steps that are not
  * (transitively) needed. A step without an id is called step-N, a workflow without a
  * name "workflow". -E_INVAL with line, column and what would be right; -E_TOOBIG; -E_NOMEM. */
-int  workflow_parse(const char *text, size_t len, struct workflow **out, struct err *e);
+int workflow_parse(const char *text, size_t len, struct workflow **out, struct err *e);
 void workflow_free(struct workflow *w);
 
 const struct step_def *workflow_step(const struct workflow *w, const char *id);
 
-/* Given values (object or NULL) + defaults -> the run's inputs, typed and complete. Strings from a command line
- * are converted when `from_text`. -E_INVAL names the input and what is expected. */
+/* Given values (object or NULL) + defaults -> the run's inputs, typed and complete. Strings from a command
+ * line are converted when `from_text`. -E_INVAL names the input and what is expected. */
 int workflow_inputs(const struct workflow *w, const cJSON *given, bool from_text, cJSON **out, struct err *e);
 
-/* The combinations of a matrix (GitHub's include/exclude rules) or the items of for-each, after its expressions
- * were evaluated with env: an array of objects for the `matrix` context; for for-each
+/* The combinations of a matrix (GitHub's include/exclude rules) or the items of for-each, after its
+ * expressions were evaluated with env: an array of objects for the `matrix` context; for for-each
  * {"item":..., "index":n}, for the `each` context. -E_TOOBIG over `max`. */
-int workflow_expand(const struct step_def *s, const struct expr_env *env, size_t max, cJSON **out, struct err *e);
+int workflow_expand(const struct step_def *s, const struct expr_env *env, size_t max, cJSON **out,
+                    struct err *e);
 
 /* Delay before try number `retry` (1 = first retry); rnd in [0,1). Exponential, capped, jittered. */
 int64_t retry_delay_ms(const struct retry_def *r, int retry, double rnd);

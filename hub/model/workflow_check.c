@@ -11,12 +11,12 @@
 
 /* The steps in an order in which each stands after all that it needs. */
 struct order {
-        size_t   *at;  /* position -> step */
-        size_t   *pos; /* step -> position */
-        size_t   *left; /* needs not yet placed, per step */
-        size_t   *first; /* dependents of step i: to[first[i] .. first[i+1]) */
-        size_t   *to;
-        size_t    n; /* placed */
+        size_t *at;    /* position -> step */
+        size_t *pos;   /* step -> position */
+        size_t *left;  /* needs not yet placed, per step */
+        size_t *first; /* dependents of step i: to[first[i] .. first[i+1]) */
+        size_t *to;
+        size_t n; /* placed */
 };
 
 static void order_fini(struct order *o)
@@ -97,13 +97,15 @@ static int fail_cycle(struct wf_parser *p, const struct order *o)
         do {
                 next = unplaced_need(o, &w->steps[s]);
                 if (count < CYCLE_NAMES_MAX - 1 && used < sizeof names)
-                        used += (size_t)snprintf(names + used, sizeof names - used, "%.60s -> ", w->steps[s].id);
+                        used += (size_t)snprintf(names + used, sizeof names - used, "%.60s -> ",
+                                                 w->steps[s].id);
                 count++;
                 s = next;
         } while (s != start);
         return err_at(p->e, E_INVAL, w->steps[start].line, w->steps[start].col,
-                      "steps need each other in a circle: %.330s%s%.60s (\"a -> b\": a needs b); take one of these needs out", names,
-                      count >= CYCLE_NAMES_MAX ? "... -> " : "", w->steps[start].id);
+                      "steps need each other in a circle: %.330s%s%.60s (\"a -> b\": a needs b); take one of "
+                      "these needs out",
+                      names, count >= CYCLE_NAMES_MAX ? "... -> " : "", w->steps[start].id);
 }
 
 static int by_target(const void *a, const void *b, void *order)
@@ -119,14 +121,15 @@ static int fail_not_needed(struct wf_parser *p, const struct far_ref *r)
 {
         const char *step = p->w->steps[r->step].id, *target = p->w->steps[r->target].id;
 
-        return wf_fail_in(p, r->d, r->offset, "step \"%s\" mentions \"%s\" but does not need it: add \"needs: [%s]\"", step, target,
-                          target);
+        return wf_fail_in(p, r->d, r->offset,
+                          "step \"%s\" mentions \"%s\" but does not need it: add \"needs: [%s]\"", step,
+                          target, target);
 }
 
 /* Which of the batch's targets each step comes after, one bit for a target. Only
  * positions from the first target to the last mention are looked at. */
-static void mark_batch(const struct wf_parser *p, const struct order *o, const uint64_t *target_bit, uint64_t *after, size_t from,
-                       size_t to)
+static void mark_batch(const struct wf_parser *p, const struct order *o, const uint64_t *target_bit,
+                       uint64_t *after, size_t from, size_t to)
 {
         for (size_t i = from; i <= to; i++) {
                 const struct step_def *s = &p->w->steps[o->at[i]];
@@ -143,7 +146,8 @@ static void mark_batch(const struct wf_parser *p, const struct order *o, const u
 }
 
 /* refs[begin..end) mention at most BATCH different targets. */
-static int check_batch(struct wf_parser *p, const struct order *o, size_t begin, size_t end, uint64_t *target_bit, uint64_t *after)
+static int check_batch(struct wf_parser *p, const struct order *o, size_t begin, size_t end,
+                       uint64_t *target_bit, uint64_t *after)
 {
         size_t from = o->pos[p->refs[begin].target], to = from, bit = 0;
         int rc = 0;
@@ -157,7 +161,8 @@ static int check_batch(struct wf_parser *p, const struct order *o, size_t begin,
         }
         mark_batch(p, o, target_bit, after, from, to);
         for (size_t i = begin; i < end && !rc; i++)
-                if (o->pos[p->refs[i].step] < from || !(after[p->refs[i].step] & target_bit[p->refs[i].target]))
+                if (o->pos[p->refs[i].step] < from ||
+                    !(after[p->refs[i].step] & target_bit[p->refs[i].target]))
                         rc = fail_not_needed(p, &p->refs[i]);
         for (size_t i = begin; i < end; i++)
                 target_bit[p->refs[i].target] = 0;
@@ -181,7 +186,8 @@ static int check_refs(struct wf_parser *p, struct order *o)
                 size_t targets = 0;
 
                 for (end = begin; end < p->n_refs; end++)
-                        if ((end == begin || p->refs[end].target != p->refs[end - 1].target) && targets++ == BATCH)
+                        if ((end == begin || p->refs[end].target != p->refs[end - 1].target) &&
+                            targets++ == BATCH)
                                 break;
                 rc = check_batch(p, o, begin, end, bits, bits + p->w->n_steps);
         }

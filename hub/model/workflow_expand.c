@@ -6,8 +6,9 @@
 
 #define COMPARISONS_MAX 20000000 /* of combinations with include and exclude entries */
 
-#define EXPAND_BYTES_MAX (64u << 20) /* of all combinations: a large value must not be copied thousands of times */
-#define NODE_BYTES       sizeof(cJSON)
+#define EXPAND_BYTES_MAX                                                                                     \
+        (64u << 20) /* of all combinations: a large value must not be copied thousands of times */
+#define NODE_BYTES sizeof(cJSON)
 
 static int nomem(struct err *e)
 {
@@ -16,11 +17,11 @@ static int nomem(struct err *e)
 
 static size_t weight(const cJSON *v)
 {
-        size_t n = NODE_BYTES + (v->valuestring ? strlen(v->valuestring) : 0) + (v->string ? strlen(v->string) : 0);
+        size_t n = NODE_BYTES + (v->valuestring ? strlen(v->valuestring) : 0) +
+                   (v->string ? strlen(v->string) : 0);
         const cJSON *it;
 
-        cJSON_ArrayForEach(it, v)
-                n += weight(it);
+        cJSON_ArrayForEach(it, v) n += weight(it);
         return n;
 }
 
@@ -30,7 +31,8 @@ static int spend(size_t *left, const cJSON *v, struct err *e)
         size_t n = weight(v);
 
         if (n > *left)
-                return err_set(e, E_TOOBIG, "the combinations of the matrix take more than %u bytes", EXPAND_BYTES_MAX);
+                return err_set(e, E_TOOBIG, "the combinations of the matrix take more than %u bytes",
+                               EXPAND_BYTES_MAX);
         *left -= n;
         return 0;
 }
@@ -74,21 +76,26 @@ static int check_shapes(const struct step_def *s, const cJSON *m, size_t max, st
         size_t product = 1;
 
         if (!cJSON_IsObject(m))
-                return err_set(e, E_INVAL, "the matrix of step \"%s\" must be an object of lists, it became %s", s->id, kind_of(m));
-        cJSON_ArrayForEach(it, m) {
+                return err_set(e, E_INVAL,
+                               "the matrix of step \"%s\" must be an object of lists, it became %s", s->id,
+                               kind_of(m));
+        cJSON_ArrayForEach(it, m)
+        {
                 if (!cJSON_IsArray(it))
-                        return err_set(e, E_INVAL, "\"%s\" in the matrix of step \"%s\" must be a list, it became %s", it->string, s->id,
-                                       kind_of(it));
+                        return err_set(e, E_INVAL,
+                                       "\"%s\" in the matrix of step \"%s\" must be a list, it became %s",
+                                       it->string, s->id, kind_of(it));
                 if (is_special(it)) {
-                        cJSON_ArrayForEach(entry, it)
-                                if (!cJSON_IsObject(entry))
-                                        return err_set(e, E_INVAL, "\"%s\" in the matrix of step \"%s\" must list objects, not %s",
-                                                       it->string, s->id, kind_of(entry));
+                        cJSON_ArrayForEach(entry, it) if (!cJSON_IsObject(entry)) return err_set(
+                                e, E_INVAL, "\"%s\" in the matrix of step \"%s\" must list objects, not %s",
+                                it->string, s->id, kind_of(entry));
                 } else {
                         size_t n = (size_t)cJSON_GetArraySize(it);
 
                         if (n > max || (product *= n) > max)
-                                return err_set(e, E_TOOBIG, "the matrix of step \"%s\" makes more than %zu steps", s->id, max);
+                                return err_set(e, E_TOOBIG,
+                                               "the matrix of step \"%s\" makes more than %zu steps", s->id,
+                                               max);
                 }
         }
         return 0;
@@ -103,8 +110,10 @@ static int multiply(cJSON **combos, const cJSON *vector, size_t *left, struct er
 
         if (rc)
                 return rc;
-        cJSON_ArrayForEach(combo, *combos) {
-                cJSON_ArrayForEach(value, vector) {
+        cJSON_ArrayForEach(combo, *combos)
+        {
+                cJSON_ArrayForEach(value, vector)
+                {
                         rc = spend(left, combo, e);
                         if (!rc)
                                 rc = spend(left, value, e);
@@ -130,7 +139,8 @@ static bool covers(const cJSON *combo, const cJSON *entry)
 {
         const cJSON *it, *have;
 
-        cJSON_ArrayForEach(it, entry) {
+        cJSON_ArrayForEach(it, entry)
+        {
                 have = cJSON_GetObjectItemCaseSensitive(combo, it->string);
                 if (!have || !cJSON_Compare(have, it, true))
                         return false;
@@ -145,7 +155,8 @@ static void remove_excluded(cJSON *combos, const cJSON *exclude)
 
         for (; combo; combo = next) {
                 next = combo->next;
-                cJSON_ArrayForEach(entry, exclude) {
+                cJSON_ArrayForEach(entry, exclude)
+                {
                         if (!entry->child || !covers(combo, entry))
                                 continue;
                         cJSON_Delete(cJSON_DetachItemViaPointer(combos, combo));
@@ -159,7 +170,8 @@ static bool may_extend(const cJSON *combo, const cJSON *entry, const cJSON *m)
 {
         const cJSON *it, *have;
 
-        cJSON_ArrayForEach(it, entry) {
+        cJSON_ArrayForEach(it, entry)
+        {
                 if (!cJSON_GetObjectItemCaseSensitive(m, it->string) || is_special(it))
                         continue;
                 have = cJSON_GetObjectItemCaseSensitive(combo, it->string);
@@ -176,7 +188,8 @@ static int extend(cJSON *combo, const cJSON *entry, size_t *left, struct err *e)
 
         if (rc)
                 return rc;
-        cJSON_ArrayForEach(it, entry) {
+        cJSON_ArrayForEach(it, entry)
+        {
                 rc = put_copy(combo, it->string, it, e);
                 if (rc)
                         return rc;
@@ -193,7 +206,8 @@ static int add_included(cJSON *combos, const cJSON *include, const cJSON *m, siz
         cJSON *combo, *copy;
         int rc;
 
-        cJSON_ArrayForEach(entry, include) {
+        cJSON_ArrayForEach(entry, include)
+        {
                 bool extended = false;
                 size_t i = 0;
 
@@ -220,7 +234,8 @@ static int combine(const struct step_def *s, const cJSON *m, size_t max, cJSON *
 {
         const cJSON *include = cJSON_GetObjectItemCaseSensitive(m, "include");
         const cJSON *exclude = cJSON_GetObjectItemCaseSensitive(m, "exclude"), *it;
-        size_t entries = (size_t)(cJSON_GetArraySize(include) + cJSON_GetArraySize(exclude)), originals, vectors = 0, left = EXPAND_BYTES_MAX;
+        size_t entries = (size_t)(cJSON_GetArraySize(include) + cJSON_GetArraySize(exclude)), originals,
+               vectors = 0, left = EXPAND_BYTES_MAX;
         cJSON *combos = cJSON_CreateArray(), *empty = cJSON_CreateObject();
         int rc = 0;
 
@@ -237,7 +252,9 @@ static int combine(const struct step_def *s, const cJSON *m, size_t max, cJSON *
         }
         originals = (size_t)cJSON_GetArraySize(combos);
         if (!rc && entries && originals > COMPARISONS_MAX / entries)
-                rc = err_set(e, E_TOOBIG, "the matrix of step \"%s\" has too many combinations for %zu entries of include and exclude",
+                rc = err_set(e, E_TOOBIG,
+                             "the matrix of step \"%s\" has too many combinations for %zu entries of include "
+                             "and exclude",
                              s->id, entries);
         if (!rc && !vectors) /* include alone: nothing to extend */
                 cJSON_Delete(cJSON_DetachItemFromArray(combos, 0));
@@ -278,9 +295,11 @@ static int list_items(const struct step_def *s, const cJSON *items, size_t max, 
         int rc = 0;
 
         if (!cJSON_IsArray(items))
-                return err_set(e, E_INVAL, "\"for-each\" of step \"%s\" must be a list, it became %s", s->id, kind_of(items));
+                return err_set(e, E_INVAL, "\"for-each\" of step \"%s\" must be a list, it became %s", s->id,
+                               kind_of(items));
         if ((size_t)cJSON_GetArraySize(items) > max)
-                return err_set(e, E_TOOBIG, "\"for-each\" of step \"%s\" makes more than %zu steps", s->id, max);
+                return err_set(e, E_TOOBIG, "\"for-each\" of step \"%s\" makes more than %zu steps", s->id,
+                               max);
         list = cJSON_CreateArray();
         if (!list)
                 return nomem(e);
@@ -294,7 +313,8 @@ static int list_items(const struct step_def *s, const cJSON *items, size_t max, 
         return 0;
 }
 
-int workflow_expand(const struct step_def *s, const struct expr_env *env, size_t max, cJSON **out, struct err *e)
+int workflow_expand(const struct step_def *s, const struct expr_env *env, size_t max, cJSON **out,
+                    struct err *e)
 {
         const cJSON *source = s->matrix ? s->matrix : s->for_each;
         cJSON *v = NULL;

@@ -17,7 +17,8 @@ static const char *const type_names[] = {
 
 static const char *expected(enum input_type t)
 {
-        static const char *const texts[] = {"a string", "a number", "true or false", "an object", "an array", "any value"};
+        static const char *const texts[] = {"a string",  "a number", "true or false",
+                                            "an object", "an array", "any value"};
 
         return texts[t];
 }
@@ -58,9 +59,7 @@ static bool among(const cJSON *options, const cJSON *v)
 {
         const cJSON *it;
 
-        cJSON_ArrayForEach(it, options)
-                if (cJSON_Compare(it, v, true))
-                        return true;
+        cJSON_ArrayForEach(it, options) if (cJSON_Compare(it, v, true)) return true;
         return false;
 }
 
@@ -93,30 +92,37 @@ static int parse_type(struct wf_parser *p, const struct doc *d, const char *name
                 return 0;
         }
         if (d->kind == DOC_STRING && strcmp(d->text, "choice") == 0)
-                return wf_fail(p, d, "\"type\" of input \"%s\": for a choice write \"options: [a, b]\"; the type is that of the options",
+                return wf_fail(p, d,
+                               "\"type\" of input \"%s\": for a choice write \"options: [a, b]\"; the type "
+                               "is that of the options",
                                name);
         near = d->kind == DOC_STRING ? str_nearest(d->text, type_names, N_TYPES) : NULL;
-        return wf_fail(p, d, "\"type\" of input \"%s\": expected string, number, boolean, object, array or any%s%s%s", name,
-                       near ? ": did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+        return wf_fail(
+                p, d,
+                "\"type\" of input \"%s\": expected string, number, boolean, object, array or any%s%s%s",
+                name, near ? ": did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
 /* Values as they stand: no expressions are evaluated in them. */
-static int parse_values(struct wf_parser *p, struct input_def *in, const struct doc *def, const struct doc *options)
+static int parse_values(struct wf_parser *p, struct input_def *in, const struct doc *def,
+                        const struct doc *options)
 {
         const cJSON *it;
         const struct doc *d;
 
         if (options) {
                 if (options->kind != DOC_LIST || !options->count || options->count > WORKFLOW_NAMES_MAX)
-                        return wf_fail(p, options, "\"options\" of input \"%s\": expected a list of 1 to %d values", in->name,
-                                       WORKFLOW_NAMES_MAX);
+                        return wf_fail(p, options,
+                                       "\"options\" of input \"%s\": expected a list of 1 to %d values",
+                                       in->name, WORKFLOW_NAMES_MAX);
                 if (doc_to_json(options, &in->options))
                         return wf_nomem(p);
                 d = options->child;
-                cJSON_ArrayForEach(it, in->options) {
+                cJSON_ArrayForEach(it, in->options)
+                {
                         if (!has_type(in->type, it))
-                                return wf_fail(p, d, "\"options\" of input \"%s\": expected %s, got %s", in->name, expected(in->type),
-                                               kind_of(it));
+                                return wf_fail(p, d, "\"options\" of input \"%s\": expected %s, got %s",
+                                               in->name, expected(in->type), kind_of(it));
                         d = d->next;
                 }
         }
@@ -125,7 +131,8 @@ static int parse_values(struct wf_parser *p, struct input_def *in, const struct 
         if (doc_to_json(def, &in->def))
                 return wf_nomem(p);
         if (!has_type(in->type, in->def))
-                return wf_fail(p, def, "\"default\" of input \"%s\": expected %s, got %s", in->name, expected(in->type), kind_of(in->def));
+                return wf_fail(p, def, "\"default\" of input \"%s\": expected %s, got %s", in->name,
+                               expected(in->type), kind_of(in->def));
         if (in->options && !among(in->options, in->def))
                 return wf_fail(p, def, "\"default\" of input \"%s\" is not among its \"options\"", in->name);
         return 0;
@@ -148,7 +155,8 @@ static int parse_input(struct wf_parser *p, const struct doc *d, struct input_de
                 return wf_nomem(p);
         if (!str_is_name(d->key, STEP_ID_MAX) || strchr(d->key, '.'))
                 return err_at(p->e, E_INVAL, d->key_line, d->key_col,
-                              "\"%.60s\" is no good name of an input: letters, digits, \"_\" and \"-\"", d->key);
+                              "\"%.60s\" is no good name of an input: letters, digits, \"_\" and \"-\"",
+                              d->key);
         if (d->kind == DOC_NULL)
                 return 0;
         snprintf(p->where, sizeof p->where, "input \"%s\"", d->key);
@@ -173,9 +181,11 @@ int wf_parse_inputs(struct wf_parser *p, const struct doc *d)
         if (d->kind == DOC_NULL)
                 return 0;
         if (d->kind != DOC_MAP)
-                return wf_fail(p, d, "\"inputs\": expected a map such as {version: {type: string}}, got %s", doc_kind_name(d->kind));
+                return wf_fail(p, d, "\"inputs\": expected a map such as {version: {type: string}}, got %s",
+                               doc_kind_name(d->kind));
         if (d->count > WORKFLOW_INPUTS_MAX)
-                return wf_fail(p, d, "the workflow has %zu inputs, at most %d are allowed", d->count, WORKFLOW_INPUTS_MAX);
+                return wf_fail(p, d, "the workflow has %zu inputs, at most %d are allowed", d->count,
+                               WORKFLOW_INPUTS_MAX);
         p->w->inputs = mem_calloc(d->count + 1, sizeof *p->w->inputs);
         if (!p->w->inputs)
                 return wf_nomem(p);
@@ -209,8 +219,10 @@ static int from_text_value(const struct input_def *in, const char *text, cJSON *
                         v = cJSON_CreateString(text);
                 else if (rc || !has_type(in->type, v)) {
                         cJSON_Delete(v);
-                        return err_set(e, E_INVAL, "input \"%s\": expected %s%s, got \"%.100s\"", in->name, expected(in->type),
-                                       in->type == INPUT_OBJECT || in->type == INPUT_ARRAY ? " as JSON" : "", text);
+                        return err_set(e, E_INVAL, "input \"%s\": expected %s%s, got \"%.100s\"", in->name,
+                                       expected(in->type),
+                                       in->type == INPUT_OBJECT || in->type == INPUT_ARRAY ? " as JSON" : "",
+                                       text);
                 }
         }
         if (!v)
@@ -219,7 +231,8 @@ static int from_text_value(const struct input_def *in, const char *text, cJSON *
         return 0;
 }
 
-static int given_value(const struct input_def *in, const cJSON *given, bool from_text, cJSON **out, struct err *e)
+static int given_value(const struct input_def *in, const cJSON *given, bool from_text, cJSON **out,
+                       struct err *e)
 {
         cJSON *v = NULL;
         char *all;
@@ -230,7 +243,8 @@ static int given_value(const struct input_def *in, const cJSON *given, bool from
                 if (rc)
                         return rc;
         } else if (!has_type(in->type, given)) {
-                return err_set(e, E_INVAL, "input \"%s\": expected %s, got %s", in->name, expected(in->type), kind_of(given));
+                return err_set(e, E_INVAL, "input \"%s\": expected %s, got %s", in->name, expected(in->type),
+                               kind_of(given));
         } else {
                 v = cJSON_Duplicate(given, true);
                 if (!v)
@@ -238,7 +252,8 @@ static int given_value(const struct input_def *in, const cJSON *given, bool from
         }
         if (in->options && !among(in->options, v)) {
                 all = json_text(in->options);
-                rc = all ? err_set(e, E_INVAL, "input \"%s\": expected one of %.300s", in->name, all) : nomem(e);
+                rc = all ? err_set(e, E_INVAL, "input \"%s\": expected one of %.300s", in->name, all)
+                         : nomem(e);
                 mem_free(all);
                 cJSON_Delete(v);
                 return rc;
@@ -266,7 +281,8 @@ static cJSON *empty_value(enum input_type t)
         }
 }
 
-static int input_value(const struct input_def *in, const cJSON *given, bool from_text, cJSON **out, struct err *e)
+static int input_value(const struct input_def *in, const cJSON *given, bool from_text, cJSON **out,
+                       struct err *e)
 {
         const cJSON *g = cJSON_GetObjectItemCaseSensitive(given, in->name);
 
@@ -276,8 +292,9 @@ static int input_value(const struct input_def *in, const cJSON *given, bool from
         if (in->def)
                 *out = cJSON_Duplicate(in->def, true);
         else if (in->required)
-                return err_set(e, E_INVAL, "input \"%s\" is required: %s%s%.200s", in->name, expected(in->type),
-                               in->description ? ", " : "", in->description ? in->description : "");
+                return err_set(e, E_INVAL, "input \"%s\" is required: %s%s%.200s", in->name,
+                               expected(in->type), in->description ? ", " : "",
+                               in->description ? in->description : "");
         else
                 *out = empty_value(in->type);
         return *out ? 0 : nomem(e);
@@ -289,10 +306,12 @@ static int check_names(const struct workflow *w, const cJSON *given, struct err 
         const cJSON *it;
 
         if (given && !cJSON_IsObject(given))
-                return err_set(e, E_INVAL, "the inputs must be an object of names and values, not %s", kind_of(given));
+                return err_set(e, E_INVAL, "the inputs must be an object of names and values, not %s",
+                               kind_of(given));
         for (size_t i = 0; i < w->n_inputs; i++)
                 names[i] = w->inputs[i].name;
-        cJSON_ArrayForEach(it, given) {
+        cJSON_ArrayForEach(it, given)
+        {
                 size_t i = 0;
 
                 while (i < w->n_inputs && strcmp(names[i], it->string) != 0)
@@ -301,8 +320,10 @@ static int check_names(const struct workflow *w, const cJSON *given, struct err 
                         continue;
                 near = str_nearest(it->string, names, w->n_inputs);
                 return err_set(e, E_INVAL, "unknown input \"%.60s\"%s%.130s%s", it->string,
-                               near ? ": did you mean \"" : w->n_inputs ? "" : ": the workflow takes no inputs", near ? near : "",
-                               near ? "\"?" : "");
+                               near          ? ": did you mean \""
+                               : w->n_inputs ? ""
+                                             : ": the workflow takes no inputs",
+                               near ? near : "", near ? "\"?" : "");
         }
         return 0;
 }

@@ -7,15 +7,32 @@
 #include "common/str.h"
 
 enum top_slot {
-        W_NAME, W_DESCRIPTION, W_ID, W_INPUTS, W_ENV, W_OUTPUTS, W_CONCURRENCY, W_PRIORITY, W_TIMEOUT, W_STEPS, W_FINALLY,
+        W_NAME,
+        W_DESCRIPTION,
+        W_ID,
+        W_INPUTS,
+        W_ENV,
+        W_OUTPUTS,
+        W_CONCURRENCY,
+        W_PRIORITY,
+        W_TIMEOUT,
+        W_STEPS,
+        W_FINALLY,
         TOP_SLOTS
 };
 
 static const struct wf_key top_keys[] = {
-        {"name", W_NAME},       {"description", W_DESCRIPTION}, {"id", W_ID},
-        {"inputs", W_INPUTS},   {"env", W_ENV},                 {"outputs", W_OUTPUTS},
-        {"concurrency", W_CONCURRENCY}, {"priority", W_PRIORITY}, {"timeout", W_TIMEOUT},
-        {"steps", W_STEPS},     {"finally", W_FINALLY},
+        {"name", W_NAME},
+        {"description", W_DESCRIPTION},
+        {"id", W_ID},
+        {"inputs", W_INPUTS},
+        {"env", W_ENV},
+        {"outputs", W_OUTPUTS},
+        {"concurrency", W_CONCURRENCY},
+        {"priority", W_PRIORITY},
+        {"timeout", W_TIMEOUT},
+        {"steps", W_STEPS},
+        {"finally", W_FINALLY},
 };
 
 #define N_TOP_KEYS (sizeof top_keys / sizeof *top_keys)
@@ -29,7 +46,8 @@ static bool is_output_name(const char *name)
 
 static int duplicate(struct wf_parser *p, const struct doc *d, const char *id, const struct step_def *first)
 {
-        return wf_fail(p, d, "the id \"%s\" is already that of the step in line %d: ids are unique", id, first->line);
+        return wf_fail(p, d, "the id \"%s\" is already that of the step in line %d: ids are unique", id,
+                       first->line);
 }
 
 /* Names the step and remembers its members; what they say is read when all ids are known. */
@@ -56,7 +74,8 @@ int wf_add_step(struct wf_parser *p, const struct doc *at, const char *id, bool 
         if (map_put(p->ids, id, (void *)(uintptr_t)(index + 1), &old) || map_put(w->by_id, id, s, NULL))
                 return wf_nomem(p);
         if (old)
-                return duplicate(p, p->src[index].slot[S_ID] ? p->src[index].slot[S_ID] : at, id, &w->steps[(size_t)(uintptr_t)old - 1]);
+                return duplicate(p, p->src[index].slot[S_ID] ? p->src[index].slot[S_ID] : at, id,
+                                 &w->steps[(size_t)(uintptr_t)old - 1]);
         return 0;
 }
 
@@ -67,7 +86,8 @@ static int check_id(struct wf_parser *p, const struct doc *d, int line, int col,
         if (str_is_name(id, STEP_ID_MAX))
                 return 0;
         return err_at(p->e, E_INVAL, line, col,
-                      "\"%.140s\" is no good id of a step: letters, digits, \".\", \"_\" and \"-\", a letter or digit first, at most %d",
+                      "\"%.140s\" is no good id of a step: letters, digits, \".\", \"_\" and \"-\", a letter "
+                      "or digit first, at most %d",
                       id, STEP_ID_MAX);
 }
 
@@ -119,8 +139,10 @@ static int check_list(struct wf_parser *p, const struct doc *d, const char *key)
 static int alloc_steps(struct wf_parser *p, const struct doc *d, size_t n)
 {
         if (n > WORKFLOW_STEPS_MAX)
-                return err_at(p->e, E_TOOBIG, d->line, d->col, "the workflow has %zu steps, at most %u are allowed: use \"matrix\" or \"for-each\"",
-                              n, WORKFLOW_STEPS_MAX);
+                return err_at(
+                        p->e, E_TOOBIG, d->line, d->col,
+                        "the workflow has %zu steps, at most %u are allowed: use \"matrix\" or \"for-each\"",
+                        n, WORKFLOW_STEPS_MAX);
         p->w->steps = mem_calloc(n, sizeof *p->w->steps);
         p->src = mem_calloc(n, sizeof *p->src);
         p->direct = mem_calloc(n, sizeof *p->direct);
@@ -137,14 +159,16 @@ static int parse_head(struct wf_parser *p, const struct doc *const *slot)
         int rc = wf_text(p, slot[W_NAME], "name", WORKFLOW_TEXT_MAX, &w->name);
 
         if (!rc && slot[W_NAME] && tmpl_has_expr(w->name))
-                rc = wf_fail(p, slot[W_NAME], "\"name\" of %s is used as it stands: no expressions here", p->where);
+                rc = wf_fail(p, slot[W_NAME], "\"name\" of %s is used as it stands: no expressions here",
+                             p->where);
         if (!rc)
                 rc = wf_text(p, slot[W_DESCRIPTION], "description", WORKFLOW_TEXT_MAX, &w->description);
         if (!rc && slot[W_INPUTS])
                 rc = wf_parse_inputs(p, slot[W_INPUTS]);
         sc.key = "env";
         if (!rc && slot[W_ENV] && slot[W_ENV]->kind != DOC_NULL)
-                rc = scope_text_map(&sc, slot[W_ENV], wf_is_variable, "letters, digits and \"_\", not a digit first", &w->env);
+                rc = scope_text_map(&sc, slot[W_ENV], wf_is_variable,
+                                    "letters, digits and \"_\", not a digit first", &w->env);
         if (!rc)
                 rc = wf_concurrency(&sc, slot[W_CONCURRENCY], &w->concurrency);
         if (!rc)
@@ -162,7 +186,8 @@ static int parse_outputs(struct wf_parser *p, const struct doc *d)
         if (!d || d->kind == DOC_NULL)
                 return 0;
         snprintf(p->where, sizeof p->where, "the workflow");
-        return scope_text_map(&sc, d, is_output_name, "letters, digits, \".\", \"_\" and \"-\"", &p->w->outputs);
+        return scope_text_map(&sc, d, is_output_name, "letters, digits, \".\", \"_\" and \"-\"",
+                              &p->w->outputs);
 }
 
 static int parse_workflow(struct wf_parser *p, const struct doc *root)
@@ -198,7 +223,8 @@ static int parse_any(struct wf_parser *p, const struct doc *root)
 
         snprintf(p->where, sizeof p->where, "the workflow");
         if (root->kind != DOC_MAP)
-                return wf_fail(p, root, "a workflow is a map with \"name\" and \"steps\", this is %s", doc_kind_name(root->kind));
+                return wf_fail(p, root, "a workflow is a map with \"name\" and \"steps\", this is %s",
+                               doc_kind_name(root->kind));
         if (operation_is(root)) {
                 const struct doc *list = doc_get(root, "workflow");
 
@@ -234,7 +260,8 @@ int workflow_parse(const char *text, size_t len, struct workflow **out, struct e
         int rc;
 
         if (len > WORKFLOW_BYTES_MAX)
-                return err_set(e, E_TOOBIG, "the workflow is %zu bytes long, at most %u are allowed", len, WORKFLOW_BYTES_MAX);
+                return err_set(e, E_TOOBIG, "the workflow is %zu bytes long, at most %u are allowed", len,
+                               WORKFLOW_BYTES_MAX);
         rc = doc_parse(text, len, &root, e);
         if (rc) {
                 if (e)

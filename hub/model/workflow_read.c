@@ -74,7 +74,8 @@ static const char *scalar_start(const struct wf_parser *p, const struct doc *d)
 
 /* Block scalars: the text's line n is the file's line n below the "|", less
  * the indentation. Anything that does not compare (folding) keeps the start. */
-static void locate_in_block(const struct wf_parser *p, const struct doc *d, size_t offset, int *line, int *col)
+static void locate_in_block(const struct wf_parser *p, const struct doc *d, size_t offset, int *line,
+                            int *col)
 {
         const char *t = d->text, *src;
         size_t n, at, indent;
@@ -113,7 +114,8 @@ static void locate(const struct wf_parser *p, const struct doc *d, size_t offset
         }
         skip = *s == '"' || *s == '\'' ? 1 : 0;
         /* Escapes, doubled quotes or folded lines before the place: the start must do. */
-        if ((size_t)(end - s) < skip + offset || memcmp(s + skip, d->text, offset) != 0 || memchr(d->text, '\n', offset))
+        if ((size_t)(end - s) < skip + offset || memcmp(s + skip, d->text, offset) != 0 ||
+            memchr(d->text, '\n', offset))
                 return;
         *col = d->col + (int)skip + chars(d->text, offset);
 }
@@ -138,7 +140,8 @@ int wf_fail_in(struct wf_parser *p, const struct doc *d, size_t offset, const ch
 
 #define KEYS_MAX 64
 
-static int unknown_key(struct wf_parser *p, const struct doc *m, const char *where, const struct wf_key *keys, size_t n_keys)
+static int unknown_key(struct wf_parser *p, const struct doc *m, const char *where, const struct wf_key *keys,
+                       size_t n_keys)
 {
         const char *names[KEYS_MAX], *near;
         char all[320] = "";
@@ -147,17 +150,19 @@ static int unknown_key(struct wf_parser *p, const struct doc *m, const char *whe
         for (size_t i = 0; i < n; i++) {
                 names[i] = keys[i].name;
                 if (used < sizeof all)
-                        used += (size_t)snprintf(all + used, sizeof all - used, "%s%s", i ? ", " : "", keys[i].name);
+                        used += (size_t)snprintf(all + used, sizeof all - used, "%s%s", i ? ", " : "",
+                                                 keys[i].name);
         }
         near = str_nearest(m->key, names, n);
         if (near)
-                return err_at(p->e, E_INVAL, m->key_line, m->key_col, "unknown key \"%.60s\" in %s: did you mean \"%s\"?", m->key,
-                              where, near);
-        return err_at(p->e, E_INVAL, m->key_line, m->key_col, "unknown key \"%.60s\" in %s: known are %s", m->key, where, all);
+                return err_at(p->e, E_INVAL, m->key_line, m->key_col,
+                              "unknown key \"%.60s\" in %s: did you mean \"%s\"?", m->key, where, near);
+        return err_at(p->e, E_INVAL, m->key_line, m->key_col, "unknown key \"%.60s\" in %s: known are %s",
+                      m->key, where, all);
 }
 
-int wf_keys(struct wf_parser *p, const struct doc *map, const char *where, const struct wf_key *keys, size_t n_keys,
-            const struct doc **slots)
+int wf_keys(struct wf_parser *p, const struct doc *map, const char *where, const struct wf_key *keys,
+            size_t n_keys, const struct doc **slots)
 {
         if (map->kind != DOC_MAP)
                 return wf_fail(p, map, "%s: expected a map of keys, got %s", where, doc_kind_name(map->kind));
@@ -169,7 +174,8 @@ int wf_keys(struct wf_parser *p, const struct doc *map, const char *where, const
                 if (i == n_keys)
                         return unknown_key(p, m, where, keys, n_keys);
                 if (slots[keys[i].slot])
-                        return err_at(p->e, E_INVAL, m->key_line, m->key_col, "\"%s\" and \"%s\" in %s mean the same: keep one",
+                        return err_at(p->e, E_INVAL, m->key_line, m->key_col,
+                                      "\"%s\" and \"%s\" in %s mean the same: keep one",
                                       slots[keys[i].slot]->key, m->key, where);
                 slots[keys[i].slot] = m;
         }
@@ -188,7 +194,8 @@ int wf_text(struct wf_parser *p, const struct doc *d, const char *key, size_t ma
         if (!d)
                 return 0;
         if (!wf_scalar(d))
-                return wf_fail(p, d, "\"%s\" of %s: expected text, got %s", key, p->where, doc_kind_name(d->kind));
+                return wf_fail(p, d, "\"%s\" of %s: expected text, got %s", key, p->where,
+                               doc_kind_name(d->kind));
         if (strlen(d->text) > max)
                 return wf_fail(p, d, "\"%s\" of %s is longer than %zu bytes", key, p->where, max);
         s = mem_strdup(d->text);
@@ -204,7 +211,8 @@ int wf_bool(struct wf_parser *p, const struct doc *d, const char *key, bool *out
         if (!d)
                 return 0;
         if (d->kind != DOC_BOOL)
-                return wf_fail(p, d, "\"%s\" of %s: expected true or false, got %s", key, p->where, doc_kind_name(d->kind));
+                return wf_fail(p, d, "\"%s\" of %s: expected true or false, got %s", key, p->where,
+                               doc_kind_name(d->kind));
         *out = d->number != 0;
         return 0;
 }
@@ -214,10 +222,11 @@ int wf_real(struct wf_parser *p, const struct doc *d, const char *key, double mi
         if (!d)
                 return 0;
         if (d->kind != DOC_NUMBER)
-                return wf_fail(p, d, "\"%s\" of %s: expected a number, got %s", key, p->where, doc_kind_name(d->kind));
+                return wf_fail(p, d, "\"%s\" of %s: expected a number, got %s", key, p->where,
+                               doc_kind_name(d->kind));
         if (!(d->number >= min && d->number <= max))
-                return wf_fail(p, d, "\"%s\" of %s: expected a number from %.15g to %.15g, got %.40s", key, p->where, min, max,
-                               d->text);
+                return wf_fail(p, d, "\"%s\" of %s: expected a number from %.15g to %.15g, got %.40s", key,
+                               p->where, min, max, d->text);
         *out = d->number;
         return 0;
 }
@@ -233,7 +242,8 @@ int wf_int(struct wf_parser *p, const struct doc *d, const char *key, int64_t mi
         if (rc)
                 return rc;
         if (v != floor(v))
-                return wf_fail(p, d, "\"%s\" of %s: expected a whole number, got %.40s", key, p->where, d->text);
+                return wf_fail(p, d, "\"%s\" of %s: expected a whole number, got %.40s", key, p->where,
+                               d->text);
         *out = (int64_t)v;
         return 0;
 }
@@ -245,12 +255,14 @@ int wf_duration(struct wf_parser *p, const struct doc *d, const char *key, int64
         if (!d)
                 return 0;
         if (d->kind == DOC_NUMBER && d->number != 0)
-                return wf_fail(p, d, "\"%s\" of %s: a duration needs its unit: \"%.20ss\", \"%.20sm\"", key, p->where, d->text,
-                               d->text);
+                return wf_fail(p, d, "\"%s\" of %s: a duration needs its unit: \"%.20ss\", \"%.20sm\"", key,
+                               p->where, d->text, d->text);
         if (!wf_scalar(d) || str_parse_duration(d->text, &ms))
-                return wf_fail(p, d, "\"%s\" of %s: expected a duration such as \"300ms\", \"10s\", \"5m\" or \"1h\", got %s%.40s%s", key,
-                               p->where, wf_scalar(d) ? "\"" : "", wf_scalar(d) ? d->text : doc_kind_name(d->kind),
-                               wf_scalar(d) ? "\"" : "");
+                return wf_fail(p, d,
+                               "\"%s\" of %s: expected a duration such as \"300ms\", \"10s\", \"5m\" or "
+                               "\"1h\", got %s%.40s%s",
+                               key, p->where, wf_scalar(d) ? "\"" : "",
+                               wf_scalar(d) ? d->text : doc_kind_name(d->kind), wf_scalar(d) ? "\"" : "");
         *out = ms;
         return 0;
 }

@@ -13,13 +13,14 @@ static const char *const run_members[] = {"id", "name", "created_by", NULL};
 static const char *const workflow_members[] = {"name", NULL};
 
 static const struct {
-        const char        *name;
-        unsigned           bit;
+        const char *name;
+        unsigned bit;
         const char *const *members; /* NULL: not fixed */
 } contexts[] = {
-        {"inputs", C_INPUTS, NULL},      {"steps", C_STEPS, NULL},           {"needs", C_NEEDS, NULL},
-        {"env", C_ENV, NULL},            {"matrix", C_MATRIX, NULL},         {"each", C_EACH, each_members},
-        {"run", C_RUN, run_members},     {"workflow", C_WORKFLOW, workflow_members},
+        {"inputs", C_INPUTS, NULL},  {"steps", C_STEPS, NULL},
+        {"needs", C_NEEDS, NULL},    {"env", C_ENV, NULL},
+        {"matrix", C_MATRIX, NULL},  {"each", C_EACH, each_members},
+        {"run", C_RUN, run_members}, {"workflow", C_WORKFLOW, workflow_members},
 };
 
 #define N_CONTEXTS (sizeof contexts / sizeof *contexts)
@@ -41,7 +42,8 @@ static int fail_unknown(struct scope *sc, const struct expr_ref *r, const char *
         if (near)
                 snprintf(msg + used, sizeof msg - used, ": did you mean \"%.130s\"?", near);
         for (size_t i = 0; !near && i < n && i < 10 && used < sizeof msg; i++)
-                used += (size_t)snprintf(msg + used, sizeof msg - used, "%s%.60s", i ? ", " : ": known are ", names[i]);
+                used += (size_t)snprintf(msg + used, sizeof msg - used, "%s%.60s", i ? ", " : ": known are ",
+                                         names[i]);
         return fail_ref(sc, r, msg);
 }
 
@@ -133,7 +135,9 @@ static int check_step(struct scope *sc, const struct expr_ref *r, bool direct)
         if (p->direct[target] == sc->index + 1)
                 return 0;
         if (direct) {
-                snprintf(msg, sizeof msg, "\"needs.%s\" is not there: \"%s\" is not in the \"needs\" of this step", r->second, r->second);
+                snprintf(msg, sizeof msg,
+                         "\"needs.%s\" is not there: \"%s\" is not in the \"needs\" of this step", r->second,
+                         r->second);
                 return fail_ref(sc, r, msg);
         }
         if (!sc->step->finally && p->w->steps[target].finally)
@@ -153,12 +157,8 @@ static int check_env(struct scope *sc, const struct expr_ref *r)
 
         if (cJSON_GetObjectItem(of_workflow, r->second) || cJSON_GetObjectItem(of_step, r->second))
                 return 0;
-        cJSON_ArrayForEach(it, of_workflow)
-                if (n < 64)
-                        names[n++] = it->string;
-        cJSON_ArrayForEach(it, of_step)
-                if (n < 64)
-                        names[n++] = it->string;
+        cJSON_ArrayForEach(it, of_workflow) if (n < 64) names[n++] = it->string;
+        cJSON_ArrayForEach(it, of_step) if (n < 64) names[n++] = it->string;
         if (n == 0)
                 return fail_ref(sc, r, "there is no \"env\" in the workflow or in this step");
         return fail_unknown(sc, r, "variable", r->second, names, n);
@@ -173,7 +173,8 @@ static int check_matrix(struct scope *sc, const struct expr_ref *r)
 
         if (!cJSON_IsObject(m) || cJSON_IsString(include))
                 return 0;
-        cJSON_ArrayForEach(it, m) {
+        cJSON_ArrayForEach(it, m)
+        {
                 if (strcmp(it->string, "include") == 0 || strcmp(it->string, "exclude") == 0)
                         continue;
                 if (str_ieq(it->string, r->second))
@@ -181,9 +182,8 @@ static int check_matrix(struct scope *sc, const struct expr_ref *r)
                 if (n < 64)
                         names[n++] = it->string;
         }
-        cJSON_ArrayForEach(it, include)
-                if (cJSON_IsString(it) || cJSON_GetObjectItem(it, r->second))
-                        return 0;
+        cJSON_ArrayForEach(it,
+                           include) if (cJSON_IsString(it) || cJSON_GetObjectItem(it, r->second)) return 0;
         return fail_unknown(sc, r, "key of the matrix", r->second, names, n);
 }
 
@@ -195,8 +195,9 @@ static int not_here(struct scope *sc, const struct expr_ref *r, unsigned bit)
                 return fail_ref(sc, r, "\"matrix\" is only known in a step that has a \"matrix\"");
         if (bit == C_EACH && sc->step && !sc->step->for_each)
                 return fail_ref(sc, r, "\"each\" is only known in a step that has a \"for-each\"");
-        snprintf(msg, sizeof msg, "\"%s\" is not known here, only%s%s%s%s%s", r->root, sc->allowed & C_INPUTS ? " inputs" : "",
-                 sc->allowed & C_STEPS ? " steps" : "", sc->allowed & C_NEEDS ? " needs" : "", sc->allowed & C_ENV ? " env" : "",
+        snprintf(msg, sizeof msg, "\"%s\" is not known here, only%s%s%s%s%s", r->root,
+                 sc->allowed & C_INPUTS ? " inputs" : "", sc->allowed & C_STEPS ? " steps" : "",
+                 sc->allowed & C_NEEDS ? " needs" : "", sc->allowed & C_ENV ? " env" : "",
                  sc->allowed & C_RUN ? " run workflow" : "");
         return fail_ref(sc, r, msg);
 }
@@ -268,7 +269,8 @@ int scope_text(struct scope *sc, const struct doc *d)
                 return wf_nomem(sc->p);
         /* Without a code it is on_ref that failed, and has said why. */
         if (rc && e.code)
-                return wf_fail_in(sc->p, d, e.col > 0 ? (size_t)e.col - 1 : 0, "\"%s\" of %s: %s", sc->key, sc->p->where, e.msg);
+                return wf_fail_in(sc->p, d, e.col > 0 ? (size_t)e.col - 1 : 0, "\"%s\" of %s: %s", sc->key,
+                                  sc->p->where, e.msg);
         return rc;
 }
 
@@ -291,28 +293,31 @@ int scope_expr(struct scope *sc, const struct doc *d, const struct expr *x, size
         return rc == -E_NOMEM ? wf_nomem(sc->p) : rc;
 }
 
-int scope_text_map(struct scope *sc, const struct doc *d, bool (*name_ok)(const char *name), const char *name_rule, cJSON **out)
+int scope_text_map(struct scope *sc, const struct doc *d, bool (*name_ok)(const char *name),
+                   const char *name_rule, cJSON **out)
 {
         struct wf_parser *p = sc->p;
         cJSON *o;
         int rc = 0;
 
         if (d->kind != DOC_MAP)
-                return wf_fail(p, d, "\"%s\" of %s: expected a map of names to texts, got %s", sc->key, p->where,
-                               doc_kind_name(d->kind));
+                return wf_fail(p, d, "\"%s\" of %s: expected a map of names to texts, got %s", sc->key,
+                               p->where, doc_kind_name(d->kind));
         if (d->count > WORKFLOW_NAMES_MAX)
-                return wf_fail(p, d, "\"%s\" of %s has %zu names, at most %d are allowed", sc->key, p->where, d->count,
-                               WORKFLOW_NAMES_MAX);
+                return wf_fail(p, d, "\"%s\" of %s has %zu names, at most %d are allowed", sc->key, p->where,
+                               d->count, WORKFLOW_NAMES_MAX);
         o = cJSON_CreateObject();
         if (!o)
                 return wf_nomem(p);
         for (const struct doc *m = d->child; m && !rc; m = m->next) {
                 if (!name_ok(m->key))
-                        rc = err_at(p->e, E_INVAL, m->key_line, m->key_col, "\"%s\" of %s: \"%.60s\" is no good name: %s", sc->key,
-                                    p->where, m->key, name_rule);
+                        rc = err_at(p->e, E_INVAL, m->key_line, m->key_col,
+                                    "\"%s\" of %s: \"%.60s\" is no good name: %s", sc->key, p->where, m->key,
+                                    name_rule);
                 else if (!wf_scalar(m) && m->kind != DOC_NULL)
-                        rc = wf_fail(p, m, "\"%s\" of %s: \"%.60s\" must be text, a number or a boolean, not %s", sc->key, p->where,
-                                     m->key, doc_kind_name(m->kind));
+                        rc = wf_fail(p, m,
+                                     "\"%s\" of %s: \"%.60s\" must be text, a number or a boolean, not %s",
+                                     sc->key, p->where, m->key, doc_kind_name(m->kind));
                 else if (!cJSON_AddStringToObject(o, m->key, m->text ? m->text : ""))
                         rc = wf_nomem(p);
                 else

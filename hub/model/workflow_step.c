@@ -7,7 +7,6 @@
 #include "common/mem.h"
 #include "common/str.h"
 
-#define RUN_TEXT_MAX        WORKFLOW_BYTES_MAX
 #define RETRY_DURATION_MS   1000
 #define RETRY_MAX_MS        60000
 #define CONCURRENCY_MAX     1000000
@@ -68,8 +67,8 @@ static int unknown_need(struct wf_parser *p, const struct doc *d)
         for (size_t i = 0; i < p->w->n_steps; i++)
                 names[i] = p->w->steps[i].id;
         near = str_nearest(d->text, names, p->w->n_steps);
-        rc = wf_fail(p, d, "%s needs an unknown step \"%.130s\"%s%.130s%s", p->where, d->text, near ? ": did you mean \"" : "",
-                     near ? near : "", near ? "\"?" : "");
+        rc = wf_fail(p, d, "%s needs an unknown step \"%.130s\"%s%.130s%s", p->where, d->text,
+                     near ? ": did you mean \"" : "", near ? near : "", near ? "\"?" : "");
         mem_free(names);
         return rc;
 }
@@ -80,7 +79,8 @@ static int add_need(struct wf_parser *p, size_t index, const struct doc *d)
         size_t target;
 
         if (d->kind != DOC_STRING && d->kind != DOC_NUMBER)
-                return wf_fail(p, d, "\"needs\" of %s: expected the id of a step, got %s", p->where, doc_kind_name(d->kind));
+                return wf_fail(p, d, "\"needs\" of %s: expected the id of a step, got %s", p->where,
+                               doc_kind_name(d->kind));
         target = (size_t)(uintptr_t)map_get(p->ids, d->text);
         if (!target)
                 return unknown_need(p, d);
@@ -88,10 +88,13 @@ static int add_need(struct wf_parser *p, size_t index, const struct doc *d)
         if (target == index)
                 return wf_fail(p, d, "%s needs itself", p->where);
         if (s->finally && !p->w->steps[target].finally)
-                return wf_fail(p, d, "%s stands in \"finally\" and so runs after \"%s\" anyway: \"needs\" names only steps of \"finally\" there",
+                return wf_fail(p, d,
+                               "%s stands in \"finally\" and so runs after \"%s\" anyway: \"needs\" names "
+                               "only steps of \"finally\" there",
                                p->where, d->text);
         if (!s->finally && p->w->steps[target].finally)
-                return wf_fail(p, d, "%s cannot need \"%s\", which stands in \"finally\" and so runs last", p->where, d->text);
+                return wf_fail(p, d, "%s cannot need \"%s\", which stands in \"finally\" and so runs last",
+                               p->where, d->text);
         if (p->direct[target] == index + 1)
                 return 0; /* named twice: no harm */
         p->direct[target] = index + 1;
@@ -109,7 +112,8 @@ int wf_needs(struct wf_parser *p, size_t index, const struct doc *d)
                 return 0;
         n = d->kind == DOC_LIST ? d->count : 1;
         if (n > STEP_NEEDS_MAX)
-                return wf_fail(p, d, "%s needs %zu steps, at most %u are allowed", p->where, n, STEP_NEEDS_MAX);
+                return wf_fail(p, d, "%s needs %zu steps, at most %u are allowed", p->where, n,
+                               STEP_NEEDS_MAX);
         s->needs = mem_alloc((n + 1) * sizeof *s->needs);
         if (!s->needs)
                 return wf_nomem(p);
@@ -117,145 +121,6 @@ int wf_needs(struct wf_parser *p, size_t index, const struct doc *d)
                 return add_need(p, index, d);
         for (const struct doc *c = d->child; c && !rc; c = c->next)
                 rc = add_need(p, index, c);
-        return rc;
-}
-
-/* ---- run and uses ---- */
-
-/* "${{ x }}" alone would keep the type of x; a command, an argument or an
- * environment variable is text: "${{ format('{0}', x) }}". NULL: no memory. */
-static char *as_text(const char *text)
-{
-        size_t body, len;
-
-        if (!tmpl_is_one_expr(text, &body, &len))
-                return mem_strdup(text);
-        return str_printf("${{ format('{0}', %.*s) }}", (int)len, text + body);
-}
-
-static int add_text(struct scope *sc, cJSON *with, const char *name, const struct doc *d, const char *key)
-{
-        char *s = NULL, *forced = NULL;
-        int rc;
-
-        if (!d)
-                return 0;
-        sc->key = key;
-        rc = wf_text(sc->p, d, key, RUN_TEXT_MAX, &s);
-        if (!rc)
-                rc = scope_text(sc, d);
-        if (!rc)
-                forced = as_text(s);
-        if (!rc && (!forced || !cJSON_AddStringToObject(with, name, forced)))
-                rc = wf_nomem(sc->p);
-        mem_free(forced);
-        mem_free(s);
-        return rc;
-}
-
-/* A member of `v` (list or object) that must be text, as it stands in the document. */
-static int force_text(struct wf_parser *p, cJSON *v, cJSON *item, const struct doc *d)
-{
-        char *s;
-        cJSON *text;
-
-        if (!wf_scalar(d))
-                return 0; /* the tool's schema says what is wrong with it */
-        s = as_text(d->text);
-        text = s ? cJSON_CreateString(s) : NULL;
-        mem_free(s);
-        if (!text)
-                return wf_nomem(p);
-        wf_replace(v, item, text);
-        return 0;
-}
-
-/* process.exec takes texts: "argv: [sleep, 5]" and "${{ inputs.n }}" mean what they look like. */
-static int force_process_texts(struct wf_parser *p, cJSON *with, const struct doc *d)
-{
-        static const char *const names[] = {"shell", "shell_path", "cwd", "stdin", "argv", "env"};
-        int rc = 0;
-
-        for (const struct doc *m = d->child; m && !rc; m = m->next) {
-                cJSON *v = cJSON_GetObjectItemCaseSensitive(with, m->key), *item = v->child, *next;
-                size_t i = 0;
-
-                while (i < sizeof names / sizeof *names && strcmp(names[i], m->key) != 0)
-                        i++;
-                if (i == sizeof names / sizeof *names)
-                        continue;
-                if (strcmp(m->key, "argv") != 0 && strcmp(m->key, "env") != 0) {
-                        rc = force_text(p, with, v, m);
-                        continue;
-                }
-                for (const struct doc *c = m->child; c && !rc; c = c->next, item = next) {
-                        next = item->next;
-                        rc = force_text(p, v, item, c);
-                }
-        }
-        return rc;
-}
-
-/* run: sugar for process.exec with a shell. */
-static int parse_run(struct scope *sc, struct step_def *s, const struct doc *const *slot)
-{
-        struct wf_parser *p = sc->p;
-        int rc;
-
-        if (slot[S_USES])
-                return wf_fail(p, slot[S_USES], "%s has both \"run\" and \"uses\": keep one", p->where);
-        if (slot[S_WITH])
-                return wf_fail(p, slot[S_WITH], "\"with\" of %s goes with \"uses\"; with \"run\" write \"cwd\", \"stdin\", \"env\", \"shell\"",
-                               p->where);
-        if (!wf_scalar(slot[S_RUN]) || !slot[S_RUN]->text[0])
-                return wf_fail(p, slot[S_RUN], "\"run\" of %s: expected a command, got %s", p->where,
-                               slot[S_RUN]->kind == DOC_STRING ? "an empty text" : doc_kind_name(slot[S_RUN]->kind));
-        s->tool = mem_strdup("process.exec");
-        s->with = cJSON_CreateObject();
-        if (!s->tool || !s->with)
-                return wf_nomem(p);
-        rc = add_text(sc, s->with, "shell", slot[S_RUN], "run");
-        if (!rc && slot[S_SHELL] && slot[S_SHELL]->text && tmpl_has_expr(slot[S_SHELL]->text))
-                rc = wf_fail(p, slot[S_SHELL], "\"shell\" of %s is used as it stands: no expressions here", p->where);
-        if (!rc)
-                rc = add_text(sc, s->with, "shell_path", slot[S_SHELL], "shell");
-        if (!rc)
-                rc = add_text(sc, s->with, "cwd", slot[S_CWD], slot[S_CWD] ? slot[S_CWD]->key : "");
-        if (!rc)
-                rc = add_text(sc, s->with, "stdin", slot[S_STDIN], "stdin");
-        return rc;
-}
-
-static int parse_uses(struct scope *sc, struct step_def *s, const struct doc *const *slot)
-{
-        static const enum step_slot only_run[] = {S_SHELL, S_CWD, S_STDIN};
-        struct wf_parser *p = sc->p;
-        const struct doc *d = slot[S_USES];
-        int rc;
-
-        for (size_t i = 0; i < sizeof only_run / sizeof *only_run; i++)
-                if (slot[only_run[i]])
-                        return wf_fail(p, slot[only_run[i]], "\"%s\" of %s goes with \"run\"; with \"uses\" it belongs under \"with\"",
-                                       slot[only_run[i]]->key, p->where);
-        if (d->kind != DOC_STRING || !str_is_name(d->text, TOOL_MAX))
-                return wf_fail(p, d, "\"uses\" of %s: \"%.100s\" is not the name of a tool, such as \"process.exec\" or \"file.read\"",
-                               p->where, d->text ? d->text : doc_kind_name(d->kind));
-        s->tool = mem_strdup(d->text);
-        if (!s->tool)
-                return wf_nomem(p);
-        d = slot[S_WITH];
-        if (!d || d->kind == DOC_NULL) {
-                s->with = cJSON_CreateObject();
-                return s->with ? 0 : wf_nomem(p);
-        }
-        if (d->kind != DOC_MAP)
-                return wf_fail(p, d, "\"with\" of %s: expected a map, got %s", p->where, doc_kind_name(d->kind));
-        sc->key = "with";
-        rc = scope_tree(sc, d);
-        if (!rc && doc_to_json(d, &s->with))
-                rc = wf_nomem(p);
-        if (!rc && strcmp(s->tool, "process.exec") == 0)
-                rc = force_process_texts(p, s->with, d);
         return rc;
 }
 
@@ -279,7 +144,8 @@ static int parse_if(struct scope *sc, struct step_def *s, const struct doc *d)
         if (rc == -E_NOMEM)
                 return wf_nomem(p);
         if (rc)
-                return wf_fail_in(p, d, e.col > 0 ? (size_t)e.col - 1 : 0, "\"if\" of %s: %s", p->where, e.msg);
+                return wf_fail_in(p, d, e.col > 0 ? (size_t)e.col - 1 : 0, "\"if\" of %s: %s", p->where,
+                                  e.msg);
         sc->key = "if";
         return scope_expr(sc, d, s->cond, start);
 }
@@ -299,8 +165,10 @@ static int add_label(struct scope *sc, cJSON *labels, const struct doc *d)
         char key[LABEL_MAX + 1];
 
         if (!eq || (size_t)(eq - d->text) > LABEL_MAX)
-                return wf_fail(p, d, "\"runs-on\" of %s: expected labels as {os: linux} or \"os=linux\", got %s%.100s", p->where,
-                               d->text ? "" : doc_kind_name(d->kind), d->text ? d->text : "");
+                return wf_fail(
+                        p, d,
+                        "\"runs-on\" of %s: expected labels as {os: linux} or \"os=linux\", got %s%.100s",
+                        p->where, d->text ? "" : doc_kind_name(d->kind), d->text ? d->text : "");
         memcpy(key, d->text, (size_t)(eq - d->text));
         key[eq - d->text] = '\0';
         if (!is_label(key))
@@ -320,7 +188,8 @@ static int parse_runs_on(struct scope *sc, struct step_def *s, const struct doc 
                 return 0;
         sc->key = "runs-on";
         if (d->kind == DOC_MAP)
-                return scope_text_map(sc, d, is_label, "letters, digits, \".\", \"_\" and \"-\"", &s->runs_on);
+                return scope_text_map(sc, d, is_label, "letters, digits, \".\", \"_\" and \"-\"",
+                                      &s->runs_on);
         if (d->kind == DOC_LIST && d->count > WORKFLOW_NAMES_MAX)
                 return wf_fail(sc->p, d, "\"runs-on\" of %s has too many labels", sc->p->where);
         s->runs_on = cJSON_CreateObject();
@@ -353,7 +222,9 @@ int wf_concurrency(struct scope *sc, const struct doc *d, struct concurrency_def
         if (!rc && !slot[0])
                 rc = wf_fail(p, d, "\"concurrency\" of %s needs a \"group\"", p->where);
         if (!rc && slot[2] && sc->step)
-                rc = wf_fail(p, slot[2], "\"cancel-in-progress\" is for the \"concurrency\" of a workflow, not of a step");
+                rc = wf_fail(
+                        p, slot[2],
+                        "\"cancel-in-progress\" is for the \"concurrency\" of a workflow, not of a step");
         if (!rc)
                 rc = wf_text(p, slot[0], "concurrency", WORKFLOW_TEXT_MAX, &out->group);
         if (!rc && !out->group[0])
@@ -383,7 +254,8 @@ static int parse_backoff(struct wf_parser *p, const struct doc *d, struct retry_
         if (!rc)
                 rc = wf_real(p, slot[3], "jitter", 0, 1, &r->jitter);
         if (!rc && slot[2] && r->max_ms < r->duration_ms)
-                rc = wf_fail(p, slot[2], "\"max\" of the backoff of %s is shorter than its \"duration\"", p->where);
+                rc = wf_fail(p, slot[2], "\"max\" of the backoff of %s is shorter than its \"duration\"",
+                             p->where);
         /* Without a "max" of its own, a long first delay raises it. */
         if (r->max_ms < r->duration_ms)
                 r->max_ms = r->duration_ms;
@@ -403,7 +275,8 @@ static int parse_retry(struct wf_parser *p, const struct doc *d, struct retry_de
                 slot[0] = NULL;
                 rc = wf_keys(p, d, "\"retry\"", keys, 2, slot);
                 if (!rc && !slot[0])
-                        rc = wf_fail(p, d, "\"retry\" of %s needs a \"limit\": how many further tries", p->where);
+                        rc = wf_fail(p, d, "\"retry\" of %s needs a \"limit\": how many further tries",
+                                     p->where);
         }
         if (!rc)
                 rc = wf_int(p, slot[0], slot[0] == d ? "retry" : "limit", 0, STEP_RETRY_MAX, &limit);
@@ -419,7 +292,8 @@ static int parse_timeout(struct wf_parser *p, const struct doc *const *slot, int
         int rc;
 
         if (slot[S_TIMEOUT] && slot[S_TIMEOUT_MINUTES])
-                return wf_fail(p, slot[S_TIMEOUT_MINUTES], "%s has both \"timeout\" and \"timeout-minutes\": keep one", p->where);
+                return wf_fail(p, slot[S_TIMEOUT_MINUTES],
+                               "%s has both \"timeout\" and \"timeout-minutes\": keep one", p->where);
         rc = wf_duration(p, slot[S_TIMEOUT], "timeout", out);
         if (!rc)
                 rc = wf_real(p, slot[S_TIMEOUT_MINUTES], "timeout-minutes", 0, TIMEOUT_MINUTES_MAX, &minutes);
@@ -438,8 +312,8 @@ static int parse_effect(struct wf_parser *p, const struct doc *d, enum effect *o
         if (d->kind == DOC_STRING && effect_parse(d->text, out) == 0)
                 return 0;
         near = d->kind == DOC_STRING ? str_nearest(d->text, names, 3) : NULL;
-        return wf_fail(p, d, "\"effect\" of %s: expected \"pure\", \"idempotent\" or \"at-most-once\"%s%s%s", p->where,
-                       near ? ": did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+        return wf_fail(p, d, "\"effect\" of %s: expected \"pure\", \"idempotent\" or \"at-most-once\"%s%s%s",
+                       p->where, near ? ": did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
 static int parse_limits(struct scope *sc, struct step_def *s, const struct doc *const *slot)
@@ -477,7 +351,8 @@ static int parse_agent(struct scope *sc, struct step_def *s, const struct doc *d
         if (rc || !d)
                 return rc;
         if (!tmpl_has_expr(d->text) && !is_label(d->text))
-                return wf_fail(sc->p, d, "\"agent\" of %s: \"%.100s\" is no name of an agent", sc->p->where, d->text);
+                return wf_fail(sc->p, d, "\"agent\" of %s: \"%.100s\" is no name of an agent", sc->p->where,
+                               d->text);
         sc->key = "agent";
         return scope_text(sc, d);
 }
@@ -485,7 +360,8 @@ static int parse_agent(struct scope *sc, struct step_def *s, const struct doc *d
 void wf_step_defaults(struct wf_parser *p, struct step_def *s)
 {
         snprintf(p->where, sizeof p->where, "step \"%s\"", s->id);
-        s->retry = (struct retry_def){.duration_ms = RETRY_DURATION_MS, .max_ms = RETRY_MAX_MS, .factor = 2, .jitter = 0.5};
+        s->retry = (struct retry_def){
+                .duration_ms = RETRY_DURATION_MS, .max_ms = RETRY_MAX_MS, .factor = 2, .jitter = 0.5};
         s->fail_fast = true;
 }
 
@@ -510,9 +386,10 @@ int wf_step_fields(struct wf_parser *p, size_t index)
         if (!rc)
                 rc = parse_env(&sc, s, slot[S_ENV]);
         if (!rc && !slot[S_RUN] && !slot[S_USES])
-                rc = wf_fail(p, p->src[index].at, "%s does nothing: add \"run\" (a command) or \"uses\" (a tool)", p->where);
+                rc = wf_fail(p, p->src[index].at,
+                             "%s does nothing: add \"run\" (a command) or \"uses\" (a tool)", p->where);
         if (!rc)
-                rc = slot[S_RUN] ? parse_run(&sc, s, slot) : parse_uses(&sc, s, slot);
+                rc = slot[S_RUN] ? wf_run(&sc, s, slot) : wf_uses(&sc, s, slot);
         if (!rc)
                 rc = parse_agent(&sc, s, slot[S_AGENT]);
         if (!rc)

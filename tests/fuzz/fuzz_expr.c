@@ -12,8 +12,11 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char world[] = "{\"inputs\":{\"s\":\"text\",\"n\":3,\"t\":true,\"z\":null,\"list\":[1,\"two\",[3]],\"o\":{\"a\":{\"b\":[1]}},"
-                            "\"trap\":\"${{ BOOM( }}\"},\"steps\":{\"a\":{\"outputs\":{\"x\":1}},\"b\":{\"outputs\":{\"x\":\"{\\\"k\\\":1}\"}}}}";
+static const char world[] =
+        "{\"inputs\":{\"s\":\"text\",\"n\":3,\"t\":true,\"z\":null,\"list\":[1,\"two\",[3]],\"o\":{\"a\":{"
+        "\"b\":[1]}},"
+        "\"trap\":\"${{ BOOM( "
+        "}}\"},\"steps\":{\"a\":{\"outputs\":{\"x\":1}},\"b\":{\"outputs\":{\"x\":\"{\\\"k\\\":1}\"}}}}";
 
 static const cJSON *lookup(void *ctx, const char *name)
 {

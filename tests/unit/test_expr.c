@@ -8,14 +8,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char world_json[] =
-        "{\"inputs\":{\"version\":\"1.2\",\"n\":3,\"on\":true,\"off\":false,\"nothing\":null,\"empty\":\"\",\"Mixed\":\"x\","
-        "\"list\":[1,\"two\",true,null],\"o\":{\"a\":1,\"b\":{\"c\":\"deep\"}},\"trap\":\"${{ inputs.version }}\",\"json\":\"{\\\"k\\\":[1,2]}\"},"
-        "\"steps\":{\"build\":{\"outputs\":{\"exit_code\":0,\"stdout\":\"ok\\n\"},\"result\":\"success\"},\"1\":{\"outputs\":{\"x\":\"one\"}},"
-        "\"a.b\":{\"outputs\":{\"x\":\"dotted\"}}},"
-        "\"fruits\":[{\"name\":\"apple\",\"n\":1,\"tags\":[\"red\",\"green\"]},{\"name\":\"orange\",\"n\":2,\"tags\":[\"orange\"]},{\"n\":3}],"
-        "\"veg\":{\"scallions\":{\"colors\":[\"green\"],\"edible\":true},\"beets\":{\"colors\":[\"purple\",\"red\"],\"edible\":true},"
-        "\"artichokes\":{\"colors\":[\"green\",\"purple\"],\"edible\":false}}}";
+static const char world_json[] = "{\"inputs\":{\"version\":\"1.2\",\"n\":3,\"on\":true,\"off\":false,"
+                                 "\"nothing\":null,\"empty\":\"\",\"Mixed\":\"x\","
+                                 "\"list\":[1,\"two\",true,null],\"o\":{\"a\":1,\"b\":{\"c\":\"deep\"}},"
+                                 "\"trap\":\"${{ inputs.version }}\",\"json\":\"{\\\"k\\\":[1,2]}\"},"
+                                 "\"steps\":{\"build\":{\"outputs\":{\"exit_code\":0,\"stdout\":\"ok\\n\"},"
+                                 "\"result\":\"success\"},\"1\":{\"outputs\":{\"x\":\"one\"}},"
+                                 "\"a.b\":{\"outputs\":{\"x\":\"dotted\"}}},"
+                                 "\"fruits\":[{\"name\":\"apple\",\"n\":1,\"tags\":[\"red\",\"green\"]},{"
+                                 "\"name\":\"orange\",\"n\":2,\"tags\":[\"orange\"]},{\"n\":3}],"
+                                 "\"veg\":{\"scallions\":{\"colors\":[\"green\"],\"edible\":true},\"beets\":{"
+                                 "\"colors\":[\"purple\",\"red\"],\"edible\":true},"
+                                 "\"artichokes\":{\"colors\":[\"green\",\"purple\"],\"edible\":false}}}";
 
 struct world {
         cJSON *all, *texts;
@@ -266,7 +270,8 @@ TEST(expr, table)
                         test_fail(__FILE__, __LINE__, "%s: %s", table[i].src, e.msg);
                 got = text_of(v);
                 if (strcmp(got, table[i].want) != 0)
-                        test_fail(__FILE__, __LINE__, "%s is %s, expected %s", table[i].src, got, table[i].want);
+                        test_fail(__FILE__, __LINE__, "%s is %s, expected %s", table[i].src, got,
+                                  table[i].want);
                 mem_free(got);
                 cJSON_Delete(v);
                 expr_free(x);
@@ -327,7 +332,8 @@ TEST(expr, mistakes_have_a_column_and_a_reason)
                 if (expr_compile(mistakes[i].src, strlen(mistakes[i].src), &x, &e) != -E_INVAL)
                         test_fail(__FILE__, __LINE__, "\"%s\" was not refused", mistakes[i].src);
                 if (e.line != 1 || e.col != mistakes[i].col || !strstr(e.msg, mistakes[i].says))
-                        test_fail(__FILE__, __LINE__, "\"%s\": %d:%d %s", mistakes[i].src, e.line, e.col, e.msg);
+                        test_fail(__FILE__, __LINE__, "\"%s\": %d:%d %s", mistakes[i].src, e.line, e.col,
+                                  e.msg);
                 CHECK(x == NULL);
         }
 }
@@ -421,8 +427,9 @@ TEST(expr, truthiness)
         static const struct {
                 const char *json;
                 bool truthy;
-        } t[] = {{"null", false}, {"false", false}, {"true", true}, {"0", false}, {"-0", false},    {"1", true},
-                 {"\"\"", false}, {"\"0\"", true},  {"\"false\"", true}, {"[]", true}, {"{}", true}, {"0.5", true}};
+        } t[] = {{"null", false},     {"false", false}, {"true", true},  {"0", false},
+                 {"-0", false},       {"1", true},      {"\"\"", false}, {"\"0\"", true},
+                 {"\"false\"", true}, {"[]", true},     {"{}", true},    {"0.5", true}};
         cJSON *nan_value = cJSON_CreateNumber(NAN);
 
         for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
@@ -623,9 +630,11 @@ TEST(tmpl, as_text)
 
 TEST(tmpl, json_in_one_pass)
 {
-        static const char in[] = "{\"argv\":[\"./publish\",\"${{ inputs.trap }}\",\"v${{ inputs.n }}\"],\"${{ key }}\":{\"n\":\"${{ inputs.n "
+        static const char in[] = "{\"argv\":[\"./publish\",\"${{ inputs.trap }}\",\"v${{ inputs.n "
+                                 "}}\"],\"${{ key }}\":{\"n\":\"${{ inputs.n "
                                  "}}\",\"keep\":1.5,\"no\":null}}";
-        static const char want[] = "{\"argv\":[\"./publish\",\"${{ inputs.version }}\",\"v3\"],\"${{ key }}\":{\"n\":3,\"keep\":1.5,\"no\":null}}";
+        static const char want[] = "{\"argv\":[\"./publish\",\"${{ inputs.version }}\",\"v3\"],\"${{ key "
+                                   "}}\":{\"n\":3,\"keep\":1.5,\"no\":null}}";
         struct world w;
         struct err e;
         cJSON *v, *out;
@@ -644,7 +653,8 @@ TEST(tmpl, json_in_one_pass)
 
 TEST(tmpl, texts_stay_texts)
 {
-        static const char in[] = "{\"N\":\"${{ inputs.n }}\",\"T\":\"${{ inputs.trap }}\",\"E\":\"\",\"B\":\"${{ inputs.on }}\"}";
+        static const char in[] = "{\"N\":\"${{ inputs.n }}\",\"T\":\"${{ inputs.trap "
+                                 "}}\",\"E\":\"\",\"B\":\"${{ inputs.on }}\"}";
         struct world w;
         struct err e;
         cJSON *v, *out = NULL;
@@ -709,7 +719,8 @@ static int all_of_it(void *arg)
         struct err e;
         char *s = NULL;
         char refs[256] = "";
-        int rc = expr_compile_if("contains(fruits.*.name, 'apple') && format('{0}-{1}', toJSON(inputs.o), 'x') != ''", &x, &e);
+        int rc = expr_compile_if(
+                "contains(fruits.*.name, 'apple') && format('{0}-{1}', toJSON(inputs.o), 'x') != ''", &x, &e);
 
         if (!rc)
                 rc = expr_refs(x, collect, refs);

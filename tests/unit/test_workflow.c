@@ -75,59 +75,62 @@ TEST(workflow, contract_example)
         CHECK(s->needs[0] == 0 && s->needs[1] == 1);
         CHECK(s->cond && s->cond_text);
         CHECK_INT(s->effect, EFFECT_AT_MOST_ONCE);
-        check_json(s->with, "{\"argv\":[\"./publish\",\"${{ format('{0}',  inputs.version ) }}\"],\"env\":{\"MODE\":\"prod\"}}");
+        check_json(s->with, "{\"argv\":[\"./publish\",\"${{ format('{0}',  inputs.version ) "
+                            "}}\"],\"env\":{\"MODE\":\"prod\"}}");
         CHECK(workflow_step(w, "nothing") == NULL);
         workflow_free(w);
 }
 
 TEST(workflow, every_key)
 {
-        struct workflow *w = parse("name: all\n"
-                                   "id: ignored\n"
-                                   "description: everything at once\n"
-                                   "inputs:\n"
-                                   "  text:\n"
-                                   "  n: {default: 3, description: how many}\n"
-                                   "  pick: {options: [a, b], default: b}\n"
-                                   "env: {A: 1, B: true, C: \"${{ inputs.text }}\"}\n"
-                                   "outputs: {last: \"${{ steps.two.outputs.stdout }}\"}\n"
-                                   "concurrency: {group: g, cancel-in-progress: true}\n"
-                                   "priority: -5\n"
-                                   "timeout: 1h\n"
-                                   "steps:\n"
-                                   "  one:\n"
-                                   "    name: First\n"
-                                   "    description: text\n"
-                                   "    run: cat\n"
-                                   "    shell: bash\n"
-                                   "    working-directory: /tmp\n"
-                                   "    stdin: ${{ inputs.text }}\n"
-                                   "    env: {D: \"${{ env.A }}\"}\n"
-                                   "    runs-on: [os=linux, zone=eu]\n"
-                                   "    timeout-minutes: 1.5\n"
-                                   "    retry: 3\n"
-                                   "    concurrency: db\n"
-                                   "    priority: 7\n"
-                                   "    continue-on-error: true\n"
-                                   "  two:\n"
-                                   "    depends_on: one\n"
-                                   "    uses: file.write\n"
-                                   "    with: {path: \"${{ matrix.os }}\", data: \"${{ needs.one.outputs.stdout }}\"}\n"
-                                   "    agent: ${{ matrix.os }}\n"
-                                   "    runs-on: gpu=true\n"
-                                   "    strategy: {matrix: {os: [a, b], include: [{extra: 1}]}, fail-fast: false, max-parallel: 2}\n"
-                                   "  three:\n"
-                                   "    needs: [two, two]\n"
-                                   "    run: echo ${{ each.item }} ${{ each.index }} ${{ env.B }} ${{ steps.one.result }}\n"
-                                   "    for-each: ${{ fromJSON(steps.two.outputs.list) }}\n"
-                                   "    concurrency: {group: \"g-${{ each.item }}\", limit: 4}\n"
-                                   "    if: always()\n"
-                                   "finally:\n"
-                                   "  - id: clean\n"
-                                   "    run: rm ${{ steps.three.outcome }} ${{ run.id }} ${{ workflow.name }}\n"
-                                   "  - run: echo\n"
-                                   "    needs: clean\n"
-                                   "    if: ${{ failure() }}\n");
+        struct workflow *w = parse(
+                "name: all\n"
+                "id: ignored\n"
+                "description: everything at once\n"
+                "inputs:\n"
+                "  text:\n"
+                "  n: {default: 3, description: how many}\n"
+                "  pick: {options: [a, b], default: b}\n"
+                "env: {A: 1, B: true, C: \"${{ inputs.text }}\"}\n"
+                "outputs: {last: \"${{ steps.two.outputs.stdout }}\"}\n"
+                "concurrency: {group: g, cancel-in-progress: true}\n"
+                "priority: -5\n"
+                "timeout: 1h\n"
+                "steps:\n"
+                "  one:\n"
+                "    name: First\n"
+                "    description: text\n"
+                "    run: cat\n"
+                "    shell: bash\n"
+                "    working-directory: /tmp\n"
+                "    stdin: ${{ inputs.text }}\n"
+                "    env: {D: \"${{ env.A }}\"}\n"
+                "    runs-on: [os=linux, zone=eu]\n"
+                "    timeout-minutes: 1.5\n"
+                "    retry: 3\n"
+                "    concurrency: db\n"
+                "    priority: 7\n"
+                "    continue-on-error: true\n"
+                "  two:\n"
+                "    depends_on: one\n"
+                "    uses: file.write\n"
+                "    with: {path: \"${{ matrix.os }}\", data: \"${{ needs.one.outputs.stdout }}\"}\n"
+                "    agent: ${{ matrix.os }}\n"
+                "    runs-on: gpu=true\n"
+                "    strategy: {matrix: {os: [a, b], include: [{extra: 1}]}, fail-fast: false, max-parallel: "
+                "2}\n"
+                "  three:\n"
+                "    needs: [two, two]\n"
+                "    run: echo ${{ each.item }} ${{ each.index }} ${{ env.B }} ${{ steps.one.result }}\n"
+                "    for-each: ${{ fromJSON(steps.two.outputs.list) }}\n"
+                "    concurrency: {group: \"g-${{ each.item }}\", limit: 4}\n"
+                "    if: always()\n"
+                "finally:\n"
+                "  - id: clean\n"
+                "    run: rm ${{ steps.three.outcome }} ${{ run.id }} ${{ workflow.name }}\n"
+                "  - run: echo\n"
+                "    needs: clean\n"
+                "    if: ${{ failure() }}\n");
         const struct step_def *s = &w->steps[0];
 
         CHECK_INT(w->n_steps, 5);
@@ -142,7 +145,8 @@ TEST(workflow, every_key)
         CHECK_STR(s->id, "one");
         CHECK_INT(s->line, 14);
         CHECK_STR(s->name, "First");
-        check_json(s->with, "{\"shell\":\"cat\",\"shell_path\":\"bash\",\"cwd\":\"/tmp\",\"stdin\":\"${{ format('{0}',  inputs.text ) }}\"}");
+        check_json(s->with, "{\"shell\":\"cat\",\"shell_path\":\"bash\",\"cwd\":\"/tmp\",\"stdin\":\"${{ "
+                            "format('{0}',  inputs.text ) }}\"}");
         check_json(s->env, "{\"D\":\"${{ env.A }}\"}");
         check_json(s->runs_on, "{\"os\":\"linux\",\"zone\":\"eu\"}");
         CHECK_INT(s->timeout_ms, 90000);
@@ -169,25 +173,38 @@ TEST(workflow, every_key)
         workflow_free(w);
 }
 
-/* What a process is given is text, also where a number is written or computed. */
-TEST(workflow, process_takes_texts)
+/* What a process or a file is given is text, also where a number is written or computed. */
+TEST(workflow, tools_take_texts)
 {
-        struct workflow *w = parse("inputs: {n: {default: 3}}\nsteps:\n- uses: process.exec\n  with:\n    argv: [sleep, 5, 0.50, true, \"${{ inputs.n }}\", "
-                                   "\"n${{ inputs.n }}\"]\n    env: {A: 1.0, B: \"${{ inputs.n }}\"}\n    timeout: 7\n"
-                                   "- {uses: process.exec, with: {argv: \"${{ fromJSON('[]') }}\"}}\n"
-                                   "- {uses: other, with: {argv: [5, \"${{ inputs.n }}\"]}}\n- {run: \"${{ inputs.n }}\"}\n");
+        struct workflow *w = parse(
+                "inputs: {n: {default: 3}}\nsteps:\n- uses: process.exec\n  with:\n    argv: [sleep, 5, "
+                "0.50, true, \"${{ inputs.n }}\", "
+                "\"n${{ inputs.n }}\"]\n    env: {A: 1.0, B: \"${{ inputs.n }}\"}\n    n: 7\n"
+                "- {uses: process.exec, with: {argv: \"${{ fromJSON('[]') }}\"}}\n"
+                "- {uses: other, with: {argv: [5, \"${{ inputs.n }}\"]}}\n- {run: \"${{ inputs.n }}\"}\n"
+                "- {uses: file.write, with: {path: 7, content: \"${{ inputs.n }}\", mode: 0644, create_dirs: "
+                "true}}\n"
+                "- {uses: http.request, with: {url: u, headers: {X: 1}, expect_status: \"${{ inputs.n "
+                "}}\"}}\n");
 
-        check_json(w->steps[0].with, "{\"argv\":[\"sleep\",\"5\",\"0.50\",\"true\",\"${{ format('{0}',  inputs.n ) }}\",\"n${{ inputs.n }}\"],"
-                                     "\"env\":{\"A\":\"1.0\",\"B\":\"${{ format('{0}',  inputs.n ) }}\"},\"timeout\":7}");
+        check_json(w->steps[0].with,
+                   "{\"argv\":[\"sleep\",\"5\",\"0.50\",\"true\",\"${{ format('{0}',  inputs.n ) }}\",\"n${{ "
+                   "inputs.n }}\"],"
+                   "\"env\":{\"A\":\"1.0\",\"B\":\"${{ format('{0}',  inputs.n ) }}\"},\"n\":7}");
         check_json(w->steps[1].with, "{\"argv\":\"${{ fromJSON('[]') }}\"}");
         check_json(w->steps[2].with, "{\"argv\":[5,\"${{ inputs.n }}\"]}");
         check_json(w->steps[3].with, "{\"shell\":\"${{ format('{0}',  inputs.n ) }}\"}");
+        check_json(w->steps[4].with, "{\"path\":\"7\",\"content\":\"${{ format('{0}',  inputs.n ) "
+                                     "}}\",\"mode\":\"0644\",\"create_dirs\":true}");
+        check_json(w->steps[5].with,
+                   "{\"url\":\"u\",\"headers\":{\"X\":\"1\"},\"expect_status\":\"${{ inputs.n }}\"}");
         workflow_free(w);
 }
 
 TEST(workflow, json_is_the_same_model)
 {
-        struct workflow *w = parse("{\"name\":\"j\",\"steps\":[{\"id\":\"a\",\"run\":\"true\"},{\"id\":\"b\",\"needs\":[\"a\"],\"uses\":\"file.read\","
+        struct workflow *w = parse("{\"name\":\"j\",\"steps\":[{\"id\":\"a\",\"run\":\"true\"},{\"id\":\"b\","
+                                   "\"needs\":[\"a\"],\"uses\":\"file.read\","
                                    "\"with\":{\"path\":\"${{ steps.a.outputs.p }}\"}}]}");
 
         CHECK_INT(w->n_steps, 2);
@@ -241,10 +258,12 @@ static const struct {
         /* keys */
         {ONE "nam: x\n", 4, 1, "unknown key \"nam\" in the workflow: did you mean \"name\"?"},
         {ONE "jobs: x\n", 4, 1, "unknown key \"jobs\" in the workflow: known are name"},
-        {"steps:\n- id: build\n  run: x\n  need: [a]\n", 4, 3, "unknown key \"need\" in step \"build\": did you mean \"needs\"?"},
+        {"steps:\n- id: build\n  run: x\n  need: [a]\n", 4, 3,
+         "unknown key \"need\" in step \"build\": did you mean \"needs\"?"},
         {"steps:\n- run: x\n  tiemout: 1s\n", 3, 3, "in step 1: did you mean \"timeout\"?"},
         {"steps:\n  build:\n    run: x\n    timout: 1s\n", 4, 5, "\"timeout\""},
-        {ONE "  needs: b\n  depends_on: b\n", 5, 3, "\"needs\" and \"depends_on\" in step \"a\" mean the same"},
+        {ONE "  needs: b\n  depends_on: b\n", 5, 3,
+         "\"needs\" and \"depends_on\" in step \"a\" mean the same"},
         {ONE "  retry: {limits: 3}\n", 4, 11, "unknown key \"limits\" in \"retry\""},
         {ONE "  retry: {limit: 3, backoff: {delay: 1s}}\n", 4, 31, "in \"backoff\""},
         {ONE "  strategy: {matrx: {a: [1]}}\n", 4, 14, "\"matrix\""},
@@ -296,37 +315,44 @@ static const struct {
         {ONE "  env: [A]\n", 4, 8, "expected a map"},
         {ONE "  agent: a b\n", 4, 10, "no name of an agent"},
         /* needs */
-        {ONE "- id: build\n  run: x\n- id: c\n  run: x\n  needs: [biuld]\n", 8, 11, "unknown step \"biuld\": did you mean \"build\"?"},
+        {ONE "- id: build\n  run: x\n- id: c\n  run: x\n  needs: [biuld]\n", 8, 11,
+         "unknown step \"biuld\": did you mean \"build\"?"},
         {ONE "  needs: zzzzzz\n", 4, 10, "unknown step \"zzzzzz\""},
         {ONE "  needs: {a: b}\n", 4, 10, "got a map"},
         {ONE "  needs: a\n", 4, 10, "needs itself"},
         {ONE "  needs: f\nfinally:\n- id: f\n  run: x\n", 4, 10, "runs last"},
         {ONE "finally:\n- id: f\n  run: x\n  needs: a\n", 7, 10, "anyway"},
-        {"steps:\n- {id: a, run: x, needs: b}\n- {id: b, run: x, needs: c}\n- {id: c, run: x, needs: a}\n", 2, 3,
-         "circle: a -> b -> c -> a"},
-        {"steps:\n- {id: z, run: x}\n- {id: a, run: x, needs: [z, b]}\n- {id: b, run: x, needs: a}\n- {id: c, run: x, needs: b}\n", 3, 3,
-         "circle: a -> b -> a"},
+        {"steps:\n- {id: a, run: x, needs: b}\n- {id: b, run: x, needs: c}\n- {id: c, run: x, needs: a}\n", 2,
+         3, "circle: a -> b -> c -> a"},
+        {"steps:\n- {id: z, run: x}\n- {id: a, run: x, needs: [z, b]}\n- {id: b, run: x, needs: a}\n- {id: "
+         "c, run: x, needs: b}\n",
+         3, 3, "circle: a -> b -> a"},
         /* expressions */
         {"steps:\n- id: a\n  run: echo ${{ 1 + 1 }}\n", 3, 19, "no arithmetic"},
         {"steps:\n- id: a\n  run: \"echo ${{ inputs.x\"\n", 3, 14, "not closed"},
         {"steps:\n- id: a\n  run: |\n    line one\n      line ${{ nope }}\n", 5, 16, "unknown name \"nope\""},
-        {"steps:\n- id: a\n  run: |\n\n    echo \xc3\xa9 ${{ input.x }}\n", 5, 16, "did you mean \"inputs\"?"},
+        {"steps:\n- id: a\n  run: |\n\n    echo \xc3\xa9 ${{ input.x }}\n", 5, 16,
+         "did you mean \"inputs\"?"},
         {"steps:\n- id: a\n  run: >\n    one\n    two ${{ nope }}\n", 3, 8, "unknown name"},
         {"steps:\n- id: a\n  run: x ${{ True }}\n", 3, 14, "write true in lower case"},
         {ONE "  if: ${{ stesp.x }}\n", 4, 11, "did you mean \"steps\"?"},
         {ONE "  if: steps.x.y == \"1\"\n", 4, 20, "single quotes"},
         {ONE "  if: ${{ success() }} && true\n", 4, 7, "one ${{ }}"},
         {ONE "  if:\n", 4, 6, "expected text, got"},
-        {"inputs: {version: }\n" ONE "  if: inputs.versoin == 'x'\n", 5, 7, "unknown input \"versoin\": did you mean \"version\"?"},
+        {"inputs: {version: }\n" ONE "  if: inputs.versoin == 'x'\n", 5, 7,
+         "unknown input \"versoin\": did you mean \"version\"?"},
         {ONE "  if: inputs.x\n", 4, 7, "declares no inputs"},
         {ONE "  if: steps.b.outputs.x\n", 4, 7, "unknown step \"b\""},
         {ONE "  if: steps.a.outputs.x\n", 4, 7, "its own result"},
-        {ONE "- id: b\n  run: x ${{ steps.a.outputs.x }}\n", 5, 14, "step \"b\" mentions \"a\" but does not need it"},
+        {ONE "- id: b\n  run: x ${{ steps.a.outputs.x }}\n", 5, 14,
+         "step \"b\" mentions \"a\" but does not need it"},
         {ONE "- id: b\n  needs: a\n  run: x ${{ steps.a.output.x }}\n", 6, 14, "did you mean \"outputs\"?"},
-        {"steps:\n- {id: a, run: x}\n- {id: b, run: x, needs: a}\n- {id: c, needs: b, run: 'x ${{ needs.a.result }}'}\n", 4, 33,
-         "not in the \"needs\""},
+        {"steps:\n- {id: a, run: x}\n- {id: b, run: x, needs: a}\n- {id: c, needs: b, run: 'x ${{ "
+         "needs.a.result }}'}\n",
+         4, 33, "not in the \"needs\""},
         {ONE "  env: {B: \"${{ env.C }}\"}\n", 4, 17, "no \"env\""},
-        {"env: {HOME_DIR: x}\n" ONE "  env: {B: \"${{ env.HOME_DRI }}\"}\n", 5, 17, "did you mean \"HOME_DIR\"?"},
+        {"env: {HOME_DIR: x}\n" ONE "  env: {B: \"${{ env.HOME_DRI }}\"}\n", 5, 17,
+         "did you mean \"HOME_DIR\"?"},
         {"env: {A: \"${{ steps.a.result }}\"}\n" ONE, 1, 15, "\"steps\" is not known here"},
         {ONE "  stdin: ${{ matrix.os }}\n", 4, 14, "has a \"matrix\""},
         {ONE "  stdin: ${{ each.item }}\n", 4, 14, "has a \"for-each\""},
@@ -334,7 +360,8 @@ static const struct {
         {ONE "  matrix: {os: [a]}\n  if: matrix.os == 'a'\n", 5, 7, "\"matrix\" is not known here"},
         {ONE "  for-each: [1]\n  stdin: ${{ each.itme }}\n", 5, 14, "did you mean \"item\"?"},
         {ONE "  stdin: ${{ run.number }}\n", 4, 14, "unknown property \"number\""},
-        {ONE "finally:\n- id: f\n  run: x\n- id: g\n  run: ${{ steps.f.result }}\n", 8, 12, "does not need it"},
+        {ONE "finally:\n- id: f\n  run: x\n- id: g\n  run: ${{ steps.f.result }}\n", 8, 12,
+         "does not need it"},
         {ONE "  if: steps.f.result\nfinally:\n- id: f\n  run: x\n", 4, 7, "runs last"},
         {"outputs: {x: \"${{ steps.b.outputs.x }}\"}\n" ONE, 1, 19, "unknown step \"b\""},
         {"outputs: {x: [1]}\n" ONE, 1, 14, "must be text"},
@@ -377,10 +404,12 @@ TEST(workflow, mistakes_have_a_place_and_a_remedy)
                 struct err e = {0};
                 int rc = workflow_parse(mistakes[i].text, strlen(mistakes[i].text), &w, &e);
 
-                if (rc == -E_INVAL && e.line == mistakes[i].line && e.col == mistakes[i].col && strstr(e.msg, mistakes[i].says) && !w)
+                if (rc == -E_INVAL && e.line == mistakes[i].line && e.col == mistakes[i].col &&
+                    strstr(e.msg, mistakes[i].says) && !w)
                         continue;
-                fprintf(stderr, "-- %s-- expected %d:%d \"%s\"\n-- got %s %d:%d \"%s\"\n", mistakes[i].text, mistakes[i].line,
-                        mistakes[i].col, mistakes[i].says, err_name(rc), e.line, e.col, e.msg);
+                fprintf(stderr, "-- %s-- expected %d:%d \"%s\"\n-- got %s %d:%d \"%s\"\n", mistakes[i].text,
+                        mistakes[i].line, mistakes[i].col, mistakes[i].says, err_name(rc), e.line, e.col,
+                        e.msg);
                 bad++;
                 workflow_free(w);
         }
@@ -396,7 +425,8 @@ static char *many_steps(size_t n, bool chain, const char *tail, size_t *len)
         CHECK(s != NULL);
         p += sprintf(p, "{\"name\":\"many\",\"steps\":[");
         for (size_t i = 0; i < n; i++) {
-                p += sprintf(p, "%s{\"id\":\"s%zu\",\"run\":\"x %s\"", i ? "," : "", i, i > 1 && chain ? "${{ steps.s0.result }}" : "");
+                p += sprintf(p, "%s{\"id\":\"s%zu\",\"run\":\"x %s\"", i ? "," : "", i,
+                             i > 1 && chain ? "${{ steps.s0.result }}" : "");
                 p += i && chain ? sprintf(p, ",\"needs\":[\"s%zu\"]}", i - 1) : sprintf(p, "}");
         }
         p += sprintf(p, "]%s}", tail);
@@ -437,7 +467,8 @@ TEST(workflow, many_far_references)
         CHECK_INT(workflow_parse(s, strlen(s), &w, &e), 0);
         workflow_free(w);
         /* A step beside the chain, mentioned from its end. */
-        sprintf(p, "- {id: side, run: x}\n- {id: end, run: 'x ${{ steps.side.result }} ${{ steps.s3.result }}', needs: s499}\n");
+        sprintf(p, "- {id: side, run: x}\n- {id: end, run: 'x ${{ steps.side.result }} ${{ steps.s3.result "
+                   "}}', needs: s499}\n");
         w = NULL;
         CHECK_INT(workflow_parse(s, strlen(s), &w, &e), -E_INVAL);
         CHECK(strstr(e.msg, "step \"end\" mentions \"side\"") != NULL);
@@ -472,7 +503,8 @@ TEST(workflow, too_many_needs_are_refused)
         char *s = malloc(300000), *p = s;
 
         CHECK(s != NULL);
-        p += sprintf(p, "{\"steps\":[{\"id\":\"a\",\"run\":\"x\"},{\"id\":\"b\",\"run\":\"x\",\"needs\":[\"a\"");
+        p += sprintf(p,
+                     "{\"steps\":[{\"id\":\"a\",\"run\":\"x\"},{\"id\":\"b\",\"run\":\"x\",\"needs\":[\"a\"");
         for (size_t i = 0; i < STEP_NEEDS_MAX; i++)
                 p += sprintf(p, ",\"a\"");
         sprintf(p, "]}]}");
@@ -505,7 +537,8 @@ TEST(operation, founding_document)
         CHECK_STR(w->steps[0].id, "1");
         CHECK_STR(w->steps[0].tool, "cursor.prompt");
         CHECK_STR(w->steps[0].agent, "A");
-        check_json(w->steps[0].with, "{\"action\":\"create-ui-component\",\"inputs\":{\"spec\":\"feature-spec-123\"}}");
+        check_json(w->steps[0].with,
+                   "{\"action\":\"create-ui-component\",\"inputs\":{\"spec\":\"feature-spec-123\"}}");
         CHECK_STR(w->steps[1].tool, "claude-code.prompt");
         CHECK_STR(w->steps[2].tool, "gemini.prompt");
         CHECK_STR(w->steps[3].tool, "zai.chat");
@@ -522,7 +555,8 @@ TEST(operation, yaml_and_other_platforms)
                                    "workflow:\n"
                                    "- {platform: jules, action: a}\n"
                                    "- {platform: codex, action: a, dependencies: [1]}\n"
-                                   "- {step: last, platform: my-tool, inputs: {x: \"${{ steps.1.outputs.text }}\"}, dependencies: [2]}\n");
+                                   "- {step: last, platform: my-tool, inputs: {x: \"${{ steps.1.outputs.text "
+                                   "}}\"}, dependencies: [2]}\n");
 
         CHECK_STR(w->name, "op-1");
         CHECK_STR(w->steps[0].tool, "jules.session");
@@ -543,10 +577,15 @@ TEST(operation, mistakes)
                 {"workflow: []\n", 1, 11, "no steps"},
                 {"workflow:\n- {platform: cursor, agnet: A}\n", 2, 22, "did you mean \"agent\"?"},
                 {"workflow:\n- {action: a}\n", 2, 3, "no \"platform\""},
-                {"agents: [Alice]\nworkflow:\n- {platform: cursor, agent: Alcie}\n", 3, 29, "did you mean \"Alice\"?"},
-                {"platforms: [zai]\nworkflow:\n- {platform: cursor}\n", 3, 14, "not in the operation's \"platforms\""},
-                {"workflow:\n- {step: 1, platform: cursor, dependencies: [2]}\n", 2, 46, "unknown step \"2\""},
-                {"workflow:\n- {step: 1, platform: a, dependencies: [2]}\n- {step: 2, platform: a, dependencies: [1]}\n", 2, 3, "circle"},
+                {"agents: [Alice]\nworkflow:\n- {platform: cursor, agent: Alcie}\n", 3, 29,
+                 "did you mean \"Alice\"?"},
+                {"platforms: [zai]\nworkflow:\n- {platform: cursor}\n", 3, 14,
+                 "not in the operation's \"platforms\""},
+                {"workflow:\n- {step: 1, platform: cursor, dependencies: [2]}\n", 2, 46,
+                 "unknown step \"2\""},
+                {"workflow:\n- {step: 1, platform: a, dependencies: [2]}\n- {step: 2, platform: a, "
+                 "dependencies: [1]}\n",
+                 2, 3, "circle"},
                 {"workflow:\n- {step: 1, platform: a}\n- {step: 1, platform: a}\n", 3, 10, "already"},
                 {"workflow:\n- {platform: a, inputs: [1]}\n", 2, 25, "expected a map"},
                 {"agents: A\nworkflow:\n- {platform: a}\n", 1, 9, "list of names"},
@@ -556,8 +595,8 @@ TEST(operation, mistakes)
                 struct workflow *w = NULL;
                 struct err e = {0};
 
-                if (workflow_parse(t[i].text, strlen(t[i].text), &w, &e) != -E_INVAL || e.line != t[i].line || e.col != t[i].col ||
-                    !strstr(e.msg, t[i].says))
+                if (workflow_parse(t[i].text, strlen(t[i].text), &w, &e) != -E_INVAL || e.line != t[i].line ||
+                    e.col != t[i].col || !strstr(e.msg, t[i].says))
                         test_fail(__FILE__, __LINE__, "%s: got %d:%d %s", t[i].text, e.line, e.col, e.msg);
         }
 }
@@ -579,12 +618,20 @@ TEST(workflow, survives_each_allocation_failing)
 {
         mem_install_hooks();
         test_each_alloc_fails(parse_again, (void *)contract);
-        test_each_alloc_fails(parse_again,
-                              "inputs: {a: {options: [x], default: x, description: d}}\nenv: {A: b}\noutputs: {o: \"${{ steps.c.result }}\"}\n"
-                              "steps:\n- {id: a, run: x, shell: sh, matrix: {k: [1], include: [{z: 1}]}, stdin: \"${{ matrix.k }}\", agent: "
-                              "\"${{ inputs.a }}\", runs-on: a=b}\n- {id: b, run: x, needs: a}\n- {id: c, needs: b, run: \"${{ steps.a.result }}\", "
-                              "concurrency: {group: g}, for-each: [1, 2]}\nfinally:\n- {run: x, env: {B: c}}\n");
-        test_each_alloc_fails(parse_again, "steps:\n- {uses: process.exec, with: {argv: [a, 5, \"${{ run.id }}\"], cwd: x, env: {A: 1}}}\n");
-        test_each_alloc_fails(parse_again, "{\"name\":\"o\",\"agents\":[\"A\"],\"workflow\":[{\"step\":1,\"agent\":\"A\",\"platform\":\"p\",\"action\":"
-                                           "\"x\",\"inputs\":{\"a\":1}},{\"step\":2,\"platform\":\"zai\",\"dependencies\":[1]}]}");
+        test_each_alloc_fails(
+                parse_again,
+                "inputs: {a: {options: [x], default: x, description: d}}\nenv: {A: b}\noutputs: {o: \"${{ "
+                "steps.c.result }}\"}\n"
+                "steps:\n- {id: a, run: x, shell: sh, matrix: {k: [1], include: [{z: 1}]}, stdin: \"${{ "
+                "matrix.k }}\", agent: "
+                "\"${{ inputs.a }}\", runs-on: a=b}\n- {id: b, run: x, needs: a}\n- {id: c, needs: b, run: "
+                "\"${{ steps.a.result }}\", "
+                "concurrency: {group: g}, for-each: [1, 2]}\nfinally:\n- {run: x, env: {B: c}}\n");
+        test_each_alloc_fails(parse_again, "steps:\n- {uses: process.exec, with: {argv: [a, 5, \"${{ run.id "
+                                           "}}\"], cwd: x, env: {A: 1}}}\n");
+        test_each_alloc_fails(
+                parse_again,
+                "{\"name\":\"o\",\"agents\":[\"A\"],\"workflow\":[{\"step\":1,\"agent\":\"A\",\"platform\":"
+                "\"p\",\"action\":"
+                "\"x\",\"inputs\":{\"a\":1}},{\"step\":2,\"platform\":\"zai\",\"dependencies\":[1]}]}");
 }

@@ -48,15 +48,29 @@ static const struct {
         const char *says;
 } inputs[] = {
         {"{\"version\":\"1\"}", false,
-         "{\"version\":\"1\",\"n\":2,\"dry\":false,\"tags\":[],\"opts\":{},\"any\":null,\"zone\":\"eu\",\"note\":\"\"}", NULL},
-        {"{\"version\":\"1\",\"n\":5,\"dry\":true,\"tags\":[1],\"opts\":{\"a\":1},\"any\":[],\"zone\":\"us\",\"note\":\"${{ x }}\"}", false,
-         "{\"version\":\"1\",\"n\":5,\"dry\":true,\"tags\":[1],\"opts\":{\"a\":1},\"any\":[],\"zone\":\"us\",\"note\":\"${{ x }}\"}", NULL},
-        {"{\"version\":\"1\",\"n\":\"5.5\",\"dry\":\"true\",\"tags\":\"[1, 2]\",\"opts\":\"{}\",\"any\":\"7\",\"zone\":\"us\"}", true,
-         "{\"version\":\"1\",\"n\":5.5,\"dry\":true,\"tags\":[1,2],\"opts\":{},\"any\":7,\"zone\":\"us\",\"note\":\"\"}", NULL},
+         "{\"version\":\"1\",\"n\":2,\"dry\":false,\"tags\":[],\"opts\":{},\"any\":null,\"zone\":\"eu\","
+         "\"note\":\"\"}",
+         NULL},
+        {"{\"version\":\"1\",\"n\":5,\"dry\":true,\"tags\":[1],\"opts\":{\"a\":1},\"any\":[],\"zone\":\"us\","
+         "\"note\":\"${{ x }}\"}",
+         false,
+         "{\"version\":\"1\",\"n\":5,\"dry\":true,\"tags\":[1],\"opts\":{\"a\":1},\"any\":[],\"zone\":\"us\","
+         "\"note\":\"${{ x }}\"}",
+         NULL},
+        {"{\"version\":\"1\",\"n\":\"5.5\",\"dry\":\"true\",\"tags\":\"[1, "
+         "2]\",\"opts\":\"{}\",\"any\":\"7\",\"zone\":\"us\"}",
+         true,
+         "{\"version\":\"1\",\"n\":5.5,\"dry\":true,\"tags\":[1,2],\"opts\":{},\"any\":7,\"zone\":\"us\","
+         "\"note\":\"\"}",
+         NULL},
         {"{\"version\":\"1\",\"any\":\"plain text\"}", true,
-         "{\"version\":\"1\",\"n\":2,\"dry\":false,\"tags\":[],\"opts\":{},\"any\":\"plain text\",\"zone\":\"eu\",\"note\":\"\"}", NULL},
+         "{\"version\":\"1\",\"n\":2,\"dry\":false,\"tags\":[],\"opts\":{},\"any\":\"plain "
+         "text\",\"zone\":\"eu\",\"note\":\"\"}",
+         NULL},
         {"{\"version\":\"1\",\"n\":null}", false,
-         "{\"version\":\"1\",\"n\":2,\"dry\":false,\"tags\":[],\"opts\":{},\"any\":null,\"zone\":\"eu\",\"note\":\"\"}", NULL},
+         "{\"version\":\"1\",\"n\":2,\"dry\":false,\"tags\":[],\"opts\":{},\"any\":null,\"zone\":\"eu\","
+         "\"note\":\"\"}",
+         NULL},
         {NULL, false, NULL, "input \"version\" is required: a string, what to release"},
         {"{\"version\":null}", false, NULL, "required"},
         {"{\"versoin\":\"1\"}", false, NULL, "unknown input \"versoin\": did you mean \"version\"?"},
@@ -81,8 +95,10 @@ TEST(workflow, inputs_are_typed_and_complete)
                 int rc = workflow_inputs(w, given, inputs[i].from_text, &out, &e);
                 char *got = rc ? NULL : json_text(out);
 
-                if (inputs[i].want ? rc || strcmp(got, inputs[i].want) != 0 : rc != -E_INVAL || !strstr(e.msg, inputs[i].says))
-                        test_fail(__FILE__, __LINE__, "%s: %s %s", inputs[i].given ? inputs[i].given : "-", got ? got : "", e.msg);
+                if (inputs[i].want ? rc || strcmp(got, inputs[i].want) != 0
+                                   : rc != -E_INVAL || !strstr(e.msg, inputs[i].says))
+                        test_fail(__FILE__, __LINE__, "%s: %s %s", inputs[i].given ? inputs[i].given : "-",
+                                  got ? got : "", e.msg);
                 mem_free(got);
                 cJSON_Delete(given);
                 cJSON_Delete(out);
@@ -116,12 +132,17 @@ static const struct {
         const char *fan, *want, *says;
         int rc;
 } fans[] = {
-        {"matrix: {os: [a, b], n: [1, 2]}", "[{\"os\":\"a\",\"n\":1},{\"os\":\"a\",\"n\":2},{\"os\":\"b\",\"n\":1},{\"os\":\"b\",\"n\":2}]", NULL, 0},
-        {"matrix: {os: [a, b], n: [1, 2], exclude: [{os: a, n: 2}, {n: 1, os: b}]}", "[{\"os\":\"a\",\"n\":1},{\"os\":\"b\",\"n\":2}]", NULL, 0},
-        {"matrix: {os: [a, b], n: [1, 2], exclude: [{os: a}]}", "[{\"os\":\"b\",\"n\":1},{\"os\":\"b\",\"n\":2}]", NULL, 0},
+        {"matrix: {os: [a, b], n: [1, 2]}",
+         "[{\"os\":\"a\",\"n\":1},{\"os\":\"a\",\"n\":2},{\"os\":\"b\",\"n\":1},{\"os\":\"b\",\"n\":2}]",
+         NULL, 0},
+        {"matrix: {os: [a, b], n: [1, 2], exclude: [{os: a, n: 2}, {n: 1, os: b}]}",
+         "[{\"os\":\"a\",\"n\":1},{\"os\":\"b\",\"n\":2}]", NULL, 0},
+        {"matrix: {os: [a, b], n: [1, 2], exclude: [{os: a}]}",
+         "[{\"os\":\"b\",\"n\":1},{\"os\":\"b\",\"n\":2}]", NULL, 0},
         {"matrix: {os: [a], exclude: [{os: a, zone: x}, {}]}", "[{\"os\":\"a\"}]", NULL, 0},
         /* the example of GitHub's documentation */
-        {"matrix: {fruit: [apple, pear], animal: [cat, dog], include: [{color: green}, {color: pink, animal: cat}, {fruit: apple, shape: circle},"
+        {"matrix: {fruit: [apple, pear], animal: [cat, dog], include: [{color: green}, {color: pink, animal: "
+         "cat}, {fruit: apple, shape: circle},"
          " {fruit: banana}, {fruit: banana, animal: cat}]}",
          "[{\"fruit\":\"apple\",\"animal\":\"cat\",\"color\":\"pink\",\"shape\":\"circle\"},"
          "{\"fruit\":\"apple\",\"animal\":\"dog\",\"color\":\"green\",\"shape\":\"circle\"},"
@@ -129,28 +150,35 @@ static const struct {
          "{\"fruit\":\"pear\",\"animal\":\"dog\",\"color\":\"green\"},"
          "{\"fruit\":\"banana\"},{\"fruit\":\"banana\",\"animal\":\"cat\"}]",
          NULL, 0},
-        {"matrix: {include: [{site: prod, dc: x}, {site: staging}]}", "[{\"site\":\"prod\",\"dc\":\"x\"},{\"site\":\"staging\"}]", NULL, 0},
+        {"matrix: {include: [{site: prod, dc: x}, {site: staging}]}",
+         "[{\"site\":\"prod\",\"dc\":\"x\"},{\"site\":\"staging\"}]", NULL, 0},
         {"matrix: {os: [a], exclude: [{os: a}]}", "[]", NULL, 0},
         {"matrix: {os: [{k: 1}, [2]], exclude: [{os: {k: 1}}]}", "[{\"os\":[2]}]", NULL, 0},
         {"matrix: {v: \"${{ inputs.list }}\", w: [\"${{ inputs.x }}\", \"w${{ inputs.x }}\"]}",
-         "[{\"v\":1,\"w\":7},{\"v\":1,\"w\":\"w7\"},{\"v\":\"${{ y }}\",\"w\":7},{\"v\":\"${{ y }}\",\"w\":\"w7\"}]", NULL, 0},
+         "[{\"v\":1,\"w\":7},{\"v\":1,\"w\":\"w7\"},{\"v\":\"${{ y }}\",\"w\":7},{\"v\":\"${{ y "
+         "}}\",\"w\":\"w7\"}]",
+         NULL, 0},
         {"matrix: \"${{ inputs.whole }}\"", "[{\"a\":1},{\"a\":2}]", NULL, 0},
         {"matrix: {a: [1], include: \"${{ inputs.more }}\"}", "[{\"a\":1,\"b\":2}]", NULL, 0},
         {"for-each: [a, {k: 1}, \"${{ inputs.x }}\"]",
          "[{\"item\":\"a\",\"index\":0},{\"item\":{\"k\":1},\"index\":1},{\"item\":7,\"index\":2}]", NULL, 0},
-        {"for-each: ${{ inputs.list }}", "[{\"item\":1,\"index\":0},{\"item\":\"${{ y }}\",\"index\":1}]", NULL, 0},
+        {"for-each: ${{ inputs.list }}", "[{\"item\":1,\"index\":0},{\"item\":\"${{ y }}\",\"index\":1}]",
+         NULL, 0},
         {"for-each: []", "[]", NULL, 0},
         {"for-each: ${{ inputs.x }}", NULL, "must be a list, it became a number", -E_INVAL},
-        {"matrix: {a: \"${{ inputs.x }}\"}", NULL, "\"a\" in the matrix of step \"s\" must be a list", -E_INVAL},
+        {"matrix: {a: \"${{ inputs.x }}\"}", NULL, "\"a\" in the matrix of step \"s\" must be a list",
+         -E_INVAL},
         {"matrix: \"${{ inputs.x }}\"", NULL, "must be an object", -E_INVAL},
         {"matrix: {include: \"${{ inputs.list }}\"}", NULL, "must list objects", -E_INVAL},
-        {"matrix: {a: [1, 2, 3, 4, 5], b: [1, 2, 3, 4, 5], c: [1, 2, 3, 4, 5]}", NULL, "more than 100 steps", -E_TOOBIG},
+        {"matrix: {a: [1, 2, 3, 4, 5], b: [1, 2, 3, 4, 5], c: [1, 2, 3, 4, 5]}", NULL, "more than 100 steps",
+         -E_TOOBIG},
         {"for-each: ${{ inputs.long }}", NULL, "more than 100 steps", -E_TOOBIG},
 };
 
 static cJSON *fan_world(void)
 {
-        cJSON *w = json("{\"inputs\":{\"x\":7,\"list\":[1,\"${{ y }}\"],\"whole\":{\"a\":[1,2]},\"more\":[{\"b\":2}]}}");
+        cJSON *w = json("{\"inputs\":{\"x\":7,\"list\":[1,\"${{ y "
+                        "}}\"],\"whole\":{\"a\":[1,2]},\"more\":[{\"b\":2}]}}");
         cJSON *list = cJSON_AddArrayToObject(cJSON_GetObjectItem(w, "inputs"), "long");
 
         for (int i = 0; i < 101; i++)
@@ -171,11 +199,14 @@ TEST(workflow, expands_as_documented)
                 char *got;
                 int rc;
 
-                snprintf(text, sizeof text, "inputs: {x: , list: , whole: , more: , long: }\nsteps:\n- id: s\n  run: x\n  %s\n", fans[i].fan);
+                snprintf(text, sizeof text,
+                         "inputs: {x: , list: , whole: , more: , long: }\nsteps:\n- id: s\n  run: x\n  %s\n",
+                         fans[i].fan);
                 w = parse(text);
                 rc = workflow_expand(&w->steps[0], &env, 100, &out, &e);
                 got = rc ? NULL : json_text(out);
-                if (rc != fans[i].rc || (rc == 0 && strcmp(got, fans[i].want) != 0) || (rc && !strstr(e.msg, fans[i].says)))
+                if (rc != fans[i].rc || (rc == 0 && strcmp(got, fans[i].want) != 0) ||
+                    (rc && !strstr(e.msg, fans[i].says)))
                         test_fail(__FILE__, __LINE__, "%s: %s %s", fans[i].fan, got ? got : "", e.msg);
                 mem_free(got);
                 cJSON_Delete(out);
@@ -233,7 +264,8 @@ TEST(workflow, expansion_survives_each_allocation_failing)
 
         mem_install_hooks();
         w = parse("inputs: {a: {default: x}, b: {type: array}}\nsteps:\n"
-                  "- {run: x, matrix: {a: [1, 2], b: [x, {y: z}], exclude: [{a: 1, b: x}], include: [{a: 2, c: 3}, {a: 9}]}}\n"
+                  "- {run: x, matrix: {a: [1, 2], b: [x, {y: z}], exclude: [{a: 1, b: x}], include: [{a: 2, "
+                  "c: 3}, {a: 9}]}}\n"
                   "- {run: x, for-each: [1, {a: b}]}\n");
         test_each_alloc_fails(expand_again, w);
         workflow_free(w);
