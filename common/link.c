@@ -34,12 +34,13 @@ static void on_tls_open(struct tls_sink *s, const uint8_t *der, size_t n)
 static bool on_tls_data(struct tls_sink *s, struct tls_chunk *c)
 {
         struct link *l = container_of(s, struct link, sink);
+        bool enough = __atomic_add_fetch(&l->ahead, c->len, __ATOMIC_RELAXED) >= LINK_READ_AHEAD;
 
         c->owner = l;
-        c->stalled = __atomic_add_fetch(&l->ahead, c->len, __ATOMIC_RELAXED) >= LINK_READ_AHEAD;
+        c->stalled = enough;
         c->mail.run = run_chunk;
-        mailbox_post(l->net->mb, &c->mail);
-        return !c->stalled;
+        mailbox_post(l->net->mb, &c->mail); /* the loop may free it at once */
+        return !enough;
 }
 
 static void on_tls_drain(struct tls_sink *s)
