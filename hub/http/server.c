@@ -326,7 +326,7 @@ static int start_daemon(struct http *h, struct err *e)
         const struct http_options *o = &h->o;
 
         h->daemon = MHD_start_daemon(
-                MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_TLS | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+                MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_TLS | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
                 req_on_access, h,
                 MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, /* first, so that it hears the others */
                 MHD_OPTION_LISTEN_SOCKET, h->listen_fd,
