@@ -189,6 +189,56 @@ static double move_all(struct bench *b)
         return (now_us(CLOCK_MONOTONIC) - t) / 1e3;
 }
 
+/* Single tool calls, each a run of its own: inserted, dispatched, finished; 32 calls a turn. */
+static void put_call(struct bench *b, struct store_tx *tx, uint32_t i, int phase)
+{
+        char id[32], event[160];
+        struct row_run run = {.seq = 10 + i, .id = id, .workflow = "echo", .kind = "call", .created_us = 1763640000000000,
+                              .state = phase == 2 ? RUN_SUCCEEDED : RUN_RUNNING, .n_steps = 1, .inputs = "{}",
+                              .created_by = "root", .finished_us = phase == 2 ? 1763640000000999 : 0};
+        struct row_step_move m = {.run_seq = run.seq, .state = phase == 2 ? STEP_SUCCEEDED : STEP_DISPATCHED, .attempt = 1,
+                                  .attempt_id = 100000 + i};
+        int n;
+
+        snprintf(id, sizeof id, "01jd3q%010uabcdefghij", i);
+        if (phase == 0)
+                store_put_step(tx, &(struct row_step){.run_seq = run.seq, .id = "call", .tool = "echo", .parent = -1,
+                                                      .state = STEP_READY, .input = "{}"});
+        if (phase != 1)
+                store_put_run(tx, &run);
+        if (phase == 1)
+                m.agent = "01jd3q00000000000000agent1", m.agent_name = "worker-1", m.dispatched_us = 1;
+        if (phase == 2)
+                m.outputs = "{\"exit_code\":0}", m.finished_us = 2;
+        if (phase > 0)
+                store_move_step(tx, &m);
+        n = snprintf(event, sizeof event, "{\"id\":%lld,\"type\":\"step.moved\",\"run\":\"%s\",\"step\":\"call\"}\n",
+                     (long long)b->event_id + 1, id);
+        b->event_id++;
+        store_put_events(tx, id, b->event_id, b->event_id, event, (size_t)n);
+}
+
+static double calls(struct bench *b, uint32_t n)
+{
+        double t = now_us(CLOCK_MONOTONIC);
+
+        for (uint32_t at = 0; at < n + 64; at += 32) {
+                struct store_tx *tx = store_begin(b->store);
+
+                for (uint32_t i = at; i < at + 32; i++) {
+                        for (uint32_t phase = 0; phase < 3; phase++) {
+                                if (i >= phase * 32 && i - phase * 32 < n)
+                                        put_call(b, tx, i - phase * 32, (int)phase);
+                        }
+                }
+                b->in_flight++;
+                store_commit(tx, on_moved, b);
+                while (b->in_flight >= MAX_FLIGHT || (at + 32 >= n + 64 && b->in_flight))
+                        uv_run(&b->loop, UV_RUN_ONCE);
+        }
+        return (now_us(CLOCK_MONOTONIC) - t) / 1e3;
+}
+
 static void one_at_a_time(struct bench *b)
 {
         b->round = 0;
@@ -214,7 +264,7 @@ int main(int argc, char **argv)
         char dir[] = "/tmp/store_bench.XXXXXX", path[512];
         const char *at = argc > 2 ? argv[2] : mkdtemp(dir);
         struct store_stats st0, st, st1;
-        double insert_ms, moves_ms, cpu, loop_cpu;
+        double insert_ms, moves_ms, cpu, loop_cpu, calls_ms, call_cpu;
         struct rusage ru;
 
         b.n_steps = argc > 1 ? (uint32_t)atoi(argv[1]) : 10000;
@@ -234,6 +284,9 @@ int main(int argc, char **argv)
         store_stats(b.store, &st);
         one_at_a_time(&b);
         store_stats(b.store, &st1);
+        call_cpu = now_us(CLOCK_PROCESS_CPUTIME_ID) - now_us(CLOCK_THREAD_CPUTIME_ID);
+        calls_ms = calls(&b, b.n_steps);
+        call_cpu = now_us(CLOCK_PROCESS_CPUTIME_ID) - now_us(CLOCK_THREAD_CPUTIME_ID) - call_cpu;
         getrusage(RUSAGE_SELF, &ru);
         store_close(b.store);
         mailbox_close(b.mailbox, NULL, NULL);
@@ -242,12 +295,12 @@ int main(int argc, char **argv)
         printf("{\"bench\":\"store\",\"steps\":%u,\"insert_ms\":%.1f,\"moves_ms\":%.1f,\"steps_per_s\":%.0f,"
                "\"moves_per_s\":%.0f,\"commits\":%llu,\"store_thread_us_per_move\":%.2f,\"loop_thread_us_per_move\":%.2f,"
                "\"commit_us\":{\"p50\":%.0f,\"p99\":%.0f,\"on_store_thread_mean\":%.0f},\"raw_fdatasync_us\":{\"p50\":%.0f,\"p99\":%.0f},"
-               "\"commit_to_fdatasync_p50\":%.2f,\"max_rss_kib\":%ld}\n",
+               "\"commit_to_fdatasync_p50\":%.2f,\"calls_per_s\":%.0f,\"store_thread_us_per_call\":%.1f,\"max_rss_kib\":%ld}\n",
                b.n_steps, insert_ms, moves_ms, b.n_steps / ((insert_ms + moves_ms) / 1e3), 2 * b.n_steps / (moves_ms / 1e3),
                (unsigned long long)(st.commits - st0.commits), (cpu - loop_cpu) / (2.0 * b.n_steps),
                loop_cpu / (2.0 * b.n_steps), b.us[SINGLES / 2], b.us[SINGLES * 99 / 100],
                (double)(st1.commit_us_total - st.commit_us_total) / SINGLES, raw[SINGLES / 2],
-               raw[SINGLES * 99 / 100], b.us[SINGLES / 2] / raw[SINGLES / 2], ru.ru_maxrss);
+               raw[SINGLES * 99 / 100], b.us[SINGLES / 2] / raw[SINGLES / 2], b.n_steps / (calls_ms / 1e3), call_cpu / b.n_steps, ru.ru_maxrss);
         if (argc <= 2) {
                 snprintf(path, sizeof path, "%s/hub.db", at);
                 unlink(path);

@@ -596,3 +596,51 @@ TEST(logs, a_folder_that_cannot_be_made_is_an_error)
         CHECK(logs_create(test_scratch(), &l, &e) < 0);
         CHECK(e.msg[0] != '\0');
 }
+
+static int open_logs_once(void *arg)
+{
+        struct synced s = {0};
+        struct world *w = arg;
+        int rc = logs_create(w->dir, &w->logs, &w->err);
+
+        if (rc)
+                return rc;
+        rc = logs_open(w->logs, ID, &w->f, &w->end, &w->err);
+        if (!rc) {
+                rc = log_sync(w->f, on_durable, &s);
+                CHECK(rc || s.calls == 1);
+                log_close(w->f);
+        }
+        logs_free(w->logs);
+        return rc;
+}
+
+TEST(logs, opening_survives_every_failing_allocation)
+{
+        struct world w = {.dir = test_scratch()};
+
+        test_each_alloc_fails(open_logs_once, &w);
+}
+
+static int open_reader_once(void *arg)
+{
+        struct log_reader *r = NULL;
+        int rc = log_reader_open(((struct world *)arg)->dir, ID, &r);
+
+        log_reader_close(r);
+        if (!rc) {
+                r = NULL;
+                rc = log_reader_open_mem("x", 1, &r);
+                log_reader_close(r);
+        }
+        return rc;
+}
+
+TEST(logs, readers_survive_every_failing_allocation)
+{
+        struct world w = {0};
+
+        world_open(&w);
+        test_each_alloc_fails(open_reader_once, &w);
+        world_close(&w);
+}

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -871,6 +872,24 @@ TEST(store, a_run_of_20000_steps_in_one_transaction)
         put_meta(&w, "after", "1");
         reopen(&w);
         check_meta(&w, "after", "1");
+        world_close(&w);
+}
+
+TEST(store, the_write_ahead_log_stays_small)
+{
+        char *big = mem_calloc(1, 1 << 20), path[512];
+        struct world w = {0};
+        struct stat st;
+
+        CHECK(big != NULL);
+        memset(big, 'x', (1 << 20) - 1);
+        world_open(&w, true);
+        for (int i = 0; i < 60; i++)
+                put_meta(&w, i % 2 ? "a" : "b", big);
+        snprintf(path, sizeof path, "%s/hub.db-wal", w.dir);
+        CHECK_INT(stat(path, &st), 0);
+        CHECK(st.st_size < 24 << 20);
+        mem_free(big);
         world_close(&w);
 }
 

@@ -456,3 +456,33 @@ TEST(store_disk, a_read_only_folder_is_refused)
         check_child(d.dir, E_READONLY);
         CHECK_INT(chmod(d.dir, 0700), 0);
 }
+
+static int open_once(void *arg)
+{
+        struct store_reader *r = NULL;
+        struct disk *d = arg;
+        char *value = NULL;
+        int64_t a, b;
+        uint64_t id;
+        int rc = try_open(d);
+
+        if (rc)
+                return rc;
+        rc = store_reader_open(d->store, &r, &d->err);
+        if (!rc)
+                rc = read_meta(r, "open", &value);
+        if (!rc)
+                rc = read_max(r, &a, &id, &b);
+        mem_free(value);
+        store_reader_close(r);
+        store_close(d->store);
+        return rc;
+}
+
+TEST(store_disk, opening_survives_every_failing_allocation)
+{
+        struct disk d = {.dir = test_scratch()};
+
+        CHECK_INT(open_once(&d), 0);
+        test_each_alloc_fails(open_once, &d);
+}
