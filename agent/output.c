@@ -198,6 +198,7 @@ static void consider_room(struct output *o)
         if (!o->held || o->finished)
                 return;
         settle(o);
+        mark_dirty(o); /* what overflowed can be sent once it has a place */
         if (!list_empty(&o->overflow)) {
                 rc = drain_overflow(o);
                 if (rc && rc != -E_FULL)
