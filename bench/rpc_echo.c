@@ -57,8 +57,11 @@ static char *issue(const char *ca, const char *ca_key, enum pki_purpose p, const
 {
         static const char *const hosts[] = {"127.0.0.1", NULL};
         int64_t now = clock_now_us(&clock_system);
-        struct pki_issue what = {.purpose = p, .cn = "bench", .hosts = p == PKI_SERVER ? hosts : NULL,
-                                 .not_before_us = now - DAY_US, .not_after_us = now + DAY_US};
+        struct pki_issue what = {.purpose = p,
+                                 .cn = "bench",
+                                 .hosts = p == PKI_SERVER ? hosts : NULL,
+                                 .not_before_us = now - DAY_US,
+                                 .not_after_us = now + DAY_US};
         struct err e = {0};
         uint8_t *der;
         size_t n;
@@ -76,7 +79,8 @@ static char *issue(const char *ca, const char *ca_key, enum pki_purpose p, const
 
 static void echo_message(struct rpc_call *c, const uint8_t *p, size_t n, void *arg)
 {
-        Photon__V1__OutputChunk *m = (Photon__V1__OutputChunk *)rpc_unpack(&photon__v1__output_chunk__descriptor, p, n);
+        Photon__V1__OutputChunk *m =
+                (Photon__V1__OutputChunk *)rpc_unpack(&photon__v1__output_chunk__descriptor, p, n);
 
         (void)arg;
         if (m)
@@ -122,12 +126,15 @@ static void on_sink(struct rpc_conn *conn, struct rpc_call *c, void *arg)
         rpc_set_events(c, &ev, arg);
 }
 
-static const struct rpc_service_method methods[] = {
-        {"bench.Echo/Echo", on_echo, false}, {"bench.Echo/Bidi", on_bidi, false}, {"bench.Echo/Sink", on_sink, false}, {0}};
+static const struct rpc_service_method methods[] = {{"bench.Echo/Echo", on_echo, false},
+                                                    {"bench.Echo/Bidi", on_bidi, false},
+                                                    {"bench.Echo/Sink", on_sink, false},
+                                                    {0}};
 
 static int on_accept(struct link *l, const struct link_events **ev, void **arg, void *ctx)
 {
-        static const struct rpc_conn_options o = {.methods = methods, .software = "bench", .keepalive_ms = 30000};
+        static const struct rpc_conn_options o = {
+                .methods = methods, .software = "bench", .keepalive_ms = 30000};
 
         (void)ctx;
         return rpc_accept(l, &o, ev, arg, NULL);
@@ -135,7 +142,8 @@ static int on_accept(struct link *l, const struct link_events **ev, void **arg, 
 
 static void serve(const char *dir)
 {
-        struct link_listener_options o = {.host_port = "127.0.0.1:0", .max_links = 20000, .on_accept = on_accept};
+        struct link_listener_options o = {
+                .host_port = "127.0.0.1:0", .max_links = 20000, .on_accept = on_accept};
         int64_t now = clock_now_us(&clock_system);
         struct link_listener *ll;
         struct link_tls tls;
@@ -209,7 +217,8 @@ static void on_reply(const struct rpc_status *st, const uint8_t *p, size_t n, vo
 static void one_more(void)
 {
         cl.issued++;
-        if (rpc_unary(cl.conn, "bench.Echo/Echo", &cl.msg.base, 10000, on_reply, (void *)(uintptr_t)uv_hrtime()) != 0)
+        if (rpc_unary(cl.conn, "bench.Echo/Echo", &cl.msg.base, 10000, on_reply,
+                      (void *)(uintptr_t)uv_hrtime()) != 0)
                 die("unary", NULL);
 }
 
@@ -235,8 +244,8 @@ static void unary(const char *name, size_t outstanding, double seconds)
         took = (double)(uv_hrtime() - began) / 1e9;
         n = cl.done < SAMPLES ? cl.done : SAMPLES;
         qsort(cl.us, n, sizeof *cl.us, by_value);
-        printf("\"%s\":{\"outstanding\":%zu,\"calls_per_s\":%.0f,\"p50_us\":%.1f,\"p99_us\":%.1f},", name, outstanding,
-               (double)cl.done / took, cl.us[n / 2], cl.us[n * 99 / 100]);
+        printf("\"%s\":{\"outstanding\":%zu,\"calls_per_s\":%.0f,\"p50_us\":%.1f,\"p99_us\":%.1f},", name,
+               outstanding, (double)cl.done / took, cl.us[n / 2], cl.us[n * 99 / 100]);
 }
 
 static void fill(struct rpc_call *c, void *arg)
@@ -279,8 +288,10 @@ static void stream(const char *name, const char *method, double seconds, const c
 
 static struct link_tls client_tls(const char *dir)
 {
-        return (struct link_tls){.ca_pem = get(dir, "ca.pem"), .cert_pem = get(dir, "client.pem"),
-                                 .key_pem = get(dir, "client.key"), .server_name = "127.0.0.1"};
+        return (struct link_tls){.ca_pem = get(dir, "ca.pem"),
+                                 .cert_pem = get(dir, "client.pem"),
+                                 .key_pem = get(dir, "client.key"),
+                                 .server_name = "127.0.0.1"};
 }
 
 static void client(const char *dir, double seconds)

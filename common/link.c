@@ -378,7 +378,8 @@ static size_t frame_need(struct link *l, const uint8_t *p)
 
         if (n <= l->frame_max)
                 return 4 + (size_t)n;
-        snprintf(why, sizeof why, "the peer sent a frame of %u bytes, at most %zu are allowed", n, l->frame_max);
+        snprintf(why, sizeof why, "the peer sent a frame of %u bytes, at most %zu are allowed", n,
+                 l->frame_max);
         link_die(l, E_TOOBIG, why);
         return 0;
 }

@@ -19,18 +19,18 @@ struct link_net;
 struct link_listener;
 struct mailbox;
 
-#define LINK_FRAME_MAX        (1u << 20) /* largest frame; longer lengths close the link with -E_TOOBIG */
-#define LINK_QUEUE_LOW        (128u << 10)
-#define LINK_QUEUE_MAX        (4u << 20) /* high-water mark of the send queue */
-#define LINK_READ_AHEAD       (1u << 20) /* bytes received and not yet taken by the loop */
-#define LINK_HANDSHAKE_MS     5000
-#define LINK_HANDSHAKES_MAX   64
+#define LINK_FRAME_MAX      (1u << 20) /* largest frame; longer lengths close the link with -E_TOOBIG */
+#define LINK_QUEUE_LOW      (128u << 10)
+#define LINK_QUEUE_MAX      (4u << 20) /* high-water mark of the send queue */
+#define LINK_READ_AHEAD     (1u << 20) /* bytes received and not yet taken by the loop */
+#define LINK_HANDSHAKE_MS   5000
+#define LINK_HANDSHAKES_MAX 64
 
 /* Who is at the other end, from the TLS session itself. */
 struct link_peer {
         const uint8_t *cert_der; /* NULL: no client certificate (enrolment) */
-        size_t         cert_len;
-        char           address[64]; /* "127.0.0.1:54321" */
+        size_t cert_len;
+        char address[64]; /* "127.0.0.1:54321" */
 };
 
 struct link_events {
@@ -49,32 +49,32 @@ struct link_events {
 
 /* One end's TLS identity. PEM texts are copied. */
 struct link_tls {
-        const char *ca_pem;    /* NULL: no verification (only to fetch the CA) */
-        const char *cert_pem;  /* NULL: none */
+        const char *ca_pem;   /* NULL: no verification (only to fetch the CA) */
+        const char *cert_pem; /* NULL: none */
         const char *key_pem;
-        bool        require_peer; /* server: demand and verify a clientAuth certificate */
-        const char *server_name;  /* client: host name or IP that the SANs must contain */
-        int64_t (*now_us)(void);  /* NULL: system clock; validity checks */
+        bool require_peer;       /* server: demand and verify a clientAuth certificate */
+        const char *server_name; /* client: host name or IP that the SANs must contain */
+        int64_t (*now_us)(void); /* NULL: system clock; validity checks */
 };
 
 /* Registers the TLS engine (fails closed: -E_INTERNAL if NNG does not take it),
  * one per process and loop. */
-int  link_net_create(uv_loop_t *loop, struct link_net **out, struct err *e);
+int link_net_create(uv_loop_t *loop, struct link_net **out, struct err *e);
 void link_net_close(struct link_net *net, void (*on_closed)(void *arg), void *arg);
 
 /* on_accept is asked for each new link before its handshake: fill ev/arg.
  * Handshake deadline 5 s; at most 64 handshakes at once; at most max_links open. */
 struct link_listener_options {
         const char *host_port; /* "0.0.0.0:7440", "[::1]:0" */
-        size_t      max_links;
+        size_t max_links;
         int (*on_accept)(struct link *l, const struct link_events **ev, void **arg, void *ctx);
-        void       *ctx;
+        void *ctx;
 };
-int  link_listen(struct link_net *net, const struct link_listener_options *o, const struct link_tls *tls,
-                 struct link_listener **out, struct err *e);
-int  link_listener_port(const struct link_listener *ll);
+int link_listen(struct link_net *net, const struct link_listener_options *o, const struct link_tls *tls,
+                struct link_listener **out, struct err *e);
+int link_listener_port(const struct link_listener *ll);
 /* New connections use the new identity (certificate renewal of the hub). */
-int  link_listener_set_tls(struct link_listener *ll, const struct link_tls *tls, struct err *e);
+int link_listener_set_tls(struct link_listener *ll, const struct link_tls *tls, struct err *e);
 void link_listener_close(struct link_listener *ll);
 
 /* Dials once; failure arrives as on_close. deadline_ms covers connect and handshake. */
@@ -83,18 +83,18 @@ int link_dial(struct link_net *net, const char *host_port, const struct link_tls
 
 /* Queues one frame made of two parts (either may be empty). 0; -E_FULL: over the
  * high-water mark, nothing queued, wait for on_drain; -E_CLOSED. */
-int    link_send2(struct link *l, const void *a, size_t an, const void *b, size_t bn);
+int link_send2(struct link *l, const void *a, size_t an, const void *b, size_t bn);
 size_t link_queued_bytes(const struct link *l);
 /* No more on_frame until resumed: back-pressure reaches the peer's TCP. */
-void   link_pause(struct link *l, bool paused);
+void link_pause(struct link *l, bool paused);
 /* Sends what is queued (bounded by linger_ms), then closes; on_close follows. 0: at once. */
-void   link_close(struct link *l, int linger_ms, int rc, const char *why);
-void   link_free(struct link *l);
+void link_close(struct link *l, int linger_ms, int rc, const char *why);
+void link_free(struct link *l);
 
 /* A smaller largest frame, both ways. Inside on_accept, or right after link_dial. */
-void     link_set_frame_max(struct link *l, size_t bytes);
-void     link_wake(struct link *l); /* asks for on_turn */
-void     link_set_arg(struct link *l, void *arg); /* right after link_dial */
+void link_set_frame_max(struct link *l, size_t bytes);
+void link_wake(struct link *l);                /* asks for on_turn */
+void link_set_arg(struct link *l, void *arg);  /* right after link_dial */
 uint64_t link_bytes_in(const struct link *l);  /* payload and framing, after TLS */
 uint64_t link_bytes_out(const struct link *l); /* queued so far */
 uv_loop_t *link_loop(const struct link *l);

@@ -12,7 +12,7 @@
  * it ends. */
 struct link_resolve {
         uv_getaddrinfo_t req;
-        struct link     *link; /* NULL: nobody waits */
+        struct link *link; /* NULL: nobody waits */
 };
 
 static void try_next(struct link *l);
@@ -76,7 +76,8 @@ static void give_up(struct link *l)
         struct link_dialing *d = l->dial;
         char why[256];
 
-        snprintf(why, sizeof why, "cannot connect to %.120s port %s: %.100s", d->host, d->port, d->last_error);
+        snprintf(why, sizeof why, "cannot connect to %.120s port %s: %.100s", d->host, d->port,
+                 d->last_error);
         link_die(l, E_UNAVAIL, why);
 }
 
@@ -90,13 +91,14 @@ static void try_next(struct link *l)
 
                 d->next = ai->ai_next;
                 if (ai->ai_family == AF_INET6)
-                        uv_ip6_name((const struct sockaddr_in6 *)(const void *)ai->ai_addr, host, sizeof host);
+                        uv_ip6_name((const struct sockaddr_in6 *)(const void *)ai->ai_addr, host,
+                                    sizeof host);
                 else if (ai->ai_family == AF_INET)
                         uv_ip4_name((const struct sockaddr_in *)(const void *)ai->ai_addr, host, sizeof host);
                 else
                         continue;
-                snprintf(url, sizeof url, ai->ai_family == AF_INET6 ? "tls+tcp://[%s]:%s" : "tls+tcp://%s:%s", host,
-                         d->port);
+                snprintf(url, sizeof url, ai->ai_family == AF_INET6 ? "tls+tcp://[%s]:%s" : "tls+tcp://%s:%s",
+                         host, d->port);
                 if (dial_url(l, url) == 0)
                         return;
         }
@@ -122,7 +124,8 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *foun
 
 static int start_dial(struct link *l)
 {
-        struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+        struct addrinfo hints = {
+                .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
         struct link_dialing *d = l->dial;
         struct link_resolve *r;
         uint8_t ip[16];
@@ -132,7 +135,8 @@ static int start_dial(struct link *l)
         if (n) {
                 char url[300];
 
-                snprintf(url, sizeof url, n == 16 ? "tls+tcp://[%s]:%s" : "tls+tcp://%s:%s", d->host, d->port);
+                snprintf(url, sizeof url, n == 16 ? "tls+tcp://[%s]:%s" : "tls+tcp://%s:%s", d->host,
+                         d->port);
                 return dial_url(l, url);
         }
         r = mem_calloc(1, sizeof *r);

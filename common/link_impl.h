@@ -21,29 +21,29 @@
 #include "common/tls_engine.h"
 
 struct link_net {
-        uv_loop_t      *loop;
+        uv_loop_t *loop;
         struct mailbox *mb;
-        uv_prepare_t    prepare; /* end of turn: before the loop waits ... */
-        uv_check_t      check;   /* ... and after it has run what came */
-        struct list     dirty;   /* links with something to do at the end of the turn */
-        struct list     links, listeners;
-        int             handles; /* of ours, still open */
-        bool            closing;
+        uv_prepare_t prepare; /* end of turn: before the loop waits ... */
+        uv_check_t check;     /* ... and after it has run what came */
+        struct list dirty;    /* links with something to do at the end of the turn */
+        struct list links, listeners;
+        int handles; /* of ours, still open */
+        bool closing;
         void (*on_closed)(void *arg);
         void *arg;
 };
 
 struct link_listener {
-        struct list          in_net;
-        struct link_net     *net;
+        struct list in_net;
+        struct link_net *net;
         nng_stream_listener *nl;
-        nng_aio             *aio;
-        struct mail          mail; /* the posted accept has ended */
-        struct list          links;
-        size_t               n_links, n_handshakes, max_links;
-        bool                 posted, closed;
-        int64_t              complained_ms;
-        uv_timer_t           retry;
+        nng_aio *aio;
+        struct mail mail; /* the posted accept has ended */
+        struct list links;
+        size_t n_links, n_handshakes, max_links;
+        bool posted, closed;
+        int64_t complained_ms;
+        uv_timer_t retry;
         int (*on_accept)(struct link *l, const struct link_events **ev, void **arg, void *ctx);
         void *ctx;
 };
@@ -51,56 +51,56 @@ struct link_listener {
 struct link_resolve; /* link_dial.c: a name look-up that may outlive its link */
 
 struct link_dialing {
-        char                 host[256], port[8];
-        nng_tls_config      *cfg;
-        nng_stream_dialer   *dialer;
-        nng_aio             *aio;
-        struct mail          mail; /* the posted dial has ended */
+        char host[256], port[8];
+        nng_tls_config *cfg;
+        nng_stream_dialer *dialer;
+        nng_aio *aio;
+        struct mail mail; /* the posted dial has ended */
         struct link_resolve *resolve;
-        struct addrinfo     *found, *next;
-        char                 last_error[128];
+        struct addrinfo *found, *next;
+        char last_error[128];
 };
 
 enum link_state { LINK_DIALING, LINK_HANDSHAKE, LINK_OPEN, LINK_CLOSING, LINK_DEAD, LINK_ENDED };
 
 struct link {
-        struct tls_sink       sink; /* first; called on NNG's threads */
-        struct link_net      *net;
-        struct link_listener *ll;   /* NULL: dialled, or the listener is gone */
-        struct list           in_net, in_ll, dirty;
-        enum link_state       state;
-        nng_stream           *stream;
-        nng_aio              *rx_aio, *tx_aio; /* posted once, for the life of the stream */
-        struct mail           open_mail, drain_mail, rx_end, tx_end, final;
-        bool                  drain_posted; /* atomic: drain_mail is in the mailbox */
-        size_t                ahead;        /* atomic: bytes in chunks the loop has not taken */
-        int                   pending;
-        bool                  freed, timer_closed, paused, wake, kick, in_rx, peer_lost;
+        struct tls_sink sink; /* first; called on NNG's threads */
+        struct link_net *net;
+        struct link_listener *ll; /* NULL: dialled, or the listener is gone */
+        struct list in_net, in_ll, dirty;
+        enum link_state state;
+        nng_stream *stream;
+        nng_aio *rx_aio, *tx_aio; /* posted once, for the life of the stream */
+        struct mail open_mail, drain_mail, rx_end, tx_end, final;
+        bool drain_posted; /* atomic: drain_mail is in the mailbox */
+        size_t ahead;      /* atomic: bytes in chunks the loop has not taken */
+        int pending;
+        bool freed, timer_closed, paused, wake, kick, in_rx, peer_lost;
 
         const struct link_events *ev;
-        void                     *arg;
-        struct link_peer          peer;
-        uint8_t                  *peer_der;
-        struct link_dialing      *dial;
-        uv_timer_t                timer; /* handshake, dial or linger deadline */
+        void *arg;
+        struct link_peer peer;
+        uint8_t *peer_der;
+        struct link_dialing *dial;
+        uv_timer_t timer; /* handshake, dial or linger deadline */
 
         struct tls_tx *cork;
-        size_t         frame_max;
-        uint64_t       bytes_in, bytes_out;
+        size_t frame_max;
+        uint64_t bytes_in, bytes_out;
 
         struct tls_chunk *rx_first, **rx_last; /* received and not yet taken; mail.next links them */
-        size_t            rx_off;              /* taken of rx_first */
-        uint8_t          *part;                /* a frame that came in pieces, with its length */
-        size_t            part_len, part_cap;
+        size_t rx_off;                         /* taken of rx_first */
+        uint8_t *part;                         /* a frame that came in pieces, with its length */
+        size_t part_len, part_cap;
 
-        int  rc;
+        int rc;
         char why[256];
         char tls_why[192]; /* written by the engine before the mail that ends the stream */
 };
 
 /* link.c */
-int  link_create(struct link_net *net, struct link_listener *ll, struct link **out);
-int  link_start(struct link *l, nng_stream *s); /* takes s; posts the aios, begins the handshake */
+int link_create(struct link_net *net, struct link_listener *ll, struct link **out);
+int link_start(struct link *l, nng_stream *s); /* takes s; posts the aios, begins the handshake */
 void link_die(struct link *l, int rc, const char *why);
 void link_unpend(struct link *l); /* one pending thing has ended */
 void link_set_events(struct link *l, const struct link_events *ev, void *arg);

@@ -18,7 +18,8 @@ static void on_retry(uv_timer_t *t)
 
 void link_listener_pump(struct link_listener *ll)
 {
-        if (ll->posted || ll->closed || ll->n_handshakes >= LINK_HANDSHAKES_MAX || uv_is_active((uv_handle_t *)&ll->retry))
+        if (ll->posted || ll->closed || ll->n_handshakes >= LINK_HANDSHAKES_MAX ||
+            uv_is_active((uv_handle_t *)&ll->retry))
                 return;
         ll->posted = true;
         nng_stream_listener_accept(ll->nl, ll->aio);
@@ -39,7 +40,8 @@ static void complain(struct link_listener *ll, const char *what)
         if (ll->complained_ms && now - ll->complained_ms < COMPLAIN_MS)
                 return;
         ll->complained_ms = now;
-        log_warn("link", "connection not accepted", "reason=\"%s\" open=%zu max=%zu", what, ll->n_links, ll->max_links);
+        log_warn("link", "connection not accepted", "reason=\"%s\" open=%zu max=%zu", what, ll->n_links,
+                 ll->max_links);
 }
 
 static void drop_stream(nng_stream *s)
@@ -82,7 +84,7 @@ static void on_retry_closed(uv_handle_t *h)
         struct link_listener *ll = h->data;
         struct link_net *net = ll->net;
 
-        LIST_EACH_SAFE(it, nx, &ll->links) {
+        LIST_EACH_SAFE (it, nx, &ll->links) {
                 struct link *l = container_of(it, struct link, in_ll);
 
                 list_remove(&l->in_ll);
@@ -118,7 +120,8 @@ static void run_accept(struct mail *m)
         link_listener_pump(ll);
 }
 
-static int open_listener(struct link_listener *ll, const char *host_port, const struct link_tls *tls, struct err *e)
+static int open_listener(struct link_listener *ll, const char *host_port, const struct link_tls *tls,
+                         struct err *e)
 {
         char host[256], port[8], url[300];
         int rc = link_split_address(host_port, host, port, e), rv;
@@ -138,7 +141,8 @@ static int open_listener(struct link_listener *ll, const char *host_port, const 
         if (rv == NNG_EADDRINUSE)
                 return err_set(e, E_EXIST, "cannot listen on %s: the address is in use", host_port);
         if (rv != 0)
-                return err_set(e, link_err_from_nng(rv), "cannot listen on %s: %s", host_port, nng_strerror(rv));
+                return err_set(e, link_err_from_nng(rv), "cannot listen on %s: %s", host_port,
+                               nng_strerror(rv));
         return 0;
 }
 

@@ -98,9 +98,9 @@ void link_net_close(struct link_net *net, void (*on_closed)(void *arg), void *ar
         net->on_closed = on_closed;
         net->arg = arg;
         net->closing = true;
-        LIST_EACH_SAFE(it, nx, &net->listeners)
+        LIST_EACH_SAFE (it, nx, &net->listeners)
                 link_listener_close(container_of(it, struct link_listener, in_net));
-        LIST_EACH(it, &net->links)
+        LIST_EACH (it, &net->links)
                 link_close(container_of(it, struct link, in_net), 0, 0, "the program is ending");
         link_net_maybe_closed(net);
 }

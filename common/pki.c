@@ -293,7 +293,8 @@ static int check_verified(const mbedtls_x509_crt *crt, uint32_t flags, enum pki_
         return 0;
 }
 
-int pki_cert_verify(const uint8_t *der, size_t n, const char *ca_pem, enum pki_purpose p, int64_t now_us, struct err *e)
+int pki_cert_verify(const uint8_t *der, size_t n, const char *ca_pem, enum pki_purpose p, int64_t now_us,
+                    struct err *e)
 {
         mbedtls_x509_crt crt, ca;
         uint32_t flags = 0;
@@ -322,7 +323,8 @@ out:
 
 /* --- signatures --- */
 
-int pki_sign(const char *key_pem, const void *msg, size_t n, uint8_t **out_sig, size_t *out_len, struct err *e)
+int pki_sign(const char *key_pem, const void *msg, size_t n, uint8_t **out_sig, size_t *out_len,
+             struct err *e)
 {
         uint8_t hash[SHA256_LEN], sig[MBEDTLS_ECDSA_MAX_LEN];
         mbedtls_pk_context pk;
@@ -340,8 +342,8 @@ int pki_sign(const char *key_pem, const void *msg, size_t n, uint8_t **out_sig, 
         return rc;
 }
 
-int pki_csr_verify_sig(const uint8_t *csr, size_t csr_len, const void *msg, size_t n, const uint8_t *sig, size_t sn,
-                       struct err *e)
+int pki_csr_verify_sig(const uint8_t *csr, size_t csr_len, const void *msg, size_t n, const uint8_t *sig,
+                       size_t sn, struct err *e)
 {
         uint8_t hash[SHA256_LEN];
         mbedtls_x509_csr req;
@@ -352,7 +354,8 @@ int pki_csr_verify_sig(const uint8_t *csr, size_t csr_len, const void *msg, size
         if (rc == 0) {
                 secret_sha256(msg, n, hash);
                 if (mbedtls_pk_verify(&req.pk, MBEDTLS_MD_SHA256, hash, sizeof hash, sig, sn) != 0)
-                        rc = err_set(e, E_DENIED, "the signature is not by the key of the certificate request");
+                        rc = err_set(e, E_DENIED,
+                                     "the signature is not by the key of the certificate request");
         }
         mbedtls_x509_csr_free(&req);
         return rc;

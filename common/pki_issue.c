@@ -34,8 +34,8 @@ static int set_times(mbedtls_x509write_cert *w, int64_t not_before_us, int64_t n
                 time_t t = (time_t)(at[i] / 1000000);
                 struct tm tm;
 
-                if (at[i] < 0 || !gmtime_r(&t, &tm) || !strftime(text[i], sizeof text[i], "%Y%m%d%H%M%S", &tm) ||
-                    strlen(text[i]) != 14)
+                if (at[i] < 0 || !gmtime_r(&t, &tm) ||
+                    !strftime(text[i], sizeof text[i], "%Y%m%d%H%M%S", &tm) || strlen(text[i]) != 14)
                         return MBEDTLS_ERR_X509_INVALID_DATE;
         }
         return mbedtls_x509write_crt_set_validity(w, text[0], text[1]);
@@ -60,8 +60,8 @@ static int set_serial(mbedtls_x509write_cert *w, char out_hex[41])
         return rv;
 }
 
-int pki_ca_make(const char *key_pem, const char *cn, int64_t not_before_us, int64_t not_after_us, char **out_cert_pem,
-                struct err *e)
+int pki_ca_make(const char *key_pem, const char *cn, int64_t not_before_us, int64_t not_after_us,
+                char **out_cert_pem, struct err *e)
 {
         mbedtls_x509write_cert w;
         mbedtls_pk_context pk;
@@ -87,7 +87,8 @@ int pki_ca_make(const char *key_pem, const char *cn, int64_t not_before_us, int6
         if (rv == 0)
                 rv = mbedtls_x509write_crt_set_basic_constraints(&w, 1, 0);
         if (rv == 0)
-                rv = mbedtls_x509write_crt_set_key_usage(&w, MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN);
+                rv = mbedtls_x509write_crt_set_key_usage(&w, MBEDTLS_X509_KU_KEY_CERT_SIGN |
+                                                                     MBEDTLS_X509_KU_CRL_SIGN);
         if (rv == 0)
                 rv = mbedtls_x509write_crt_set_subject_key_identifier(&w);
         if (rv == 0)
@@ -142,7 +143,8 @@ static int put_hosts(unsigned char **p, unsigned char *start, const char *const 
                 if (i == HOSTS_MAX)
                         return err_set(e, E_TOOBIG, "a certificate names at most %d hosts", HOSTS_MAX);
                 if (!ip_len && !is_host_name(hosts[i]))
-                        return err_set(e, E_INVAL, "\"%.200s\" is neither a host name nor an IP address", hosts[i]);
+                        return err_set(e, E_INVAL, "\"%.200s\" is neither a host name nor an IP address",
+                                       hosts[i]);
                 rv = ip_len ? put_name(p, start, X509_SAN_IP, ip, ip_len)
                             : put_name(p, start, X509_SAN_DNS, hosts[i], strlen(hosts[i]));
                 if (rv < 0)
@@ -185,22 +187,23 @@ static int set_sans(mbedtls_x509write_cert *w, const struct pki_issue *what, str
 
 static int set_purpose(mbedtls_x509write_cert *w, enum pki_purpose purpose)
 {
-        /* ExtKeyUsageSyntax of one OID: 1.3.6.1.5.5.7.3.1 (server) or .2 (client), RFC 5280 section 4.2.1.12. */
-        unsigned char eku[] = {0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03,
-                               purpose == PKI_SERVER ? 0x01 : 0x02};
+        /* ExtKeyUsageSyntax of one OID: 1.3.6.1.5.5.7.3.1 (server) or .2 (client), RFC 5280 section 4.2.1.12.
+         */
+        unsigned char eku[] = {0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06,
+                               0x01, 0x05, 0x05, 0x07, 0x03, purpose == PKI_SERVER ? 0x01 : 0x02};
         int rv = mbedtls_x509write_crt_set_key_usage(w, MBEDTLS_X509_KU_DIGITAL_SIGNATURE);
 
         if (rv == 0)
                 rv = mbedtls_x509write_crt_set_extension(w, MBEDTLS_OID_EXTENDED_KEY_USAGE,
-                                                         MBEDTLS_OID_SIZE(MBEDTLS_OID_EXTENDED_KEY_USAGE), 0, eku,
-                                                         sizeof eku);
+                                                         MBEDTLS_OID_SIZE(MBEDTLS_OID_EXTENDED_KEY_USAGE), 0,
+                                                         eku, sizeof eku);
         return rv;
 }
 
 struct issuing {
-        mbedtls_x509_crt       ca;
-        mbedtls_pk_context     ca_key, own;
-        mbedtls_x509_csr       csr;
+        mbedtls_x509_crt ca;
+        mbedtls_pk_context ca_key, own;
+        mbedtls_x509_csr csr;
         mbedtls_x509write_cert w;
 };
 
@@ -218,8 +221,9 @@ static int copy_issuer(struct issuing *i, struct err *e)
         return 0;
 }
 
-static int load_all(struct issuing *i, const char *ca_cert_pem, const char *ca_key_pem, const struct pki_issue *what,
-                    const uint8_t *csr_der, size_t csr_len, const char *key_pem, struct err *e)
+static int load_all(struct issuing *i, const char *ca_cert_pem, const char *ca_key_pem,
+                    const struct pki_issue *what, const uint8_t *csr_der, size_t csr_len, const char *key_pem,
+                    struct err *e)
 {
         int rc = pki_load_key(ca_key_pem, &i->ca_key, e), rv;
 
@@ -236,8 +240,8 @@ static int load_all(struct issuing *i, const char *ca_cert_pem, const char *ca_k
         return rc ? rc : copy_issuer(i, e);
 }
 
-static int write_cert(struct issuing *i, const struct pki_issue *what, bool from_csr, char serial[41], uint8_t *der,
-                      size_t cap, struct err *e)
+static int write_cert(struct issuing *i, const struct pki_issue *what, bool from_csr, char serial[41],
+                      uint8_t *der, size_t cap, struct err *e)
 {
         mbedtls_x509write_cert *w = &i->w;
         int rv, rc;
@@ -266,9 +270,9 @@ static int write_cert(struct issuing *i, const struct pki_issue *what, bool from
         return rv < 0 ? pki_fail(e, rv, "cannot sign the certificate") : rv;
 }
 
-int pki_issue(const char *ca_cert_pem, const char *ca_key_pem, const struct pki_issue *what, const uint8_t *csr_der,
-              size_t csr_len, const char *key_pem, uint8_t **out_der, size_t *out_len, char out_serial_hex[41],
-              struct err *e)
+int pki_issue(const char *ca_cert_pem, const char *ca_key_pem, const struct pki_issue *what,
+              const uint8_t *csr_der, size_t csr_len, const char *key_pem, uint8_t **out_der, size_t *out_len,
+              char out_serial_hex[41], struct err *e)
 {
         struct issuing i;
         uint8_t der[PKI_DER_MAX];

@@ -133,7 +133,7 @@ void rpc_call_expire(struct rpc_conn *c, int64_t now)
         int64_t next = 0;
 
         c->calls_at = 0;
-        LIST_EACH_SAFE(it, nx, &c->all) {
+        LIST_EACH_SAFE (it, nx, &c->all) {
                 struct rpc_call *call = container_of(it, struct rpc_call, in_all);
 
                 if (!call->deadline)
@@ -165,8 +165,8 @@ void rpc_call_set_timeout(struct rpc_call *call, uint32_t timeout_ms)
 
 /* --- opening --- */
 
-int rpc_call_open(struct rpc_conn *c, const char *method, int timeout_ms, const struct rpc_call_events *ev, void *arg,
-                  struct rpc_call **out)
+int rpc_call_open(struct rpc_conn *c, const char *method, int timeout_ms, const struct rpc_call_events *ev,
+                  void *arg, struct rpc_call **out)
 {
         struct rpc_call *call;
 
@@ -261,7 +261,9 @@ int rpc_call_add_metadata(struct rpc_call *call, const char *key, const void *v,
 
 const char *rpc_call_metadata(const struct rpc_call *call, const char *key, size_t *out_len)
 {
-        Photon__V1__Metadatum **md = call->header ? call->header->metadata : call->status ? call->status->metadata : NULL;
+        Photon__V1__Metadatum **md = call->header   ? call->header->metadata
+                                     : call->status ? call->status->metadata
+                                                    : NULL;
         size_t n = call->header ? call->header->n_metadata : call->status ? call->status->n_metadata : 0;
 
         for (size_t i = 0; i < n; i++) {

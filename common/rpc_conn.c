@@ -135,7 +135,8 @@ static void check_alive(struct rpc_conn *c, int64_t now)
 
         /* Part of a large frame is a sign of life too, and while we do not read,
          * progress in sending is. */
-        if (now - c->last_rx >= c->o.keepalive_ms && (in != c->seen_in || (c->paused && queued != c->seen_queued))) {
+        if (now - c->last_rx >= c->o.keepalive_ms &&
+            (in != c->seen_in || (c->paused && queued != c->seen_queued))) {
                 c->last_rx = now;
                 c->pinged = false;
         }
@@ -169,7 +170,8 @@ static void on_timer(uv_timer_t *t)
         if (c->grace_at && now >= c->grace_at) {
                 c->grace_at = 0;
                 if (list_empty(&c->all) || c->state == RPC_FAILED) {
-                        c->wire->close(c->w, 0, c->close_code, c->close_why); /* waited long enough for an answer */
+                        c->wire->close(c->w, 0, c->close_code,
+                                       c->close_why); /* waited long enough for an answer */
                 } else {
                         end_all_calls(c, E_UNAVAIL, c->close_why, true);
                         rpc_conn_settle(c);
@@ -222,7 +224,8 @@ void rpc_conn_settle(struct rpc_conn *c)
 void rpc_conn_close(struct rpc_conn *c, int grace_ms, int code, const char *why)
 {
         code = code < 0 ? -code : code;
-        if (c->state == RPC_FAILED || c->state == RPC_GONE || (c->state == RPC_DRAINING && c->goodbye_sent && grace_ms))
+        if (c->state == RPC_FAILED || c->state == RPC_GONE ||
+            (c->state == RPC_DRAINING && c->goodbye_sent && grace_ms))
                 return;
         remember_reason(c, code, why);
         if (!c->wire_open) {
@@ -252,8 +255,8 @@ static void refuse_version(struct rpc_conn *c, const Photon__V1__Preface *m)
         snprintf(mine, sizeof mine, lo == hi ? "%u" : "%u-%u", lo, hi);
         snprintf(theirs, sizeof theirs, m->version_min == m->version_max ? "%u" : "%u-%u", m->version_min,
                  m->version_max);
-        snprintf(why, sizeof why, "%.60s speaks protocol %s, %.60s speaks %s: upgrade %.60s", me, mine, m->software,
-                 theirs, peer_is_older ? m->software : me);
+        snprintf(why, sizeof why, "%.60s speaks protocol %s, %.60s speaks %s: upgrade %.60s", me, mine,
+                 m->software, theirs, peer_is_older ? m->software : me);
         rpc_conn_fail(c, E_VERSION, why);
 }
 
@@ -293,7 +296,8 @@ static void recv_preface(struct rpc_conn *c, const struct rpc_frame *f)
                 c->got_preface = true;
                 c->version = (uint32_t)at_most(m->version_max, VERSION_MAX(&c->o));
                 c->peer_frame_max = at_most(m->max_frame, RPC_FRAME_MAX);
-                c->peer_message_max = at_most(m->max_message ? m->max_message : RPC_MESSAGE_MAX, RPC_MESSAGE_MAX);
+                c->peer_message_max =
+                        at_most(m->max_message ? m->max_message : RPC_MESSAGE_MAX, RPC_MESSAGE_MAX);
                 c->peer_stream_window = at_most(m->stream_window, INT32_MAX);
                 c->peer_max_streams = m->max_streams;
                 c->send_credit = (int64_t)at_most(m->conn_window, INT32_MAX);
@@ -304,7 +308,8 @@ static void recv_preface(struct rpc_conn *c, const struct rpc_frame *f)
 
 static void recv_goodbye(struct rpc_conn *c, const struct rpc_frame *f)
 {
-        Photon__V1__Goodbye *m = (Photon__V1__Goodbye *)rpc_unpack(&photon__v1__goodbye__descriptor, f->p, f->n);
+        Photon__V1__Goodbye *m =
+                (Photon__V1__Goodbye *)rpc_unpack(&photon__v1__goodbye__descriptor, f->p, f->n);
         int code = 0;
 
         if (!m || c->goodbye_got) {

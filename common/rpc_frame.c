@@ -59,7 +59,8 @@ int rpc_frame_decode(const uint8_t *p, size_t n, struct rpc_frame *out, const ch
         if (p[2] || p[3] || (f.flags & ~(rules[f.type].flags | RPC_FLAG_OPTIONAL)))
                 return bad(why, "a frame has reserved bits set");
         if (!(rules[f.type].where & (f.stream ? ON_STREAM : ON_CONN)))
-                return bad(why, f.stream ? "a frame for the connection names a stream" : "a frame names no stream");
+                return bad(why, f.stream ? "a frame for the connection names a stream"
+                                         : "a frame names no stream");
         if (f.n < rules[f.type].min || f.n > rules[f.type].max)
                 return bad(why, "a frame's length does not fit its type");
         if (f.type == RPC_CREDIT && (u32be_load(f.p) == 0 || u32be_load(f.p) > INT32_MAX))

@@ -27,11 +27,11 @@ enum rpc_frame_type {
 #define RPC_FLAG_OPTIONAL 0x80 /* whoever does not know the type may ignore the frame */
 
 struct rpc_frame {
-        uint8_t        type, flags;
-        uint32_t       stream;
+        uint8_t type, flags;
+        uint32_t stream;
         const uint8_t *p; /* lent */
-        size_t         n;
-        bool           ignore; /* unknown, and optional */
+        size_t n;
+        bool ignore; /* unknown, and optional */
 };
 
 void rpc_frame_head(uint8_t out[RPC_FRAME_HEAD], uint8_t type, uint8_t flags, uint32_t stream);

@@ -196,7 +196,8 @@ static void recv_ending(struct rpc_call *call, const struct rpc_frame *f)
 static void recv_end(struct rpc_call *call)
 {
         if (call->ours || call->remote_end || call->in_len) {
-                rpc_conn_fail(call->conn, E_PROTO, "a stream was ended by the wrong side, twice, or within a message");
+                rpc_conn_fail(call->conn, E_PROTO,
+                              "a stream was ended by the wrong side, twice, or within a message");
                 return;
         }
         call->remote_end = true;

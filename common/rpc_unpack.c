@@ -6,7 +6,8 @@
 #include "common/str.h"
 
 #define DEPTH_MAX 32
-#define PARTS_MAX 200000 /* sub-messages and list items: two bytes on the wire can cost a hundred in memory */
+#define PARTS_MAX 200000 /* sub-messages and list items: two bytes on the wire can cost a hundred in memory  \
+                          */
 
 struct walk {
         size_t parts;
@@ -28,9 +29,11 @@ static bool read_varint(const uint8_t **p, const uint8_t *end, uint64_t *out)
         return false;
 }
 
-static bool walk(struct walk *w, const ProtobufCMessageDescriptor *d, const uint8_t *p, const uint8_t *end, int depth);
+static bool walk(struct walk *w, const ProtobufCMessageDescriptor *d, const uint8_t *p, const uint8_t *end,
+                 int depth);
 
-static bool walk_bytes(struct walk *w, const ProtobufCFieldDescriptor *f, const uint8_t *p, size_t n, int depth)
+static bool walk_bytes(struct walk *w, const ProtobufCFieldDescriptor *f, const uint8_t *p, size_t n,
+                       int depth)
 {
         if (!f)
                 return true; /* from a newer peer */
@@ -45,8 +48,8 @@ static bool walk_bytes(struct walk *w, const ProtobufCFieldDescriptor *f, const 
         }
 }
 
-static bool walk_field(struct walk *w, const ProtobufCMessageDescriptor *d, const uint8_t **p, const uint8_t *end,
-                       int depth)
+static bool walk_field(struct walk *w, const ProtobufCMessageDescriptor *d, const uint8_t **p,
+                       const uint8_t *end, int depth)
 {
         const ProtobufCFieldDescriptor *f;
         uint64_t tag, n;
@@ -54,7 +57,8 @@ static bool walk_field(struct walk *w, const ProtobufCMessageDescriptor *d, cons
         if (!read_varint(p, end, &tag) || tag >> 3 == 0 || tag >> 3 > 0x1fffffff)
                 return false;
         f = protobuf_c_message_descriptor_get_field(d, (unsigned)(tag >> 3));
-        if (f && (f->label == PROTOBUF_C_LABEL_REPEATED || f->type == PROTOBUF_C_TYPE_MESSAGE) && ++w->parts > PARTS_MAX)
+        if (f && (f->label == PROTOBUF_C_LABEL_REPEATED || f->type == PROTOBUF_C_TYPE_MESSAGE) &&
+            ++w->parts > PARTS_MAX)
                 return false;
         switch (tag & 7) {
         case 0:
@@ -63,7 +67,8 @@ static bool walk_field(struct walk *w, const ProtobufCMessageDescriptor *d, cons
                 n = 8;
                 break;
         case 2:
-                if (!read_varint(p, end, &n) || n > (size_t)(end - *p) || !walk_bytes(w, f, *p, (size_t)n, depth))
+                if (!read_varint(p, end, &n) || n > (size_t)(end - *p) ||
+                    !walk_bytes(w, f, *p, (size_t)n, depth))
                         return false;
                 break;
         case 5:
@@ -78,7 +83,8 @@ static bool walk_field(struct walk *w, const ProtobufCMessageDescriptor *d, cons
         return true;
 }
 
-static bool walk(struct walk *w, const ProtobufCMessageDescriptor *d, const uint8_t *p, const uint8_t *end, int depth)
+static bool walk(struct walk *w, const ProtobufCMessageDescriptor *d, const uint8_t *p, const uint8_t *end,
+                 int depth)
 {
         if (depth > DEPTH_MAX)
                 return false;

@@ -24,23 +24,23 @@
 
 struct nng_tls_engine_config {
         mbedtls_ssl_config conf;
-        mbedtls_x509_crt   ca, own;
+        mbedtls_x509_crt ca, own;
         mbedtls_pk_context key;
-        char              *server_name;
-        bool               is_server, verifies;
+        char *server_name;
+        bool is_server, verifies;
         int64_t (*now_us)(void);
 };
 
 struct nng_tls_engine_conn {
-        void                         *lower; /* NNG's side, for nng_tls_engine_send and _recv */
-        mbedtls_ssl_context           ssl;
+        void *lower; /* NNG's side, for nng_tls_engine_send and _recv */
+        mbedtls_ssl_context ssl;
         struct nng_tls_engine_config *cfg;
-        struct tls_sink              *sink;
-        struct tls_tx                *tx_first, **tx_last;
-        size_t                        tx_bytes;
-        int                           failed; /* NNG error that every later call gets */
-        bool                          set_up, open, stalled;
-        char                          why[192];
+        struct tls_sink *sink;
+        struct tls_tx *tx_first, **tx_last;
+        size_t tx_bytes;
+        int failed; /* NNG error that every later call gets */
+        bool set_up, open, stalled;
+        char why[192];
 };
 
 /* What tls_engine_* asks of conn_verified on the same thread. */
@@ -107,7 +107,8 @@ static void explain_flags(struct nng_tls_engine_conn *c, uint32_t flags)
         const char *peer = c->cfg->is_server ? "the client's" : "the server's";
 
         if (flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED)
-                snprintf(c->why, sizeof c->why, "%s certificate was not signed by the CA that is trusted here", peer);
+                snprintf(c->why, sizeof c->why,
+                         "%s certificate was not signed by the CA that is trusted here", peer);
         else if (flags & MBEDTLS_X509_BADCERT_EXPIRED)
                 snprintf(c->why, sizeof c->why, "%s certificate has expired", peer);
         else if (flags & MBEDTLS_X509_BADCERT_FUTURE)
@@ -157,7 +158,8 @@ static void explain_error(struct nng_tls_engine_conn *c, int rv)
                 break;
         case MBEDTLS_ERR_SSL_NO_CIPHER_CHOSEN:
         case MBEDTLS_ERR_SSL_NO_USABLE_CIPHERSUITE:
-                snprintf(c->why, sizeof c->why, "no TLS cipher suite in common (ECDHE-ECDSA with AES-GCM is needed)");
+                snprintf(c->why, sizeof c->why,
+                         "no TLS cipher suite in common (ECDHE-ECDSA with AES-GCM is needed)");
                 break;
         case MBEDTLS_ERR_SSL_INVALID_RECORD:
         case MBEDTLS_ERR_SSL_BAD_HS_CLIENT_HELLO:
@@ -416,7 +418,8 @@ static int conn_init(struct nng_tls_engine_conn *c, void *lower, struct nng_tls_
                 uint8_t ip[16];
 
                 /* Server name indication is for names only (RFC 6066 section 3). */
-                if (!x509_parse_ip(cfg->server_name, ip) && mbedtls_ssl_set_hostname(&c->ssl, cfg->server_name))
+                if (!x509_parse_ip(cfg->server_name, ip) &&
+                    mbedtls_ssl_set_hostname(&c->ssl, cfg->server_name))
                         return NNG_ENOMEM;
         }
         if (cfg->verifies)
@@ -620,7 +623,8 @@ static int fill_config(nng_tls_config *cfg, const struct link_tls *t, bool serve
         if (rv == 0 && t->cert_pem && t->key_pem) {
                 rv = nng_tls_config_own_cert(cfg, t->cert_pem, t->key_pem, NULL);
                 if (rv == NNG_EINVAL)
-                        return err_set(e, E_INVAL, "certificate or key is damaged, or they do not belong together");
+                        return err_set(e, E_INVAL,
+                                       "certificate or key is damaged, or they do not belong together");
                 if (rv == NNG_EPERM)
                         return err_set(e, E_INVAL, "the certificate is not meant for a server");
         }

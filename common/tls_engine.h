@@ -32,17 +32,17 @@ struct link_tls;
 /* Decrypted bytes of one record; the receiver frees it with mem_free. */
 struct tls_chunk {
         struct mail mail; /* for the sink's use */
-        void       *owner;
-        bool        stalled; /* reading has stopped behind this chunk, see tls_engine_read */
-        size_t      len;
-        uint8_t     data[];
+        void *owner;
+        bool stalled; /* reading has stopped behind this chunk, see tls_engine_read */
+        size_t len;
+        uint8_t data[];
 };
 
 /* Bytes to be encrypted; allocated with mem_alloc by the writer. */
 struct tls_tx {
         struct tls_tx *next;
-        size_t         len, off, cap;
-        uint8_t        data[];
+        size_t len, off, cap;
+        uint8_t data[];
 };
 
 /* The receiving end of one stream. All functions are called under the

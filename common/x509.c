@@ -5,11 +5,11 @@
 #include <mbedtls/oid.h>
 #include <string.h>
 
-
 #define TAG_SEQUENCE (MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE)
 
 /* One Extension of RFC 5280 section 4.1: moves *p behind it. */
-static bool read_extension(unsigned char **p, const unsigned char *end, mbedtls_asn1_buf *oid, mbedtls_asn1_buf *value)
+static bool read_extension(unsigned char **p, const unsigned char *end, mbedtls_asn1_buf *oid,
+                           mbedtls_asn1_buf *value)
 {
         size_t len;
         int critical = 0;
@@ -62,7 +62,8 @@ static bool find_san(const mbedtls_x509_crt *crt, unsigned char **out_p, const u
         return false;
 }
 
-bool x509_san_next(const mbedtls_x509_crt *crt, size_t *it, int *out_kind, const uint8_t **out_p, size_t *out_n)
+bool x509_san_next(const mbedtls_x509_crt *crt, size_t *it, int *out_kind, const uint8_t **out_p,
+                   size_t *out_n)
 {
         unsigned char *p = NULL, *start;
         const unsigned char *end = NULL;
@@ -74,7 +75,8 @@ bool x509_san_next(const mbedtls_x509_crt *crt, size_t *it, int *out_kind, const
         start = p;
         p += *it;
         tag = *p++;
-        if ((tag & MBEDTLS_ASN1_TAG_CLASS_MASK) != MBEDTLS_ASN1_CONTEXT_SPECIFIC || mbedtls_asn1_get_len(&p, end, &len))
+        if ((tag & MBEDTLS_ASN1_TAG_CLASS_MASK) != MBEDTLS_ASN1_CONTEXT_SPECIFIC ||
+            mbedtls_asn1_get_len(&p, end, &len))
                 return false;
         *out_kind = tag & MBEDTLS_ASN1_TAG_VALUE_MASK;
         *out_p = p;

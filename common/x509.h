@@ -16,7 +16,8 @@
 
 /* Walks the subject alternative names: `size_t it = 0; while (x509_san_next(crt, &it, &kind, &p, &n))`.
  * The bytes are lent by crt. Stops at the first malformed entry. */
-bool x509_san_next(const mbedtls_x509_crt *crt, size_t *it, int *out_kind, const uint8_t **out_p, size_t *out_n);
+bool x509_san_next(const mbedtls_x509_crt *crt, size_t *it, int *out_kind, const uint8_t **out_p,
+                   size_t *out_n);
 
 /* `name` is a host name or the text of an IP address and is among the SANs.
  * No wildcards and no fall-back to the common name: PHOTON's CA writes both out. */

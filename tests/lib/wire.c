@@ -20,11 +20,15 @@ struct wire_id wire_make_ca(void)
         return id;
 }
 
-struct wire_id wire_issue(const struct wire_id *ca, enum pki_purpose p, const char *const *hosts, const char *uri,
-                          int64_t not_before_us, int64_t not_after_us)
+struct wire_id wire_issue(const struct wire_id *ca, enum pki_purpose p, const char *const *hosts,
+                          const char *uri, int64_t not_before_us, int64_t not_after_us)
 {
-        struct pki_issue what = {.purpose = p, .cn = "test", .hosts = hosts, .uri = uri,
-                                 .not_before_us = not_before_us, .not_after_us = not_after_us};
+        struct pki_issue what = {.purpose = p,
+                                 .cn = "test",
+                                 .hosts = hosts,
+                                 .uri = uri,
+                                 .not_before_us = not_before_us,
+                                 .not_after_us = not_after_us};
         struct wire_id id;
         struct err e = {0};
         uint8_t *der;
@@ -76,8 +80,10 @@ void wire_fini(struct wire *w)
 
 struct link_tls wire_server_tls(const struct wire *w)
 {
-        return (struct link_tls){
-                .ca_pem = w->ca.cert, .cert_pem = w->server.cert, .key_pem = w->server.key, .require_peer = true};
+        return (struct link_tls){.ca_pem = w->ca.cert,
+                                 .cert_pem = w->server.cert,
+                                 .key_pem = w->server.key,
+                                 .require_peer = true};
 }
 
 struct link_tls wire_client_tls(const struct wire *w)

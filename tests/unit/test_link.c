@@ -151,16 +151,18 @@ static void dial_ok(struct world *o)
 }
 
 /* Dials with tls; both ends must fail, and `why` be said by one of them. */
-static void dial_refused(struct world *o, const struct link_tls *tls, const char *client_says, const char *server_says)
+static void dial_refused(struct world *o, const struct link_tls *tls, const char *client_says,
+                         const char *server_says)
 {
         dial(o, tls);
         WIRE_UNTIL(&o->w, o->client.closed && o->server[o->accepted - 1].closed);
         CHECK(!o->client.frames && !o->server[o->accepted - 1].open);
         if (client_says && !strstr(o->client.why, client_says))
-                test_fail(__FILE__, __LINE__, "client says \"%s\", expected \"%s\"", o->client.why, client_says);
+                test_fail(__FILE__, __LINE__, "client says \"%s\", expected \"%s\"", o->client.why,
+                          client_says);
         if (server_says && !strstr(o->server[o->accepted - 1].why, server_says))
-                test_fail(__FILE__, __LINE__, "server says \"%s\", expected \"%s\"", o->server[o->accepted - 1].why,
-                          server_says);
+                test_fail(__FILE__, __LINE__, "server says \"%s\", expected \"%s\"",
+                          o->server[o->accepted - 1].why, server_says);
 }
 
 TEST(link, frames_travel_both_ways)
@@ -268,7 +270,9 @@ TEST(link, a_server_with_a_client_certificate_is_refused)
         snprintf(pem, sizeof pem, "%s%s", fake.cert, fake.key);
         f = fopen(path, "w");
         CHECK(f && fputs(pem, f) >= 0 && fclose(f) == 0);
-        snprintf(cmd, sizeof cmd, "exec openssl s_server -accept 127.0.0.1:0 -naccept 1 -www -cert %s -key %s 2>&1", path, path);
+        snprintf(cmd, sizeof cmd,
+                 "exec openssl s_server -accept 127.0.0.1:0 -naccept 1 -www -cert %s -key %s 2>&1", path,
+                 path);
         child = popen(cmd, "r");
         CHECK(child);
         while (fgets(line, sizeof line, child)) {
@@ -377,7 +381,8 @@ TEST(link, names_are_looked_up_and_each_address_tried)
         char port[8];
 
         snprintf(port, sizeof port, "%d", link_listener_port(o->ll));
-        snprintf(o->address, sizeof o->address, "localhost:%s", port); /* perhaps ::1 first, where nobody listens */
+        snprintf(o->address, sizeof o->address, "localhost:%s",
+                 port); /* perhaps ::1 first, where nobody listens */
         dial_ok(o);
         world_end(o);
 }
@@ -385,7 +390,8 @@ TEST(link, names_are_looked_up_and_each_address_tried)
 /* A plain socket to the listener. */
 static int raw_connect(const struct world *o, int flags)
 {
-        struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)link_listener_port(o->ll)),
+        struct sockaddr_in sa = {.sin_family = AF_INET,
+                                 .sin_port = htons((uint16_t)link_listener_port(o->ll)),
                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
         int fd = socket(AF_INET, SOCK_STREAM | flags, 0);
 
@@ -411,10 +417,11 @@ TEST(link, garbage_is_refused)
 TEST(link, old_tls_is_refused)
 {
         /* A TLS 1.1 ClientHello with one suite (RFC 4346 section 7.4.1.2). */
-        static const uint8_t hello[] = {0x16, 0x03, 0x01, 0x00, 0x2f, 0x01, 0x00, 0x00, 0x2b, 0x03, 0x02, 1,  2,
-                                        3,    4,    5,    6,    7,    8,    9,    10,   11,   12,   13,   14, 15,
-                                        16,   17,   18,   19,   20,   21,   22,   23,   24,   25,   26,   27, 28,
-                                        29,   30,   31,   32,   0x00, 0x00, 0x04, 0xc0, 0x09, 0x00, 0xff, 0x01, 0x00};
+        static const uint8_t hello[] = {0x16, 0x03, 0x01, 0x00, 0x2f, 0x01, 0x00, 0x00, 0x2b, 0x03, 0x02,
+                                        1,    2,    3,    4,    5,    6,    7,    8,    9,    10,   11,
+                                        12,   13,   14,   15,   16,   17,   18,   19,   20,   21,   22,
+                                        23,   24,   25,   26,   27,   28,   29,   30,   31,   32,   0x00,
+                                        0x00, 0x04, 0xc0, 0x09, 0x00, 0xff, 0x01, 0x00};
         struct world *o = world_with(NULL, 0);
         uint8_t answer[7];
         int fd = raw_connect(o, 0);

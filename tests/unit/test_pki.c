@@ -34,7 +34,8 @@ static void free_ca(struct ca *ca)
 
 static const char *const hosts[] = {"hub.example.org", "127.0.0.1", "::1", "localhost", NULL};
 
-static void issue(const struct ca *ca, enum pki_purpose purpose, const char *key, uint8_t **der, size_t *n, char serial[41])
+static void issue(const struct ca *ca, enum pki_purpose purpose, const char *key, uint8_t **der, size_t *n,
+                  char serial[41])
 {
         struct pki_issue what = {.purpose = purpose,
                                  .cn = "agent, \"one\" = \\ two",
@@ -164,7 +165,8 @@ TEST(pki, a_leaf_cannot_act_as_a_ca)
 TEST(pki, csr_proves_its_key)
 {
         struct ca ca = make_ca("PHOTON CA");
-        struct pki_issue what = {.purpose = PKI_CLIENT, .cn = "a1", .not_before_us = T0, .not_after_us = T0 + SEC};
+        struct pki_issue what = {
+                .purpose = PKI_CLIENT, .cn = "a1", .not_before_us = T0, .not_after_us = T0 + SEC};
         struct err e = {0};
         char *key;
         uint8_t *csr, *der, h1[32], h2[32], h3[32];
@@ -215,7 +217,10 @@ TEST(pki, bad_arguments_are_refused)
 {
         struct ca ca = make_ca("PHOTON CA"), other = make_ca("PHOTON CA");
         const char *const bad_hosts[] = {"no spaces here", NULL};
-        struct pki_issue what = {.purpose = PKI_SERVER, .cn = "x", .hosts = bad_hosts, .not_before_us = T0,
+        struct pki_issue what = {.purpose = PKI_SERVER,
+                                 .cn = "x",
+                                 .hosts = bad_hosts,
+                                 .not_before_us = T0,
                                  .not_after_us = T0 + SEC};
         struct err e = {0};
         uint8_t *der;

@@ -135,8 +135,10 @@ static void on_fail(struct rpc_conn *conn, struct rpc_call *call, void *arg)
         CHECK_INT(rpc_send_bytes(call, "x", 1), -E_CLOSED);
 }
 
-static const struct rpc_service_method methods[] = {
-        {"test.T/Manual", on_manual, false}, {"test.T/Echo", on_echo, false}, {"test.T/Fail", on_fail, false}, {0}};
+static const struct rpc_service_method methods[] = {{"test.T/Manual", on_manual, false},
+                                                    {"test.T/Echo", on_echo, false},
+                                                    {"test.T/Fail", on_fail, false},
+                                                    {0}};
 static const struct rpc_service_method gated[] = {
         {"test.T/Manual", on_manual, false}, {"test.T/Echo", on_echo, true}, {0}};
 
@@ -182,7 +184,8 @@ static int on_accept(struct link *l, const struct link_events **ev, void **arg, 
 static struct world *world_new(void)
 {
         struct world *o = calloc(1, sizeof *o);
-        struct link_listener_options opt = {.host_port = "127.0.0.1:0", .max_links = 10, .on_accept = on_accept, .ctx = o};
+        struct link_listener_options opt = {
+                .host_port = "127.0.0.1:0", .max_links = 10, .on_accept = on_accept, .ctx = o};
         struct link_tls tls;
         struct err e = {0};
 
@@ -193,8 +196,12 @@ static struct world *world_new(void)
         if (link_listen(o->w.net, &opt, &tls, &o->ll, &e) != 0)
                 test_fail(__FILE__, __LINE__, "%s", e.msg);
         snprintf(o->address, sizeof o->address, "127.0.0.1:%d", link_listener_port(o->ll));
-        o->server_o = (struct rpc_conn_options){.methods = methods, .software = "photon-hub/9", .on_ready = on_ready,
-                                                .on_goodbye = on_goodbye, .on_close = on_close, .arg = o};
+        o->server_o = (struct rpc_conn_options){.methods = methods,
+                                                .software = "photon-hub/9",
+                                                .on_ready = on_ready,
+                                                .on_goodbye = on_goodbye,
+                                                .on_close = on_close,
+                                                .arg = o};
         o->client_o = o->server_o;
         o->client_o.methods = NULL;
         o->client_o.software = "photon-agent/1";
@@ -273,7 +280,8 @@ TEST(rpc, unary)
         CHECK_INT(rpc_unary(o->client.conn, "test.T/Echo", &m.base, 1000, on_reply, &r), 0);
         WIRE_UNTIL(&o->w, r.came);
         CHECK_INT(r.st.code, 0);
-        back = (Photon__V1__OutputAck *)rpc_unpack(&photon__v1__output_ack__descriptor, r.bytes.data, r.bytes.len);
+        back = (Photon__V1__OutputAck *)rpc_unpack(&photon__v1__output_ack__descriptor, r.bytes.data,
+                                                   r.bytes.len);
         CHECK(back && back->durable == m.durable);
         photon__v1__output_ack__free_unpacked(back, NULL);
         /* The empty message is a message. */
@@ -658,8 +666,10 @@ TEST(rpc, versions_must_overlap)
                 uint32_t hub_min, hub_max, agent_min, agent_max;
                 const char *why;
         } cases[] = {
-                {2, 3, 1, 1, "photon-hub/9 speaks protocol 2-3, photon-agent/1 speaks 1: upgrade photon-agent/1"},
-                {1, 1, 2, 4, "photon-hub/9 speaks protocol 1, photon-agent/1 speaks 2-4: upgrade photon-hub/9"},
+                {2, 3, 1, 1,
+                 "photon-hub/9 speaks protocol 2-3, photon-agent/1 speaks 1: upgrade photon-agent/1"},
+                {1, 1, 2, 4,
+                 "photon-hub/9 speaks protocol 1, photon-agent/1 speaks 2-4: upgrade photon-hub/9"},
         };
 
         for (size_t i = 0; i < 2; i++) {
@@ -763,7 +773,8 @@ TEST(rpc, broken_rules_end_the_connection)
         break_rule("\2\0\0\0\0\0\0\4\x0a\x01x", 11, 1,
                    "a stream was opened with a number that is not the peer's to use");
         break_rule("\2\0\0\0\0\0\0\5\xff", 9, 1, "the header of a call is malformed");
-        break_rule("\4\0\0\0\0\0\0\1", 8, 2, "a stream was ended by the wrong side, twice, or within a message");
+        break_rule("\4\0\0\0\0\0\0\1", 8, 2,
+                   "a stream was ended by the wrong side, twice, or within a message");
         break_rule("\5\0\0\0\0\0\0\1", 8, 1, "a status came from the side that opened the stream");
         break_rule("\7\0\0\0\0\0\0\1\0\0\0\0", 12, 1, "a grant of credit is zero or too large");
         break_rule("\7\0\0\0\0\0\0\0\x7f\xff\xff\xff", 12, 1, "more credit was granted than can be counted");
@@ -788,7 +799,8 @@ TEST(rpc, optional_unknown_frames_are_ignored)
 TEST(rpc, bad_metadata_ends_the_call_only)
 {
         /* method "test.T/Manual", one pair with key "A". */
-        static const char h[] = "\2\0\0\0\0\0\0\7\x0a\x0dtest.T/Manual\x1a\x03\x0a\x01" "A";
+        static const char h[] = "\2\0\0\0\0\0\0\7\x0a\x0dtest.T/Manual\x1a\x03\x0a\x01"
+                                "A";
         struct world *o = world_ready();
 
         open_call(o, "test.T/Manual", 0);
@@ -823,10 +835,17 @@ TEST(rpc, unpacking_refuses_what_protobuf_c_would_take)
 
         /* CallHeader.method (field 1): bad UTF-8, then a NUL. */
         CHECK(!rpc_unpack(&photon__v1__call_header__descriptor, (const uint8_t *)"\x0a\x01\xff", 3));
-        CHECK(!rpc_unpack(&photon__v1__call_header__descriptor, (const uint8_t *)"\x0a\x02" "a\0", 4));
-        CHECK(!rpc_unpack(&photon__v1__call_header__descriptor, (const uint8_t *)"\x0a\x05" "a", 3));
+        CHECK(!rpc_unpack(&photon__v1__call_header__descriptor,
+                          (const uint8_t *)"\x0a\x02"
+                                           "a\0",
+                          4));
+        CHECK(!rpc_unpack(&photon__v1__call_header__descriptor,
+                          (const uint8_t *)"\x0a\x05"
+                                           "a",
+                          3));
         CHECK(!rpc_unpack(&photon__v1__call_header__descriptor, (const uint8_t *)"\x0b", 1));
-        m = rpc_unpack(&photon__v1__call_header__descriptor, (const uint8_t *)"\xf8\x3f\x01", 3); /* unknown field */
+        m = rpc_unpack(&photon__v1__call_header__descriptor, (const uint8_t *)"\xf8\x3f\x01",
+                       3); /* unknown field */
         CHECK(m);
         protobuf_c_message_free_unpacked(m, NULL);
         m = rpc_unpack(&photon__v1__call_header__descriptor, NULL, 0);
