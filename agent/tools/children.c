@@ -340,6 +340,7 @@ int children_open(uv_loop_t *loop, struct err *e)
 void children_add(struct child *ch)
 {
         list_push_back(&g.children, &ch->link);
+        uv_ref((uv_handle_t *)g.sigchld); /* a loop that waits for nothing else still waits for this */
 }
 
 void child_release(struct child *ch)
@@ -352,6 +353,8 @@ void child_release(struct child *ch)
                         ;
         list_remove(&ch->link);
         ch->pid = 0;
+        if (list_empty(&g.children))
+                uv_unref((uv_handle_t *)g.sigchld);
 }
 
 static void on_closed(uv_handle_t *h)
