@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PIECE (64u << 10)
+#define PIECE      (64u << 10)
 #define SYNC_EVERY (8u << 20)
 
 static double now_s(void)
@@ -140,9 +140,11 @@ int main(int argc, char **argv)
         rmdir(path);
         if (argc <= 2)
                 rmdir(at);
-        printf("{\"bench\":\"logs\",\"mib\":%llu,\"append_mib_s\":%.0f,\"plain_write_mib_s\":%.0f,\"ratio\":%.2f,"
+        printf("{\"bench\":\"logs\",\"mib\":%llu,\"append_mib_s\":%.0f,\"plain_write_mib_s\":%.0f,\"ratio\":%"
+               ".2f,"
                "\"read_mib_s\":%.0f,\"seek_to_end_ms\":%.1f,\"max_rss_kib\":%ld}\n",
-               (unsigned long long)(total >> 20), (double)(total >> 20) / append_s, (double)(total >> 20) / plain_s,
-               plain_s / append_s, (double)(total >> 20) / read_s, seek_s * 1e3, ru.ru_maxrss);
+               (unsigned long long)(total >> 20), (double)(total >> 20) / append_s,
+               (double)(total >> 20) / plain_s, plain_s / append_s, (double)(total >> 20) / read_s,
+               seek_s * 1e3, ru.ru_maxrss);
         return 0;
 }

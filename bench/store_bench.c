@@ -21,20 +21,20 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SINGLES   1000
-#define PER_TX    64
+#define SINGLES    1000
+#define PER_TX     64
 #define MAX_FLIGHT 4
-#define RUN_ID    "01jd3q0000000000000000bench"
+#define RUN_ID     "01jd3q0000000000000000bench"
 
 struct bench {
-        uv_loop_t       loop;
+        uv_loop_t loop;
         struct mailbox *mailbox;
-        struct store   *store;
-        struct err      err;
-        uint32_t        n_steps, moved, in_flight, left;
-        int             round; /* 0: dispatched, 1: succeeded */
-        int64_t         event_id;
-        double          started, us[SINGLES];
+        struct store *store;
+        struct err err;
+        uint32_t n_steps, moved, in_flight, left;
+        int round; /* 0: dispatched, 1: succeeded */
+        int64_t event_id;
+        double started, us[SINGLES];
 };
 
 static double now_us(clockid_t clock)
@@ -115,7 +115,8 @@ static void put_events(struct bench *b, struct store_tx *tx, uint32_t first, uin
         buf_init(&lines, 0);
         for (uint32_t i = 0; i < n; i++)
                 buf_printf(&lines,
-                           "{\"id\":%lld,\"type\":\"step.%s\",\"run\":\"" RUN_ID "\",\"step\":\"s%u\",\"attempt\":1,"
+                           "{\"id\":%lld,\"type\":\"step.%s\",\"run\":\"" RUN_ID
+                           "\",\"step\":\"s%u\",\"attempt\":1,"
                            "\"at\":\"2026-11-20T12:00:00.123456Z\"}\n",
                            (long long)b->event_id + i + 1, b->round ? "succeeded" : "dispatched", first + i);
         store_put_events(tx, RUN_ID, b->event_id + 1, b->event_id + n, lines.data, lines.len);
@@ -133,15 +134,26 @@ static void on_inserted(void *arg)
 static double insert_run(struct bench *b)
 {
         struct store_tx *tx = store_begin(b->store);
-        struct row_run run = {.seq = 1, .id = RUN_ID, .workflow = "bench", .kind = "run", .state = RUN_RUNNING,
-                              .created_us = 1763640000000000, .n_steps = b->n_steps};
+        struct row_run run = {.seq = 1,
+                              .id = RUN_ID,
+                              .workflow = "bench",
+                              .kind = "run",
+                              .state = RUN_RUNNING,
+                              .created_us = 1763640000000000,
+                              .n_steps = b->n_steps};
         double t = now_us(CLOCK_MONOTONIC);
         char id[16];
 
         store_put_run(tx, &run);
         for (uint32_t i = 0; i < b->n_steps; i++) {
-                struct row_step s = {.run_seq = 1, .idx = i, .id = id, .tool = "echo", .state = STEP_READY,
-                                     .def = (int32_t)i, .parent = -1, .created_us = 1763640000000000,
+                struct row_step s = {.run_seq = 1,
+                                     .idx = i,
+                                     .id = id,
+                                     .tool = "echo",
+                                     .state = STEP_READY,
+                                     .def = (int32_t)i,
+                                     .parent = -1,
+                                     .created_us = 1763640000000000,
                                      .ready_us = 1763640000000000};
 
                 snprintf(id, sizeof id, "s%u", i);
@@ -193,17 +205,30 @@ static double move_all(struct bench *b)
 static void put_call(struct bench *b, struct store_tx *tx, uint32_t i, int phase)
 {
         char id[32], event[160];
-        struct row_run run = {.seq = 10 + i, .id = id, .workflow = "echo", .kind = "call", .created_us = 1763640000000000,
-                              .state = phase == 2 ? RUN_SUCCEEDED : RUN_RUNNING, .n_steps = 1, .inputs = "{}",
-                              .created_by = "root", .finished_us = phase == 2 ? 1763640000000999 : 0};
-        struct row_step_move m = {.run_seq = run.seq, .state = phase == 2 ? STEP_SUCCEEDED : STEP_DISPATCHED, .attempt = 1,
+        struct row_run run = {.seq = 10 + i,
+                              .id = id,
+                              .workflow = "echo",
+                              .kind = "call",
+                              .created_us = 1763640000000000,
+                              .state = phase == 2 ? RUN_SUCCEEDED : RUN_RUNNING,
+                              .n_steps = 1,
+                              .inputs = "{}",
+                              .created_by = "root",
+                              .finished_us = phase == 2 ? 1763640000000999 : 0};
+        struct row_step_move m = {.run_seq = run.seq,
+                                  .state = phase == 2 ? STEP_SUCCEEDED : STEP_DISPATCHED,
+                                  .attempt = 1,
                                   .attempt_id = 100000 + i};
         int n;
 
         snprintf(id, sizeof id, "01jd3q%010uabcdefghij", i);
         if (phase == 0)
-                store_put_step(tx, &(struct row_step){.run_seq = run.seq, .id = "call", .tool = "echo", .parent = -1,
-                                                      .state = STEP_READY, .input = "{}"});
+                store_put_step(tx, &(struct row_step){.run_seq = run.seq,
+                                                      .id = "call",
+                                                      .tool = "echo",
+                                                      .parent = -1,
+                                                      .state = STEP_READY,
+                                                      .input = "{}"});
         if (phase != 1)
                 store_put_run(tx, &run);
         if (phase == 1)
@@ -212,7 +237,8 @@ static void put_call(struct bench *b, struct store_tx *tx, uint32_t i, int phase
                 m.outputs = "{\"exit_code\":0}", m.finished_us = 2;
         if (phase > 0)
                 store_move_step(tx, &m);
-        n = snprintf(event, sizeof event, "{\"id\":%lld,\"type\":\"step.moved\",\"run\":\"%s\",\"step\":\"call\"}\n",
+        n = snprintf(event, sizeof event,
+                     "{\"id\":%lld,\"type\":\"step.moved\",\"run\":\"%s\",\"step\":\"call\"}\n",
                      (long long)b->event_id + 1, id);
         b->event_id++;
         store_put_events(tx, id, b->event_id, b->event_id, event, (size_t)n);
@@ -272,7 +298,8 @@ int main(int argc, char **argv)
         uv_loop_init(&b.loop);
         if (mailbox_create(&b.loop, &b.mailbox))
                 die("no mailbox", NULL);
-        if (store_open(&(struct store_options){.dir = at, .mailbox = b.mailbox, .create = true}, &b.store, &b.err))
+        if (store_open(&(struct store_options){.dir = at, .mailbox = b.mailbox, .create = true}, &b.store,
+                       &b.err))
                 die("cannot open", &b.err);
         insert_ms = insert_run(&b);
         store_stats(b.store, &st0);
@@ -293,14 +320,18 @@ int main(int argc, char **argv)
         uv_run(&b.loop, UV_RUN_DEFAULT);
         uv_loop_close(&b.loop);
         printf("{\"bench\":\"store\",\"steps\":%u,\"insert_ms\":%.1f,\"moves_ms\":%.1f,\"steps_per_s\":%.0f,"
-               "\"moves_per_s\":%.0f,\"commits\":%llu,\"store_thread_us_per_move\":%.2f,\"loop_thread_us_per_move\":%.2f,"
-               "\"commit_us\":{\"p50\":%.0f,\"p99\":%.0f,\"on_store_thread_mean\":%.0f},\"raw_fdatasync_us\":{\"p50\":%.0f,\"p99\":%.0f},"
-               "\"commit_to_fdatasync_p50\":%.2f,\"calls_per_s\":%.0f,\"store_thread_us_per_call\":%.1f,\"max_rss_kib\":%ld}\n",
-               b.n_steps, insert_ms, moves_ms, b.n_steps / ((insert_ms + moves_ms) / 1e3), 2 * b.n_steps / (moves_ms / 1e3),
-               (unsigned long long)(st.commits - st0.commits), (cpu - loop_cpu) / (2.0 * b.n_steps),
-               loop_cpu / (2.0 * b.n_steps), b.us[SINGLES / 2], b.us[SINGLES * 99 / 100],
-               (double)(st1.commit_us_total - st.commit_us_total) / SINGLES, raw[SINGLES / 2],
-               raw[SINGLES * 99 / 100], b.us[SINGLES / 2] / raw[SINGLES / 2], b.n_steps / (calls_ms / 1e3), call_cpu / b.n_steps, ru.ru_maxrss);
+               "\"moves_per_s\":%.0f,\"commits\":%llu,\"store_thread_us_per_move\":%.2f,\"loop_thread_us_per_"
+               "move\":%.2f,"
+               "\"commit_us\":{\"p50\":%.0f,\"p99\":%.0f,\"on_store_thread_mean\":%.0f},\"raw_fdatasync_us\":"
+               "{\"p50\":%.0f,\"p99\":%.0f},"
+               "\"commit_to_fdatasync_p50\":%.2f,\"calls_per_s\":%.0f,\"store_thread_us_per_call\":%.1f,"
+               "\"max_rss_kib\":%ld}\n",
+               b.n_steps, insert_ms, moves_ms, b.n_steps / ((insert_ms + moves_ms) / 1e3),
+               2 * b.n_steps / (moves_ms / 1e3), (unsigned long long)(st.commits - st0.commits),
+               (cpu - loop_cpu) / (2.0 * b.n_steps), loop_cpu / (2.0 * b.n_steps), b.us[SINGLES / 2],
+               b.us[SINGLES * 99 / 100], (double)(st1.commit_us_total - st.commit_us_total) / SINGLES,
+               raw[SINGLES / 2], raw[SINGLES * 99 / 100], b.us[SINGLES / 2] / raw[SINGLES / 2],
+               b.n_steps / (calls_ms / 1e3), call_cpu / b.n_steps, ru.ru_maxrss);
         if (argc <= 2) {
                 snprintf(path, sizeof path, "%s/hub.db", at);
                 unlink(path);

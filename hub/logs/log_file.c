@@ -15,12 +15,12 @@
 #include <unistd.h>
 
 struct log_sync_job {
-        uv_work_t          work;
-        struct log_file   *file;
-        char              *path;
-        bool               dir_sync;
-        uint64_t           end;
-        int                rc;
+        uv_work_t work;
+        struct log_file *file;
+        char *path;
+        bool dir_sync;
+        uint64_t end;
+        int rc;
         struct log_waiter *waiters;
 };
 
@@ -41,7 +41,7 @@ static int sync_path(const char *path, int flags)
 
 static void make_room(struct logs *l)
 {
-        LIST_EACH_SAFE(it, nx, &l->open) {
+        LIST_EACH_SAFE (it, nx, &l->open) {
                 struct log_file *f = container_of(it, struct log_file, lru);
 
                 if (l->n_open < LOGS_OPEN_MAX)
@@ -62,7 +62,8 @@ static int make_folder(struct log_file *f, struct err *e)
                 sys = errno;
         *slash = '/';
         if (sys)
-                return err_set(e, err_from_errno(sys), "%s: cannot make its folder: %s", f->path, strerror(sys));
+                return err_set(e, err_from_errno(sys), "%s: cannot make its folder: %s", f->path,
+                               strerror(sys));
         rc = sync_path(f->logs->dir, O_RDONLY | O_DIRECTORY);
         if (rc)
                 err_set(e, -rc, "%s: cannot sync: %s", f->logs->dir, err_name(rc));
@@ -206,7 +207,8 @@ static size_t part_of(size_t n)
 
 /* Every record is in the file before the first of them is published. The last
  * is published first, so that they appear together. Returns an errno. */
-static int append_records(struct log_file *f, int channel, const uint8_t *p, size_t n, int64_t at_us, int64_t *out_size)
+static int append_records(struct log_file *f, int channel, const uint8_t *p, size_t n, int64_t at_us,
+                          int64_t *out_size)
 {
         const int64_t full = LOGS_RECORD_HEADER + (int64_t)LOGS_RECORD_MAX;
         int64_t at = f->size;
@@ -224,7 +226,8 @@ static int append_records(struct log_file *f, int channel, const uint8_t *p, siz
         return sys;
 }
 
-int log_append(struct log_file *f, uint64_t offset, int channel, const void *p, size_t n, int64_t at_us, struct err *e)
+int log_append(struct log_file *f, uint64_t offset, int channel, const void *p, size_t n, int64_t at_us,
+               struct err *e)
 {
         const uint8_t *from = p;
         int64_t size;
@@ -249,7 +252,9 @@ int log_append(struct log_file *f, uint64_t offset, int channel, const void *p, 
                 f->torn = true;
                 cut_off(f); /* if it cannot now, the next append or start does it first */
                 return err_set(e, err_from_errno(sys), "%s: cannot append: %s%s", f->path, strerror(sys),
-                               err_from_errno(sys) == E_NOSPACE ? "; free some space, the agent holds its output back" : "");
+                               err_from_errno(sys) == E_NOSPACE
+                                       ? "; free some space, the agent holds its output back"
+                                       : "");
         }
         f->size = size;
         f->end += n;

@@ -19,19 +19,19 @@
 #define WINDOW_SKIP 4096 /* when only headers are wanted */
 
 struct log_reader {
-        int      fd;     /* -1: from memory */
-        uint8_t *win;    /* WINDOW bytes, or all of the memory */
-        int64_t  win_at; /* where in the file the window lies */
-        size_t   win_len;
-        int64_t  pos;        /* of the record in hand */
+        int fd;         /* -1: from memory */
+        uint8_t *win;   /* WINDOW bytes, or all of the memory */
+        int64_t win_at; /* where in the file the window lies */
+        size_t win_len;
+        int64_t pos;         /* of the record in hand */
         uint64_t rec_offset; /* payload bytes before it */
         uint64_t offset;     /* delivered up to here */
 };
 
 struct record {
-        int      channel;
+        int channel;
         uint32_t len;
-        int64_t  at_us;
+        int64_t at_us;
 };
 
 /* ---- the window ---- */
@@ -54,7 +54,8 @@ static int refill(struct log_reader *r, int64_t at, size_t want)
         return 0;
 }
 
-/* How many bytes from `at` on are in the window; tries to have `need` of them, at most WINDOW, reading `ahead`. */
+/* How many bytes from `at` on are in the window; tries to have `need` of them, at most WINDOW, reading
+ * `ahead`. */
 static int look(struct log_reader *r, int64_t at, size_t need, size_t ahead, size_t *out_n)
 {
         int rc = 0;
@@ -201,7 +202,9 @@ void log_reader_close(struct log_reader *r)
 }
 
 int log_reader_next(struct log_reader *r, size_t max,
-                    int (*cb)(void *arg, uint64_t offset, int channel, const void *p, size_t n, int64_t at_us), void *arg)
+                    int (*cb)(void *arg, uint64_t offset, int channel, const void *p, size_t n,
+                              int64_t at_us),
+                    void *arg)
 {
         struct record rec;
 

@@ -15,7 +15,8 @@
 /* Attempt ids count up, so their last digits spread files over the folders. */
 char *log_path(const char *logs_dir, uint64_t attempt_id)
 {
-        return str_printf("%s/%02x/%llx.log", logs_dir, (unsigned)(attempt_id & 0xff), (unsigned long long)attempt_id);
+        return str_printf("%s/%02x/%llx.log", logs_dir, (unsigned)(attempt_id & 0xff),
+                          (unsigned long long)attempt_id);
 }
 
 int logs_create(const char *dir, struct logs **out, struct err *e)
@@ -76,7 +77,8 @@ static int measure_file(struct log_file *f, struct err *e)
                 return err_set(e, -rc, "%s: cannot read: %s", f->path, strerror(errno));
         whole = lseek(f->fd, 0, SEEK_END);
         if (whole > f->size) {
-                log_warn("logs", "cutting off a torn end", "file=%s bytes=%lld", f->path, (long long)(whole - f->size));
+                log_warn("logs", "cutting off a torn end", "file=%s bytes=%lld", f->path,
+                         (long long)(whole - f->size));
                 f->torn = true;
         }
         return 0;
@@ -159,7 +161,8 @@ int logs_end(struct logs *l, uint64_t attempt_id, uint64_t *out_end, struct err 
         return rc;
 }
 
-void logs_on_change(struct logs *l, void (*fn)(void *ctx, uint64_t attempt_id, uint64_t end, bool finished), void *ctx)
+void logs_on_change(struct logs *l, void (*fn)(void *ctx, uint64_t attempt_id, uint64_t end, bool finished),
+                    void *ctx)
 {
         l->on_change = fn;
         l->ctx = ctx;
@@ -179,7 +182,8 @@ int logs_remove(struct logs *l, uint64_t attempt_id, struct err *e)
         int rc = 0;
 
         if (map_get_u64(l->files, attempt_id))
-                return err_set(e, E_STATE, "the log of attempt %llx is in use", (unsigned long long)attempt_id);
+                return err_set(e, E_STATE, "the log of attempt %llx is in use",
+                               (unsigned long long)attempt_id);
         path = log_path(l->dir, attempt_id);
         if (!path)
                 return err_set(e, E_NOMEM, "out of memory");

@@ -16,39 +16,39 @@ struct log_waiter {
 };
 
 struct logs {
-        char        *dir;   /* DIR/logs */
-        struct map  *files; /* attempt id -> struct log_file */
-        struct list  open;  /* log_file.lru of those with a descriptor, longest unused first */
-        unsigned     n_open;
-        unsigned     jobs; /* on the pool; the last one takes a freed struct along */
-        bool         freed;
-        uv_loop_t   *loop;
-        void       (*on_change)(void *ctx, uint64_t attempt_id, uint64_t end, bool finished);
-        void        *ctx;
+        char *dir;         /* DIR/logs */
+        struct map *files; /* attempt id -> struct log_file */
+        struct list open;  /* log_file.lru of those with a descriptor, longest unused first */
+        unsigned n_open;
+        unsigned jobs; /* on the pool; the last one takes a freed struct along */
+        bool freed;
+        uv_loop_t *loop;
+        void (*on_change)(void *ctx, uint64_t attempt_id, uint64_t end, bool finished);
+        void *ctx;
 };
 
 /* Lives while somebody has it open, a sync is under way, or a transaction holds its descriptor. */
 struct log_file {
-        struct logs  *logs;
-        uint64_t      attempt_id;
-        char         *path;
-        struct list   lru;
-        int           fd;       /* -1: closed for others' sake; the next append opens it again */
-        int           dir_fd;   /* held with fd for log_sync_with, or -1 */
-        uint64_t      end;      /* payload bytes */
-        int64_t       size;     /* bytes of the file that are whole records */
-        unsigned      refs;     /* logs_open without log_close */
-        unsigned      holds;    /* log_sync_with without done: fd stays */
-        bool          torn;     /* bytes behind `size` have to be cut off first */
-        bool          dir_sync; /* its name in the folder may not be durable yet */
-        bool          syncing;
+        struct logs *logs;
+        uint64_t attempt_id;
+        char *path;
+        struct list lru;
+        int fd;         /* -1: closed for others' sake; the next append opens it again */
+        int dir_fd;     /* held with fd for log_sync_with, or -1 */
+        uint64_t end;   /* payload bytes */
+        int64_t size;   /* bytes of the file that are whole records */
+        unsigned refs;  /* logs_open without log_close */
+        unsigned holds; /* log_sync_with without done: fd stays */
+        bool torn;      /* bytes behind `size` have to be cut off first */
+        bool dir_sync;  /* its name in the folder may not be durable yet */
+        bool syncing;
         struct log_waiter *waiters; /* for the next sync */
 };
 
 /* The path of an attempt's file; mem_free. */
 char *log_path(const char *logs_dir, uint64_t attempt_id);
 /* Opens the descriptor if it is closed, making room among the others. */
-int  log_file_ready(struct log_file *f, struct err *e);
+int log_file_ready(struct log_file *f, struct err *e);
 void log_file_shut(struct log_file *f);   /* closes the descriptor, if any */
 void log_file_free(struct log_file *f);   /* takes it out of the set */
 void log_file_unused(struct log_file *f); /* frees it if nobody needs it */

@@ -12,7 +12,7 @@ static const struct {
         const char *name;
         unsigned to; /* bit set of allowed next states; none: final */
 } runs[RUN_STATE_COUNT] = {
-#define X(sym, name_) [RUN_##sym] = {.name = name_, .to = RUN_TO_##sym},
+#define X(sym, name_)    [RUN_##sym] = {.name = name_, .to = RUN_TO_##sym},
 #define RUN_TO_QUEUED    (TO_RUN(RUNNING) | TO_RUN(FAILED) | TO_RUN(CANCELLED))
 #define RUN_TO_RUNNING   (TO_RUN(WAITING) | TO_RUN(SUCCEEDED) | TO_RUN(FAILED) | TO_RUN(CANCELLED))
 #define RUN_TO_WAITING   (TO_RUN(RUNNING) | TO_RUN(SUCCEEDED) | TO_RUN(FAILED) | TO_RUN(CANCELLED))
@@ -31,7 +31,7 @@ static const struct {
         const char *name;
         unsigned to;
 } steps[STEP_STATE_COUNT] = {
-#define X(sym, name_) [STEP_##sym] = {.name = name_, .to = STEP_TO_##sym},
+#define X(sym, name_)      [STEP_##sym] = {.name = name_, .to = STEP_TO_##sym},
 #define ENDS               (TO_STEP(SUCCEEDED) | TO_STEP(FAILED) | TO_STEP(CANCELLED))
 #define AGAIN              (TO_STEP(READY) | TO_STEP(WAITING))
 #define STEP_TO_BLOCKED    (AGAIN | TO_STEP(RUNNING) | TO_STEP(SKIPPED) | TO_STEP(FAILED) | TO_STEP(CANCELLED))
@@ -100,7 +100,8 @@ int run_state_move(enum run_state *s, enum run_state to)
 
 int step_state_move(enum step_state *s, enum step_state to)
 {
-        if ((unsigned)*s >= STEP_STATE_COUNT || (unsigned)to >= STEP_STATE_COUNT || !(steps[*s].to & (1u << to)))
+        if ((unsigned)*s >= STEP_STATE_COUNT || (unsigned)to >= STEP_STATE_COUNT ||
+            !(steps[*s].to & (1u << to)))
                 return -E_STATE;
         *s = to;
         return 0;

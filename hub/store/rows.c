@@ -6,12 +6,21 @@
 #include <assert.h>
 #include <string.h>
 
-#define C(type_, row_, name_, field_, flags_) {name_, COL_##type_, flags_, offsetof(struct row_, field_), 0}
-#define C2(type_, row_, name_, field_, field2_, flags_) \
-        {name_, COL_##type_, flags_, offsetof(struct row_, field_), offsetof(struct row_, field2_)}
-#define TABLE(name_, conflict_) {#name_, name_##_cols, sizeof name_##_cols / sizeof *name_##_cols, conflict_}
+#define C(type_, row_, name_, field_, flags_)                                                                \
+        {                                                                                                    \
+                name_, COL_##type_, flags_, offsetof(struct row_, field_), 0                                 \
+        }
+#define C2(type_, row_, name_, field_, field2_, flags_)                                                      \
+        {                                                                                                    \
+                name_, COL_##type_, flags_, offsetof(struct row_, field_), offsetof(struct row_, field2_)    \
+        }
+#define TABLE(name_, conflict_)                                                                              \
+        {                                                                                                    \
+#name_, name_##_cols, sizeof name_##_cols / sizeof *name_##_cols, conflict_                  \
+        }
 
-static_assert(sizeof(enum run_state) == 4 && sizeof(enum step_state) == 4 && sizeof(int) == 4, "COL_U32, COL_I32");
+static_assert(sizeof(enum run_state) == 4 && sizeof(enum step_state) == 4 && sizeof(int) == 4,
+              "COL_U32, COL_I32");
 
 static const struct col runs_cols[] = {
         C(I64, row_run, "seq", seq, COL_KEY),
@@ -181,10 +190,8 @@ static const struct col idempotency_cols[] = {
 
 /* Without its key: SQLite numbers the records. */
 static const struct col audit_cols[] = {
-        C(I64, row_audit, "at_us", at_us, 0),
-        C(TEXT, row_audit, "actor", actor, 0),
-        C(TEXT, row_audit, "action", action, 0),
-        C(TEXT, row_audit, "object", object, 0),
+        C(I64, row_audit, "at_us", at_us, 0),    C(TEXT, row_audit, "actor", actor, 0),
+        C(TEXT, row_audit, "action", action, 0), C(TEXT, row_audit, "object", object, 0),
         C(TEXT, row_audit, "detail", detail, 0),
 };
 
@@ -216,8 +223,8 @@ const struct table store_tables[ROW_KINDS] = {
         [ROW_MARKS] = TABLE(marks, CONFLICT_REPLACE),
 };
 
-const struct table store_step_moves = {"steps", step_moves_cols, sizeof step_moves_cols / sizeof *step_moves_cols,
-                                       CONFLICT_NONE};
+const struct table store_step_moves = {"steps", step_moves_cols,
+                                       sizeof step_moves_cols / sizeof *step_moves_cols, CONFLICT_NONE};
 
 /* ---- records ---- */
 
@@ -327,7 +334,8 @@ static const uint8_t *bind_value(sqlite3_stmt *st, int at, const struct col *c, 
 
                 memcpy(&len, p, sizeof len);
                 if (c->type == COL_TEXT)
-                        *rc |= sqlite3_bind_text(st, at, (const char *)p + sizeof len, (int)len, SQLITE_STATIC);
+                        *rc |= sqlite3_bind_text(st, at, (const char *)p + sizeof len, (int)len,
+                                                 SQLITE_STATIC);
                 else
                         *rc |= sqlite3_bind_blob(st, at, p + sizeof len, (int)len, SQLITE_STATIC);
                 return p + padded(len);

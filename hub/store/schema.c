@@ -8,7 +8,8 @@
 
 static const char schema_1[] =
         "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
-        /* One row: no attempt ever had a higher id. Raised by thousands, so that it is hardly ever written. */
+        /* One row: no attempt ever had a higher id. Raised by thousands, so that it is hardly ever written.
+         */
         "CREATE TABLE marks(id INTEGER PRIMARY KEY, attempt_id INTEGER);"
         "INSERT INTO marks VALUES(1,0);"
 
@@ -31,7 +32,8 @@ static const char schema_1[] =
         " agent_boot TEXT, error_code TEXT, error_message TEXT, placement TEXT, usage TEXT, input TEXT,"
         " outputs TEXT);"
         "CREATE TABLE attempts(step INTEGER, attempt INTEGER, attempt_id INTEGER, exit_code INTEGER,"
-        " output_bytes INTEGER, dispatched_us INTEGER, started_us INTEGER, finished_us INTEGER, agent_name TEXT,"
+        " output_bytes INTEGER, dispatched_us INTEGER, started_us INTEGER, finished_us INTEGER, agent_name "
+        "TEXT,"
         " outcome TEXT, error_code TEXT, error_message TEXT, outputs TEXT, PRIMARY KEY(step, attempt))"
         " WITHOUT ROWID;"
         "CREATE TABLE defs(sha256 TEXT PRIMARY KEY, text BLOB);"
@@ -51,7 +53,8 @@ static const char schema_1[] =
         "CREATE TABLE api_tokens(id TEXT PRIMARY KEY, sha256 TEXT, name TEXT, role TEXT, created_by TEXT,"
         " created_us INTEGER, expires_us INTEGER, revoked_us INTEGER, last_used_us INTEGER);"
         "CREATE UNIQUE INDEX api_tokens_sha256 ON api_tokens(sha256);"
-        "CREATE TABLE idempotency(token_id TEXT, key TEXT, request_sha256 TEXT, status INTEGER, at_us INTEGER,"
+        "CREATE TABLE idempotency(token_id TEXT, key TEXT, request_sha256 TEXT, status INTEGER, at_us "
+        "INTEGER,"
         " body TEXT, PRIMARY KEY(token_id, key)) WITHOUT ROWID;"
         "CREATE INDEX idempotency_at ON idempotency(at_us);"
         "CREATE TABLE audit(seq INTEGER PRIMARY KEY, at_us INTEGER, actor TEXT, action TEXT, object TEXT,"

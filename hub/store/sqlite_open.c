@@ -22,7 +22,8 @@
  * The checkpoint limit in sqlite_write.c keeps the WAL inside. */
 #define WAL_PREPARE_BYTES (16 << 20)
 #define WAL_PREPARE_FREE  ((uint64_t)512 << 20) /* not on a disk with less room than this */
-#define CHECK_ALWAYS_BYTES (8 << 20) /* a database this small is checked at each start: it takes milliseconds */
+#define CHECK_ALWAYS_BYTES                                                                                   \
+        (8 << 20) /* a database this small is checked at each start: it takes milliseconds */
 
 /* ---- errors ---- */
 
@@ -60,10 +61,12 @@ static const char *advice(int code)
         case E_NOSPACE:
                 return "the disk is full: free some space, writing goes on by itself";
         case E_READONLY:
-                return "the folder or file is read-only for this user: remount it writable or correct its owner and "
+                return "the folder or file is read-only for this user: remount it writable or correct its "
+                       "owner and "
                        "mode (0700)";
         case E_CORRUPT:
-                return "the file is damaged: stop the hub and restore the data folder from a backup, or salvage it "
+                return "the file is damaged: stop the hub and restore the data folder from a backup, or "
+                       "salvage it "
                        "with `sqlite3 hub.db .recover | sqlite3 new.db`";
         case E_AGAIN:
                 return "another program holds the database: close it";
@@ -76,7 +79,8 @@ static const char *advice(int code)
         }
 }
 
-/* What the system said to the handle; SQLite keeps it with the file that failed, not always with the handle. */
+/* What the system said to the handle; SQLite keeps it with the file that failed, not always with the handle.
+ */
 static int system_errno(sqlite3 *h)
 {
         sqlite3_file *wal = NULL;
@@ -84,8 +88,8 @@ static int system_errno(sqlite3 *h)
 
         if (h && !sys)
                 sqlite3_file_control(h, "main", SQLITE_FCNTL_LAST_ERRNO, &sys);
-        if (h && !sys && sqlite3_file_control(h, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal) == SQLITE_OK && wal &&
-            wal->pMethods)
+        if (h && !sys && sqlite3_file_control(h, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal) == SQLITE_OK &&
+            wal && wal->pMethods)
                 wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &sys);
         return sys;
 }
@@ -94,7 +98,8 @@ int db_error(sqlite3 *h, int sqlite_rc, const char *path, const char *doing, str
 {
         int code = code_of(sqlite_rc);
         int sys = system_errno(h);
-        const char *what = h && sqlite3_errcode(h) != SQLITE_OK ? sqlite3_errmsg(h) : sqlite3_errstr(sqlite_rc);
+        const char *what =
+                h && sqlite3_errcode(h) != SQLITE_OK ? sqlite3_errmsg(h) : sqlite3_errstr(sqlite_rc);
 
         if ((code == E_IO || code == E_READONLY) && sys) {
                 if (err_from_errno(sys) == E_NOSPACE || err_from_errno(sys) == E_READONLY)
@@ -127,7 +132,7 @@ static int query_int(struct db *d, const char *sql, int64_t or, int64_t *out, st
         if (rc == SQLITE_ROW)
                 *out = sqlite3_column_int64(st, 0);
         else if (rc == SQLITE_DONE)
-                *out = or;
+                *out = or ;
         else
                 db_error(d->h, rc, d->path, "cannot read", e);
         sqlite3_finalize(st);
@@ -147,7 +152,8 @@ static int check_file(struct db *d, const char *dir, bool create, struct err *e)
         struct stat st;
 
         if (stat(dir, &st) != 0)
-                return err_set(e, err_from_errno(errno), "%s: %s; `photon-hub init --data DIR` makes a data folder", dir,
+                return err_set(e, err_from_errno(errno),
+                               "%s: %s; `photon-hub init --data DIR` makes a data folder", dir,
                                strerror(errno));
         if (!S_ISDIR(st.st_mode))
                 return err_set(e, E_INVAL, "%s is not a folder; give the hub's data folder", dir);
@@ -156,10 +162,12 @@ static int check_file(struct db *d, const char *dir, bool create, struct err *e)
                 return err_set(e, E_READONLY, "%s: %s: %s", dir, strerror(errno), advice(E_READONLY));
         if (stat(d->path, &st) != 0) {
                 if (errno != ENOENT)
-                        return err_set(e, err_from_errno(errno), "%s: %s; correct the owner and mode", d->path,
-                                       strerror(errno));
+                        return err_set(e, err_from_errno(errno), "%s: %s; correct the owner and mode",
+                                       d->path, strerror(errno));
                 return create ? 0
-                              : err_set(e, E_NOENT, "%s: no database here; run `photon-hub init --data DIR` first", d->path);
+                              : err_set(e, E_NOENT,
+                                        "%s: no database here; run `photon-hub init --data DIR` first",
+                                        d->path);
         }
         if (!S_ISREG(st.st_mode))
                 return err_set(e, E_INVAL, "%s is not a regular file; move it away", d->path);
@@ -170,7 +178,8 @@ static int check_file(struct db *d, const char *dir, bool create, struct err *e)
 
 static int open_handle(struct db *d, struct err *e)
 {
-        int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
+        int flags =
+                SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
         mode_t mask = umask(0077); /* SQLite creates the file 0644 otherwise, and -wal, -shm after it */
         int rc = sqlite3_open_v2(d->path, &d->h, flags, NULL);
         int64_t app = 0, version = 0;
@@ -186,17 +195,20 @@ static int open_handle(struct db *d, struct err *e)
                 return db_error(d->h, rc, d->path, "cannot open", e);
         if (rc != SQLITE_OK || query_int(d, "PRAGMA application_id", 0, &app, NULL) != 0 ||
             query_int(d, "PRAGMA user_version", 0, &version, e) != 0)
-                return err_set(e, E_CORRUPT, "%s: not a PHOTON database, or its first page is damaged; %s", d->path,
-                               advice(E_CORRUPT));
+                return err_set(e, E_CORRUPT, "%s: not a PHOTON database, or its first page is damaged; %s",
+                               d->path, advice(E_CORRUPT));
         if (sqlite3_db_readonly(d->h, "main") == 1)
                 return err_set(e, E_READONLY, "%s: %s", d->path, advice(E_READONLY));
         if (app != STORE_APPLICATION_ID && (app != 0 || version != 0))
-                return err_set(e, E_CORRUPT, "%s: this is another program's SQLite database; move it away or give "
-                               "another data folder", d->path);
+                return err_set(e, E_CORRUPT,
+                               "%s: this is another program's SQLite database; move it away or give "
+                               "another data folder",
+                               d->path);
         if (version > store_schema_version())
-                return err_set(e, E_VERSION, "%s: schema %lld is newer than this hub, which knows %d; install the newer "
-                               "photon-hub or restore the backup from before the upgrade", d->path, (long long)version,
-                               store_schema_version());
+                return err_set(e, E_VERSION,
+                               "%s: schema %lld is newer than this hub, which knows %d; install the newer "
+                               "photon-hub or restore the backup from before the upgrade",
+                               d->path, (long long)version, store_schema_version());
         return 0;
 }
 
@@ -222,8 +234,10 @@ static int set_pragmas(struct db *d, struct err *e)
                 return rc;
         rc = query_int(d, "SELECT journal_mode='wal' FROM pragma_journal_mode", 0, &wal, e);
         if (!rc && !wal)
-                rc = err_set(e, E_NOTSUP, "%s: this file system cannot hold a write-ahead log (no shared memory); put "
-                             "the data folder on a local disk", d->path);
+                rc = err_set(e, E_NOTSUP,
+                             "%s: this file system cannot hold a write-ahead log (no shared memory); put "
+                             "the data folder on a local disk",
+                             d->path);
         return rc;
 }
 
@@ -262,8 +276,8 @@ static int quick_check(struct db *d, struct err *e)
         if (rc == SQLITE_ROW) {
                 said = (const char *)sqlite3_column_text(st, 0);
                 rc = said && strcmp(said, "ok") == 0 ? 0
-                                                     : err_set(e, E_CORRUPT, "%s: %s; %s", d->path, said ? said : "?",
-                                                               advice(E_CORRUPT));
+                                                     : err_set(e, E_CORRUPT, "%s: %s; %s", d->path,
+                                                               said ? said : "?", advice(E_CORRUPT));
         } else {
                 rc = db_error(d->h, rc == SQLITE_DONE ? SQLITE_CORRUPT : rc, d->path, "cannot check", e);
         }
@@ -309,7 +323,8 @@ static void prepare_wal(struct db *d)
         for (off_t at = st.st_size; at < WAL_PREPARE_BYTES; at += 1 << 18) {
                 if (pwrite(fd, zeros, 1 << 18, at) != 1 << 18) {
                         if (ftruncate(fd, st.st_size) != 0)
-                                log_warn("store", "cannot shorten the write-ahead log", "error=\"%s\"", strerror(errno));
+                                log_warn("store", "cannot shorten the write-ahead log", "error=\"%s\"",
+                                         strerror(errno));
                         break;
                 }
         }

@@ -11,15 +11,29 @@
 #include <string.h>
 
 enum query {
-        Q_META, Q_RUN, Q_STEPS, Q_STEP, Q_ATTEMPTS, Q_DEF, Q_SMALL_OUTPUT, Q_EVENTS, Q_EVENTS_OF_RUN, Q_EVENTS_OLDEST,
-        Q_AGENTS, Q_JOIN_TOKENS, Q_REDEMPTIONS, Q_API_TOKENS, Q_API_TOKEN, Q_IDEMPOTENCY,
+        Q_META,
+        Q_RUN,
+        Q_STEPS,
+        Q_STEP,
+        Q_ATTEMPTS,
+        Q_DEF,
+        Q_SMALL_OUTPUT,
+        Q_EVENTS,
+        Q_EVENTS_OF_RUN,
+        Q_EVENTS_OLDEST,
+        Q_AGENTS,
+        Q_JOIN_TOKENS,
+        Q_REDEMPTIONS,
+        Q_API_TOKENS,
+        Q_API_TOKEN,
+        Q_IDEMPOTENCY,
         QUERIES
 };
 
 /* What follows `SELECT columns FROM table`. */
 static const struct {
         enum row_kind kind;
-        const char   *tail;
+        const char *tail;
 } queries[QUERIES] = {
         [Q_META] = {ROW_META, "WHERE key=?1"},
         [Q_RUN] = {ROW_RUN, "WHERE id=?1"},
@@ -45,8 +59,8 @@ static const struct {
 enum run_kind_filter { KIND_ANY, KIND_RUN, KIND_CALL, KIND_FILTERS };
 
 struct store_reader {
-        sqlite3      *h;
-        char         *path;
+        sqlite3 *h;
+        char *path;
         sqlite3_stmt *st[QUERIES];
         sqlite3_stmt *max;
         sqlite3_stmt *runs[RUN_STATE_COUNT + 1][KIND_FILTERS][2 /* workflow */][2 /* active */];
@@ -64,7 +78,8 @@ int store_reader_open(struct store *s, struct store_reader **out, struct err *e)
                 store_reader_close(r);
                 return err_set(e, E_NOMEM, "out of memory");
         }
-        rc = sqlite3_open_v2(r->path, &r->h, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
+        rc = sqlite3_open_v2(r->path, &r->h,
+                             SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
         if (rc == SQLITE_OK) {
                 sqlite3_extended_result_codes(r->h, 1);
                 sqlite3_busy_timeout(r->h, 5000);
@@ -223,8 +238,8 @@ int read_small_output(struct store_reader *r, uint64_t attempt_id, char **out, s
         return finish(st, rc);
 }
 
-int read_idempotency(struct store_reader *r, const char *key, const char *token_id, char **out_request_sha256, int *status,
-                     char **out_body)
+int read_idempotency(struct store_reader *r, const char *key, const char *token_id, char **out_request_sha256,
+                     int *status, char **out_body)
 {
         struct row_idempotency row;
         char *sha = NULL, *body = NULL;
@@ -260,10 +275,11 @@ int read_max(struct store_reader *r, int64_t *run_seq, uint64_t *attempt_id, int
 
         /* Each is the end of a b-tree. */
         if (!r->max)
-                rc = db_prepare(r->h,
-                                "SELECT (SELECT MAX(seq) FROM runs),(SELECT attempt_id FROM marks WHERE id=1),"
-                                "(SELECT MAX(last_id) FROM events)",
-                                &r->max);
+                rc = db_prepare(
+                        r->h,
+                        "SELECT (SELECT MAX(seq) FROM runs),(SELECT attempt_id FROM marks WHERE id=1),"
+                        "(SELECT MAX(last_id) FROM events)",
+                        &r->max);
         if (rc == SQLITE_OK)
                 rc = sqlite3_step(r->max);
         if (rc == SQLITE_ROW) {
@@ -291,8 +307,8 @@ int read_run(struct store_reader *r, const char *id, int (*cb)(void *, const str
         return finish(st, rc);
 }
 
-static int runs_statement(struct store_reader *r, enum run_state state, enum run_kind_filter kind, bool workflow,
-                          bool active, sqlite3_stmt **out)
+static int runs_statement(struct store_reader *r, enum run_state state, enum run_kind_filter kind,
+                          bool workflow, bool active, sqlite3_stmt **out)
 {
         static const char *const kinds[] = {"", " AND kind='run'", " AND kind='call'"};
         sqlite3_stmt **st = &r->runs[state][kind][workflow][active];
@@ -313,7 +329,8 @@ static int runs_statement(struct store_reader *r, enum run_state state, enum run
         return rc;
 }
 
-int read_runs(struct store_reader *r, const struct run_filter *f, int (*cb)(void *, const struct row_run *), void *arg)
+int read_runs(struct store_reader *r, const struct run_filter *f, int (*cb)(void *, const struct row_run *),
+              void *arg)
 {
         enum run_state state = RUN_STATE_ANY;
         enum run_kind_filter kind = KIND_ANY;
@@ -362,8 +379,8 @@ int read_steps(struct store_reader *r, int64_t run_seq, int (*cb)(void *, const 
         return finish(st, rc);
 }
 
-int read_step(struct store_reader *r, int64_t run_seq, const char *step_id, int (*cb)(void *, const struct row_step *),
-              void *arg)
+int read_step(struct store_reader *r, int64_t run_seq, const char *step_id,
+              int (*cb)(void *, const struct row_step *), void *arg)
 {
         struct row_step row;
         sqlite3_stmt *st;
@@ -505,7 +522,8 @@ int read_api_tokens(struct store_reader *r, int (*cb)(void *, const struct row_a
         return finish(st, rc);
 }
 
-int read_api_token(struct store_reader *r, const char *sha256_hex, int (*cb)(void *, const struct row_api_token *), void *arg)
+int read_api_token(struct store_reader *r, const char *sha256_hex,
+                   int (*cb)(void *, const struct row_api_token *), void *arg)
 {
         struct row_api_token row;
         sqlite3_stmt *st;

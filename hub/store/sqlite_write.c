@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WAL_PAGES_IDLE 64                  /* at least these are worth it when there is nothing else to do */
+#define WAL_PAGES_IDLE    64 /* at least these are worth it when there is nothing else to do */
 #define TRIM_EVENTS_BATCH "5000"
-#define ATTEMPTS_AHEAD 4096
+#define ATTEMPTS_AHEAD    4096
 
 static int prepare_once(struct db *d, sqlite3_stmt **st, const char *sql)
 {
@@ -109,7 +109,8 @@ static int write_record(struct db *d, const struct rec *rec)
         case ROW_TRIM_EVENTS:
                 return write_number(d, &d->trim_events,
                                     "DELETE FROM events WHERE last_id IN (SELECT last_id FROM events WHERE "
-                                    "last_id<=?1 AND last_id<(SELECT MAX(last_id) FROM events) ORDER BY last_id LIMIT " TRIM_EVENTS_BATCH ")",
+                                    "last_id<=?1 AND last_id<(SELECT MAX(last_id) FROM events) ORDER BY "
+                                    "last_id LIMIT " TRIM_EVENTS_BATCH ")",
                                     rec);
         case ROW_TRIM_IDEMPOTENCY:
                 return write_number(d, &d->trim_idempotency, "DELETE FROM idempotency WHERE at_us<?1", rec);
@@ -125,7 +126,8 @@ static const struct rec *next_record(const struct store_tx *tx, const struct rec
         return p == tx->data + tx->len ? NULL : (const struct rec *)(const void *)p;
 }
 
-static int write_transactions(struct db *d, const struct store_tx *first, int64_t *attempt_id, uint64_t *out_rows)
+static int write_transactions(struct db *d, const struct store_tx *first, int64_t *attempt_id,
+                              uint64_t *out_rows)
 {
         *out_rows = 0;
         for (const struct store_tx *tx = first; tx; tx = tx->next) {
@@ -200,7 +202,8 @@ static int sync_fds(struct db *d, const struct store_tx *first, struct err *e)
                 if (i > 0 && d->fds[i] == d->fds[i - 1])
                         continue;
                 if (fdatasync(d->fds[i]) != 0)
-                        return err_set(e, err_from_errno(errno), "cannot sync a log file: %s", strerror(errno));
+                        return err_set(e, err_from_errno(errno), "cannot sync a log file: %s",
+                                       strerror(errno));
         }
         return 0;
 }
@@ -272,10 +275,11 @@ void db_checkpoint(struct db *d)
         bool failed = rc != SQLITE_OK && rc != SQLITE_BUSY;
 
         if (failed && !d->checkpoint_failed)
-                log_warn("store", "cannot checkpoint, the write-ahead log grows", "error=\"%s\"", sqlite3_errmsg(d->h));
+                log_warn("store", "cannot checkpoint, the write-ahead log grows", "error=\"%s\"",
+                         sqlite3_errmsg(d->h));
         d->checkpoint_failed = failed;
-        /* Counted anew by the next commit. Where a reader keeps the WAL from beginning anew, the next try comes a
-         * while later and not after each commit. */
+        /* Counted anew by the next commit. Where a reader keeps the WAL from beginning anew, the next try
+         * comes a while later and not after each commit. */
         d->wal_pages = 0;
         d->checkpoint_at = (in_wal > 0 ? in_wal : 0) + WAL_PAGES_MAX / 4;
 }

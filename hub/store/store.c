@@ -230,8 +230,8 @@ void store_put_small_output(struct store_tx *tx, uint64_t attempt_id, const void
         put(tx, &store_tables[ROW_SMALL_OUTPUT], ROW_SMALL_OUTPUT, &r);
 }
 
-void store_put_events(struct store_tx *tx, const char *run_id, int64_t first_id, int64_t last_id, const void *lines,
-                      size_t n)
+void store_put_events(struct store_tx *tx, const char *run_id, int64_t first_id, int64_t last_id,
+                      const void *lines, size_t n)
 {
         struct row_events r = {run_id ? run_id : "", first_id, last_id, lines, n};
 
@@ -274,16 +274,16 @@ void store_put_api_token(struct store_tx *tx, const struct row_api_token *t)
         put(tx, &store_tables[ROW_API_TOKEN], ROW_API_TOKEN, t);
 }
 
-void store_put_idempotency(struct store_tx *tx, const char *key, const char *token_id, const char *request_sha256,
-                           int status, const char *body, int64_t at_us)
+void store_put_idempotency(struct store_tx *tx, const char *key, const char *token_id,
+                           const char *request_sha256, int status, const char *body, int64_t at_us)
 {
         struct row_idempotency r = {key, token_id ? token_id : "", request_sha256, body, status, at_us};
 
         put(tx, &store_tables[ROW_IDEMPOTENCY], ROW_IDEMPOTENCY, &r);
 }
 
-void store_put_audit(struct store_tx *tx, int64_t at_us, const char *actor, const char *action, const char *object,
-                     const char *detail_json)
+void store_put_audit(struct store_tx *tx, int64_t at_us, const char *actor, const char *action,
+                     const char *object, const char *detail_json)
 {
         struct row_audit r = {at_us, actor, action, object, detail_json};
 
@@ -353,8 +353,8 @@ void store_close(struct store *s)
                 store_pump(s);
         if (s->first) {
                 store_health(s, &e);
-                log_error("store", "closed with changes that could not be written", "transactions=%llu reason=\"%s\"",
-                          (unsigned long long)s->stats.queue, e.msg);
+                log_error("store", "closed with changes that could not be written",
+                          "transactions=%llu reason=\"%s\"", (unsigned long long)s->stats.queue, e.msg);
         }
         db_close(&s->db, !s->first);
         s->closed = true;

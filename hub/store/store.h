@@ -28,24 +28,28 @@ struct store_tx;
 struct store_reader;
 
 struct store_options {
-        const char     *dir;      /* holds hub.db; must exist */
-        struct mailbox *mailbox;  /* completions; NULL: no thread, store_pump runs commits (tests, simulation) */
-        bool            create;   /* false: -E_NOENT when there is no database */
+        const char *dir;         /* holds hub.db; must exist */
+        struct mailbox *mailbox; /* completions; NULL: no thread, store_pump commits (tests, simulation) */
+        bool create;             /* false: -E_NOENT when there is no database */
 };
 
 /* Opens, checks (quick_check after an unclean stop), migrates. Errors name the file and say what to do
  * (newer schema than this hub, read-only folder, damaged file). Blocking. */
-int  store_open(const struct store_options *o, struct store **out, struct err *e);
-/* Commits what waits, stops the thread, closes. Blocking. Completions that are still in the mailbox run when it is
- * drained next; where the disk refuses to the end, what waits is logged and dropped, its callbacks never run. Close
- * the readers first. */
+int store_open(const struct store_options *o, struct store **out, struct err *e);
+/* Commits what waits, stops the thread, closes. Blocking. Completions that are still in the mailbox run when
+ * it is drained next; where the disk refuses to the end, what waits is logged and dropped, its callbacks
+ * never run. Close the readers first. */
 void store_close(struct store *s);
 /* mailbox NULL only: runs waiting transactions and their callbacks now. */
 void store_pump(struct store *s);
 /* 0, or -E_* with the reason (disk full ...). Any thread. */
-int  store_health(struct store *s, struct err *e);
+int store_health(struct store *s, struct err *e);
 
-struct store_stats { uint64_t commits, transactions, rows; int64_t last_commit_us, commit_us_total; uint64_t queue; };
+struct store_stats {
+        uint64_t commits, transactions, rows;
+        int64_t last_commit_us, commit_us_total;
+        uint64_t queue;
+};
 void store_stats(struct store *s, struct store_stats *out); /* any thread */
 
 /* ---- writing: all of it on the loop thread; store_close too ----
@@ -61,50 +65,50 @@ bool store_tx_empty(const struct store_tx *tx);
 /* ---- rows ---- */
 
 struct row_run {
-        int64_t        seq;     /* hub-assigned, ascending, primary key; cursor for lists */
-        const char    *id;      /* for people */
-        const char    *workflow;/* its name */
-        const char    *kind;    /* "run" | "call" */
-        const char    *def_sha256; /* hex; definition text is stored once with store_put_def */
+        int64_t seq;            /* hub-assigned, ascending, primary key; cursor for lists */
+        const char *id;         /* for people */
+        const char *workflow;   /* its name */
+        const char *kind;       /* "run" | "call" */
+        const char *def_sha256; /* hex; definition text is stored once with store_put_def */
         enum run_state state;
-        const char    *inputs;  /* JSON */
-        const char    *outputs; /* JSON or NULL */
-        const char    *error_code, *error_message;
-        const char    *created_by; /* API token name */
-        const char    *concurrency_group;
-        int            priority;
-        bool           cancel_requested;
-        int64_t        created_us, started_us, finished_us;
-        uint32_t       n_steps;
+        const char *inputs;  /* JSON */
+        const char *outputs; /* JSON or NULL */
+        const char *error_code, *error_message;
+        const char *created_by; /* API token name */
+        const char *concurrency_group;
+        int priority;
+        bool cancel_requested;
+        int64_t created_us, started_us, finished_us;
+        uint32_t n_steps;
 };
 void store_put_run(struct store_tx *tx, const struct row_run *r); /* insert or replace */
 
 struct row_step {
-        int64_t         run_seq;
-        uint32_t        idx;     /* in the run; instances of a matrix come after the written steps */
-        const char     *id;      /* "build", "test[2]" */
-        const char     *tool;
+        int64_t run_seq;
+        uint32_t idx;   /* in the run; instances of a matrix come after the written steps */
+        const char *id; /* "build", "test[2]" */
+        const char *tool;
         enum step_state state;
-        int32_t         def;     /* index into the workflow's steps */
-        int32_t         parent;  /* idx of the fan-out step it is an instance of, or -1 */
-        bool            fanout;  /* this row is a fan-out step: its instances carry the work */
-        const char     *matrix;  /* JSON of its matrix/each values or NULL */
-        uint32_t        attempt; /* 0: none yet */
-        uint64_t        attempt_id;
-        uint32_t        losses;  /* attempts that ended with a lost agent */
-        const char     *agent;   /* id of the agent of the current attempt, or NULL */
-        const char     *agent_name;
-        const char     *agent_boot; /* boot id that the agent had at dispatch */
-        const char     *placement; /* JSON: why there */
-        const char     *input;   /* JSON as dispatched or NULL */
-        const char     *outputs; /* JSON or NULL */
-        bool            has_exit_code;
-        int32_t         exit_code;
-        const char     *error_code, *error_message;
-        const char     *usage;
-        uint64_t        output_bytes;
-        int64_t         not_before_us; /* waiting until (retry) */
-        int64_t         created_us, ready_us, dispatched_us, started_us, finished_us;
+        int32_t def;        /* index into the workflow's steps */
+        int32_t parent;     /* idx of the fan-out step it is an instance of, or -1 */
+        bool fanout;        /* this row is a fan-out step: its instances carry the work */
+        const char *matrix; /* JSON of its matrix/each values or NULL */
+        uint32_t attempt;   /* 0: none yet */
+        uint64_t attempt_id;
+        uint32_t losses;   /* attempts that ended with a lost agent */
+        const char *agent; /* id of the agent of the current attempt, or NULL */
+        const char *agent_name;
+        const char *agent_boot; /* boot id that the agent had at dispatch */
+        const char *placement;  /* JSON: why there */
+        const char *input;      /* JSON as dispatched or NULL */
+        const char *outputs;    /* JSON or NULL */
+        bool has_exit_code;
+        int32_t exit_code;
+        const char *error_code, *error_message;
+        const char *usage;
+        uint64_t output_bytes;
+        int64_t not_before_us; /* waiting until (retry) */
+        int64_t created_us, ready_us, dispatched_us, started_us, finished_us;
 };
 /* Whole row (insert or replace). */
 void store_put_step(struct store_tx *tx, const struct row_step *r);
@@ -113,99 +117,117 @@ void store_put_step(struct store_tx *tx, const struct row_step *r);
  * that `clear` empties agent, outputs, error, exit code (a retry). Always set, 0 too: state,
  * attempt, attempt_id, losses, output_bytes. */
 struct row_step_move {
-        int64_t         run_seq;
-        uint32_t        idx;
+        int64_t run_seq;
+        uint32_t idx;
         enum step_state state;
-        uint32_t        attempt;
-        uint64_t        attempt_id;
-        bool            clear;
-        bool            has_exit_code;
-        int32_t         exit_code;
-        uint32_t        losses;
-        const char     *agent, *agent_name, *agent_boot, *placement, *input, *outputs, *error_code, *error_message, *usage;
-        uint64_t        output_bytes;
-        int64_t         not_before_us, ready_us, dispatched_us, started_us, finished_us; /* 0: leave alone */
+        uint32_t attempt;
+        uint64_t attempt_id;
+        bool clear;
+        bool has_exit_code;
+        int32_t exit_code;
+        uint32_t losses;
+        const char *agent, *agent_name, *agent_boot, *placement, *input, *outputs, *error_code,
+                *error_message, *usage;
+        uint64_t output_bytes;
+        int64_t not_before_us, ready_us, dispatched_us, started_us, finished_us; /* 0: leave alone */
 };
 void store_move_step(struct store_tx *tx, const struct row_step_move *m);
 
 /* An attempt that is over and was not the last: history for people. */
 struct row_attempt {
-        int64_t     run_seq;
-        uint32_t    idx, attempt;
-        uint64_t    attempt_id;
+        int64_t run_seq;
+        uint32_t idx, attempt;
+        uint64_t attempt_id;
         const char *agent_name, *outcome, *error_code, *error_message, *outputs;
-        bool        has_exit_code;
-        int32_t     exit_code;
-        uint64_t    output_bytes;
-        int64_t     dispatched_us, started_us, finished_us;
+        bool has_exit_code;
+        int32_t exit_code;
+        uint64_t output_bytes;
+        int64_t dispatched_us, started_us, finished_us;
 };
 void store_put_attempt(struct store_tx *tx, const struct row_attempt *a);
 
-void store_put_def(struct store_tx *tx, const char *sha256_hex, const void *text, size_t n); /* once; ignores a repeat */
+void store_put_def(struct store_tx *tx, const char *sha256_hex, const void *text,
+                   size_t n); /* once; ignores a repeat */
 /* Small output kept in the database (n <= 64 KiB): log framing as in hub/logs/logs.h. */
 void store_put_small_output(struct store_tx *tx, uint64_t attempt_id, const void *framed, size_t n);
 
-/* Events of one run (run_id "" for others), as the API streams them: one JSON object per line, ids first..last. */
-void store_put_events(struct store_tx *tx, const char *run_id, int64_t first_id, int64_t last_id, const void *lines, size_t n);
+/* Events of one run (run_id "" for others), as the API streams them: one JSON object per line, ids
+ * first..last. */
+void store_put_events(struct store_tx *tx, const char *run_id, int64_t first_id, int64_t last_id,
+                      const void *lines, size_t n);
 
-/* Drops events with ids up to keep_after_id, at most some thousand batches at a time (call it now and then), and
- * never the newest one, which tells where ids go on. */
+/* Drops events with ids up to keep_after_id, at most some thousand batches at a time (call it now and then),
+ * and never the newest one, which tells where ids go on. */
 void store_trim_events(struct store_tx *tx, int64_t keep_after_id);
 
-/* Before the commit, fdatasync(fd) on the store thread (log files that the rows speak of). fd stays the caller's, open until on_done. */
+/* Before the commit, fdatasync(fd) on the store thread (log files that the rows speak of). fd stays the
+ * caller's, open until on_done. */
 void store_sync_fd(struct store_tx *tx, int fd);
 
 struct row_agent {
         const char *id, *name;
-        const char *state;      /* "active" | "draining" | "revoked" */
+        const char *state;       /* "active" | "draining" | "revoked" */
         const char *spki_sha256; /* hex */
         const char *cert_serial; /* hex, the current one */
-        const char *labels;     /* JSON: fixed by hub (token or person) */
-        const char *info;       /* JSON of the last Hello: os, arch, version, kind, labels, tools... */
+        const char *labels;      /* JSON: fixed by hub (token or person) */
+        const char *info;        /* JSON of the last Hello: os, arch, version, kind, labels, tools... */
         const char *join_token_id;
-        int64_t     created_us, last_seen_us, cert_not_after_us, revoked_us;
+        int64_t created_us, last_seen_us, cert_not_after_us, revoked_us;
 };
 void store_put_agent(struct store_tx *tx, const struct row_agent *a);
 
 struct row_join_token {
         const char *id, *stored_key_hex; /* common/secret.h */
         const char *name_glob, *labels, *created_by;
-        int64_t     uses_max, uses, created_us, expires_us, revoked_us;
+        int64_t uses_max, uses, created_us, expires_us, revoked_us;
 };
 void store_put_join_token(struct store_tx *tx, const struct row_join_token *t);
-struct row_redemption { const char *token_id, *spki_sha256, *agent_id; int64_t at_us; };
+struct row_redemption {
+        const char *token_id, *spki_sha256, *agent_id;
+        int64_t at_us;
+};
 void store_put_redemption(struct store_tx *tx, const struct row_redemption *r);
 
 struct row_api_token {
         const char *id, *sha256_hex, *name, *role, *created_by;
-        int64_t     created_us, expires_us, revoked_us, last_used_us;
+        int64_t created_us, expires_us, revoked_us, last_used_us;
 };
 void store_put_api_token(struct store_tx *tx, const struct row_api_token *t);
 
 /* A POST with Idempotency-Key: the answer to repeat. */
-void store_put_idempotency(struct store_tx *tx, const char *key, const char *token_id, const char *request_sha256,
-                           int status, const char *body, int64_t at_us);
+void store_put_idempotency(struct store_tx *tx, const char *key, const char *token_id,
+                           const char *request_sha256, int status, const char *body, int64_t at_us);
 void store_trim_idempotency(struct store_tx *tx, int64_t before_us); /* drops what is older */
-void store_put_audit(struct store_tx *tx, int64_t at_us, const char *actor, const char *action, const char *object,
-                     const char *detail_json);
+void store_put_audit(struct store_tx *tx, int64_t at_us, const char *actor, const char *action,
+                     const char *object, const char *detail_json);
 void store_put_meta(struct store_tx *tx, const char *key, const char *value);
 
 /* ---- reading; a reader belongs to one thread and sees only what is durable ----
  *
- * A callback may ask other questions of the same reader, not the one it is called from. Unexpected errors are logged
- * here and returned. */
+ * A callback may ask other questions of the same reader, not the one it is called from. Unexpected errors are
+ * logged here and returned. */
 
-int  store_reader_open(struct store *s, struct store_reader **out, struct err *e);
+int store_reader_open(struct store *s, struct store_reader **out, struct err *e);
 void store_reader_close(struct store_reader *r);
 
 /* Callbacks get rows lent for the call; a non-zero return stops and is returned. */
 int read_meta(struct store_reader *r, const char *key, char **out); /* mem_free; -E_NOENT */
-int read_run(struct store_reader *r, const char *id, int (*cb)(void *, const struct row_run *), void *arg); /* -E_NOENT */
-struct run_filter { const char *state, *workflow, *kind; int64_t before_seq; /* 0: newest */ int limit; bool active_only; };
-int read_runs(struct store_reader *r, const struct run_filter *f, int (*cb)(void *, const struct row_run *), void *arg);
-int read_steps(struct store_reader *r, int64_t run_seq, int (*cb)(void *, const struct row_step *), void *arg);
-int read_step(struct store_reader *r, int64_t run_seq, const char *step_id, int (*cb)(void *, const struct row_step *), void *arg);
-int read_attempts(struct store_reader *r, int64_t run_seq, int64_t idx_or_minus1, int (*cb)(void *, const struct row_attempt *), void *arg);
+int read_run(struct store_reader *r, const char *id, int (*cb)(void *, const struct row_run *),
+             void *arg); /* -E_NOENT */
+struct run_filter {
+        const char *state, *workflow, *kind;
+        int64_t before_seq; /* 0: newest */
+        int limit;
+        bool active_only;
+};
+int read_runs(struct store_reader *r, const struct run_filter *f, int (*cb)(void *, const struct row_run *),
+              void *arg);
+int read_steps(struct store_reader *r, int64_t run_seq, int (*cb)(void *, const struct row_step *),
+               void *arg);
+int read_step(struct store_reader *r, int64_t run_seq, const char *step_id,
+              int (*cb)(void *, const struct row_step *), void *arg);
+int read_attempts(struct store_reader *r, int64_t run_seq, int64_t idx_or_minus1,
+                  int (*cb)(void *, const struct row_attempt *), void *arg);
 int read_def(struct store_reader *r, const char *sha256_hex, char **out, size_t *n);
 int read_small_output(struct store_reader *r, uint64_t attempt_id, char **out, size_t *n);
 /* Lines with id > after, at most max_bytes; run_id NULL: all. cb per stored batch (first..last, its text).
@@ -218,8 +240,10 @@ int read_agents(struct store_reader *r, int (*cb)(void *, const struct row_agent
 int read_join_tokens(struct store_reader *r, int (*cb)(void *, const struct row_join_token *), void *arg);
 int read_redemptions(struct store_reader *r, int (*cb)(void *, const struct row_redemption *), void *arg);
 int read_api_tokens(struct store_reader *r, int (*cb)(void *, const struct row_api_token *), void *arg);
-int read_api_token(struct store_reader *r, const char *sha256_hex, int (*cb)(void *, const struct row_api_token *), void *arg);
-int read_idempotency(struct store_reader *r, const char *key, const char *token_id, char **out_request_sha256, int *status, char **out_body);
+int read_api_token(struct store_reader *r, const char *sha256_hex,
+                   int (*cb)(void *, const struct row_api_token *), void *arg);
+int read_idempotency(struct store_reader *r, const char *key, const char *token_id, char **out_request_sha256,
+                     int *status, char **out_body);
 /* High-water marks: ids go on above them. The attempt is a bound: none above it was ever used. */
 int read_max(struct store_reader *r, int64_t *run_seq, uint64_t *attempt_id, int64_t *event_id);
 

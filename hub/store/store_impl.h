@@ -26,9 +26,9 @@
 
 enum col_type {
         COL_TEXT,
-        COL_BLOB,    /* pointer at off, size_t length at off2 */
-        COL_I64,     /* also uint64_t: the bits are kept */
-        COL_U32,     /* also the enums */
+        COL_BLOB, /* pointer at off, size_t length at off2 */
+        COL_I64,  /* also uint64_t: the bits are kept */
+        COL_U32,  /* also the enums */
         COL_I32,
         COL_BOOL,
         COL_OPT_I32, /* int32_t at off, bool "has" at off2; else NULL */
@@ -37,7 +37,7 @@ enum col_type {
 
 /* Steps are found by one integer, so that they sit in the order of their run
  * in a rowid table, which SQLite searches and overwrites fastest. */
-#define STEP_KEY_IDX_BITS 24
+#define STEP_KEY_IDX_BITS      24
 #define STEP_KEY(run_seq, idx) (((run_seq) << STEP_KEY_IDX_BITS) | (int64_t)(idx))
 
 enum col_flag {
@@ -48,14 +48,26 @@ enum col_flag {
 
 struct col {
         const char *name;
-        uint8_t     type;
-        uint8_t     flags;
-        uint16_t    off, off2;
+        uint8_t type;
+        uint8_t flags;
+        uint16_t off, off2;
 };
 
 enum row_kind {
-        ROW_RUN, ROW_STEP, ROW_ATTEMPT, ROW_DEF, ROW_SMALL_OUTPUT, ROW_EVENTS, ROW_AGENT, ROW_JOIN_TOKEN,
-        ROW_REDEMPTION, ROW_API_TOKEN, ROW_IDEMPOTENCY, ROW_AUDIT, ROW_META, ROW_MARKS,
+        ROW_RUN,
+        ROW_STEP,
+        ROW_ATTEMPT,
+        ROW_DEF,
+        ROW_SMALL_OUTPUT,
+        ROW_EVENTS,
+        ROW_AGENT,
+        ROW_JOIN_TOKEN,
+        ROW_REDEMPTION,
+        ROW_API_TOKEN,
+        ROW_IDEMPOTENCY,
+        ROW_AUDIT,
+        ROW_META,
+        ROW_MARKS,
         ROW_KINDS,
         ROW_STEP_MOVE = ROW_KINDS, /* the kinds from here on are no table's rows */
         ROW_SYNC_FD,               /* one number: the descriptor */
@@ -66,30 +78,54 @@ enum row_kind {
 enum on_conflict { CONFLICT_REPLACE, CONFLICT_UPDATE, CONFLICT_IGNORE, CONFLICT_NONE };
 
 struct table {
-        const char       *name;
+        const char *name;
         const struct col *cols;
-        int               n_cols;
-        enum on_conflict  conflict;
+        int n_cols;
+        enum on_conflict conflict;
 };
 
 extern const struct table store_tables[ROW_KINDS];
 extern const struct table store_step_moves; /* the columns that a move can set, and the key last */
 
 /* Rows that have no struct in store.h. */
-struct row_def { const char *sha256; const void *text; size_t n; };
-struct row_small_output { uint64_t attempt_id; const void *framed; size_t n; };
-struct row_events { const char *run_id; int64_t first_id, last_id; const void *lines; size_t n; };
-struct row_idempotency { const char *key, *token_id, *request_sha256, *body; int status; int64_t at_us; };
-struct row_audit { int64_t at_us; const char *actor, *action, *object, *detail; };
-struct row_meta { const char *key, *value; };
-struct row_marks { int64_t id, attempt_id; };
+struct row_def {
+        const char *sha256;
+        const void *text;
+        size_t n;
+};
+struct row_small_output {
+        uint64_t attempt_id;
+        const void *framed;
+        size_t n;
+};
+struct row_events {
+        const char *run_id;
+        int64_t first_id, last_id;
+        const void *lines;
+        size_t n;
+};
+struct row_idempotency {
+        const char *key, *token_id, *request_sha256, *body;
+        int status;
+        int64_t at_us;
+};
+struct row_audit {
+        int64_t at_us;
+        const char *actor, *action, *object, *detail;
+};
+struct row_meta {
+        const char *key, *value;
+};
+struct row_marks {
+        int64_t id, attempt_id;
+};
 
 struct rec {
         uint32_t size; /* with this header; a multiple of 8 */
-        uint8_t  kind;
-        uint8_t  clear; /* moves only */
+        uint8_t kind;
+        uint8_t clear; /* moves only */
         uint16_t zero;
-        uint64_t mask;  /* bit i: column i has a value here */
+        uint64_t mask; /* bit i: column i has a value here */
 };
 
 /* Upper bound of the record's size; encode writes exactly the size it returns. */
@@ -101,48 +137,48 @@ int row_bind_all(sqlite3_stmt *st, const struct table *t, const struct rec *rec)
 int row_bind_mask(sqlite3_stmt *st, const struct table *t, const struct rec *rec);
 /* Fills the struct from a row of `SELECT <row_columns>`; texts are lent until the next step. */
 void row_decode(sqlite3_stmt *st, const struct table *t, void *row);
-char *row_columns(const struct table *t);                           /* "a,b,c"; mem_free */
-char *row_insert_sql(const struct table *t);                        /* mem_free */
+char *row_columns(const struct table *t);                               /* "a,b,c"; mem_free */
+char *row_insert_sql(const struct table *t);                            /* mem_free */
 char *row_update_sql(const struct table *t, uint64_t mask, bool clear); /* mem_free */
 
 /* ---- schema.c ---- */
 
-#define STORE_APPLICATION_ID 0x50484f54 /* "PHOT" */
+#define STORE_APPLICATION_ID 0x50484f54      /* "PHOT" */
 extern const char *const store_migrations[]; /* number i brings schema i to i + 1; NULL ends */
 int store_schema_version(void);              /* what this program knows */
 
 /* ---- sqlite_open.c ---- */
 
-#define UPDATE_CACHE 64
+#define UPDATE_CACHE  64
 #define WAL_PAGES_MAX ((15 << 20) / (4096 + 24)) /* fits what sqlite_open.c prepares */
 
 struct db {
-        sqlite3      *h;
-        char         *path;
+        sqlite3 *h;
+        char *path;
         sqlite3_stmt *begin, *commit, *trim_events, *trim_idempotency;
         sqlite3_stmt *put[ROW_KINDS]; /* prepared at first use, kept */
         struct {
-                uint64_t      mask; /* with bit 63 for clear */
+                uint64_t mask; /* with bit 63 for clear */
                 sqlite3_stmt *st;
         } update[UPDATE_CACHE];
-        int64_t          attempt_bound; /* as committed: no attempt has a higher id */
-        int              wal_pages; /* since the last checkpoint, by the WAL hook */
-        int              checkpoint_at; /* so many, and they go into the database between two commits */
-        bool             checkpoint_failed;
-        int             *fds;       /* scratch of db_commit: descriptors to sync */
-        size_t           n_fds, cap_fds;
+        int64_t attempt_bound; /* as committed: no attempt has a higher id */
+        int wal_pages;         /* since the last checkpoint, by the WAL hook */
+        int checkpoint_at;     /* so many, and they go into the database between two commits */
+        bool checkpoint_failed;
+        int *fds; /* scratch of db_commit: descriptors to sync */
+        size_t n_fds, cap_fds;
 };
 
-int  db_open(struct db *d, const char *dir, bool create, struct err *e);
+int db_open(struct db *d, const char *dir, bool create, struct err *e);
 void db_close(struct db *d, bool clean);
 /* Fills e from the handle's last error, naming the file and what to do. Returns -E_*. */
-int  db_error(sqlite3 *h, int sqlite_rc, const char *path, const char *doing, struct err *e);
-int  db_prepare(sqlite3 *h, const char *sql, sqlite3_stmt **out); /* an SQLite code */
+int db_error(sqlite3 *h, int sqlite_rc, const char *path, const char *doing, struct err *e);
+int db_prepare(sqlite3 *h, const char *sql, sqlite3_stmt **out); /* an SQLite code */
 
 /* ---- sqlite_write.c ---- */
 
 /* All transactions from `first` on, as one; nothing happened on failure. *out_rows: rows written. */
-int  db_commit(struct db *d, const struct store_tx *first, uint64_t *out_rows, struct err *e);
+int db_commit(struct db *d, const struct store_tx *first, uint64_t *out_rows, struct err *e);
 bool db_wants_checkpoint(const struct db *d, bool idle);
 void db_checkpoint(struct db *d);
 void db_finalize_writes(struct db *d);
@@ -150,46 +186,47 @@ void db_finalize_writes(struct db *d);
 /* ---- store.c and worker.c ---- */
 
 struct store_tx {
-        struct mail      mail; /* of the first in a batch: brings the batch back to the loop */
+        struct mail mail; /* of the first in a batch: brings the batch back to the loop */
         struct store_tx *next;
-        struct store    *store;
-        void           (*on_done)(void *arg);
-        void            *arg;
-        uint8_t         *data; /* records */
-        size_t           len, cap;
-        uint64_t         rows;
-        bool             has_fds;
-        int64_t          attempt_id; /* the highest in here */
+        struct store *store;
+        void (*on_done)(void *arg);
+        void *arg;
+        uint8_t *data; /* records */
+        size_t len, cap;
+        uint64_t rows;
+        bool has_fds;
+        int64_t attempt_id; /* the highest in here */
 };
 
 struct store {
-        struct mailbox  *mailbox; /* NULL: store_pump */
-        struct db        db;      /* the worker's (store_pump's caller's without a worker) */
-        pthread_t        thread;
-        bool             has_thread;
+        struct mailbox *mailbox; /* NULL: store_pump */
+        struct db db;            /* the worker's (store_pump's caller's without a worker) */
+        pthread_t thread;
+        bool has_thread;
 
-        pthread_mutex_t  lock; /* guards the fields down to `stats`; held for a few instructions only */
-        pthread_cond_t   wake; /* CLOCK_MONOTONIC: work, or stop */
+        pthread_mutex_t lock; /* guards the fields down to `stats`; held for a few instructions only */
+        pthread_cond_t wake;  /* CLOCK_MONOTONIC: work, or stop */
         struct store_tx *first, **last;
-        bool             stop;
-        struct err       health; /* code 0: well */
+        bool stop;
+        struct err health; /* code 0: well */
         struct store_stats stats;
 
         /* Loop thread only. */
         struct store_tx *spare; /* empty transactions with their memory, for the next turn */
-        unsigned         n_spare;
-        unsigned long    out; /* transactions begun and not yet back: the struct outlives them */
-        bool             closed;
+        unsigned n_spare;
+        unsigned long out; /* transactions begun and not yet back: the struct outlives them */
+        bool closed;
 };
 
-/* Commits the whole queue, taking it from the store. Returns the batch that is durable, in order, or NULL with
- * the queue as it was. Tries again until it works unless `once`. Worker thread, or the pump's caller. */
+/* Commits the whole queue, taking it from the store. Returns the batch that is durable, in order, or NULL
+ * with the queue as it was. Tries again until it works unless `once`. Worker thread, or the pump's caller. */
 struct store_tx *worker_commit_queue(struct store *s, bool once);
-int  worker_start(struct store *s, struct err *e);
+int worker_start(struct store *s, struct err *e);
 void worker_stop(struct store *s);
 /* Runs the callbacks of a durable batch. Loop thread. */
 void store_deliver(struct store_tx *first);
-/* The store cannot lose a row and has no memory to hold it: ends the process; a restart goes on from what is durable. */
+/* The store cannot lose a row and has no memory to hold it: ends the process; a restart goes on from what is
+ * durable. */
 void store_no_memory(void) __attribute__((noreturn));
 
 #endif

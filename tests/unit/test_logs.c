@@ -23,11 +23,11 @@
 #define ID 0x1a2bULL
 
 struct world {
-        const char      *dir;
-        struct logs     *logs;
+        const char *dir;
+        struct logs *logs;
         struct log_file *f;
-        uint64_t         end;
-        struct err       err;
+        uint64_t end;
+        struct err err;
 };
 
 static void world_open(struct world *w)
@@ -59,8 +59,8 @@ static int collect(void *arg, uint64_t offset, int channel, const void *p, size_
 {
         struct buf *b = arg;
 
-        return buf_printf(b, "%llu:%d@%lld:%.*s ", (unsigned long long)offset, channel, (long long)at_us, (int)n,
-                          (const char *)p);
+        return buf_printf(b, "%llu:%d@%lld:%.*s ", (unsigned long long)offset, channel, (long long)at_us,
+                          (int)n, (const char *)p);
 }
 
 static void check_read(struct log_reader *r, size_t max, const char *want)
@@ -212,8 +212,20 @@ static void fill_pattern(uint8_t *p, uint64_t at, size_t n)
 
 TEST(logs, long_and_short_appends_of_every_shape)
 {
-        static const size_t sizes[] = {1, 15, 16, 17, 4079, 4080, 4081, 65519, 65536, 65537, 100000,
-                                       LOGS_RECORD_MAX, LOGS_RECORD_MAX + 1, 3 * LOGS_RECORD_MAX + 5};
+        static const size_t sizes[] = {1,
+                                       15,
+                                       16,
+                                       17,
+                                       4079,
+                                       4080,
+                                       4081,
+                                       65519,
+                                       65536,
+                                       65537,
+                                       100000,
+                                       LOGS_RECORD_MAX,
+                                       LOGS_RECORD_MAX + 1,
+                                       3 * LOGS_RECORD_MAX + 5};
         uint8_t *p = mem_alloc(4 * LOGS_RECORD_MAX);
         struct world w = {0};
         struct log_reader *r;
@@ -311,9 +323,9 @@ TEST(logs, a_torn_end_is_cut_off_on_first_use)
 {
         static const uint8_t torn[][20] = {
                 {1, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 'a', 'b'}, /* payload too short */
-                {1, 0, 0},                                                 /* half a header */
-                {0},                                                       /* never published; zeros after a power cut */
-                {1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0},                   /* nonsense */
+                {1, 0, 0},                                                  /* half a header */
+                {0},                                     /* never published; zeros after a power cut */
+                {1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0}, /* nonsense */
                 {77},
         };
 
@@ -433,7 +445,7 @@ TEST(logs, a_refused_append_leaves_nothing_behind)
 /* ---- syncing, many files, followers ---- */
 
 struct synced {
-        int      calls, rc;
+        int calls, rc;
         uint64_t end;
 };
 

@@ -7,25 +7,16 @@
 /* Row: from, column: to, in the order of the enum; 'x' allowed. */
 static const char *const run_moves[RUN_STATE_COUNT] = {
         /*              q r w s f c */
-        [RUN_QUEUED] = ".x..xx",
-        [RUN_RUNNING] = "..xxxx",
-        [RUN_WAITING] = ".x.xxx",
-        [RUN_SUCCEEDED] = "......",
-        [RUN_FAILED] = "......",
-        [RUN_CANCELLED] = "......",
+        [RUN_QUEUED] = ".x..xx",    [RUN_RUNNING] = "..xxxx", [RUN_WAITING] = ".x.xxx",
+        [RUN_SUCCEEDED] = "......", [RUN_FAILED] = "......",  [RUN_CANCELLED] = "......",
 };
 
 static const char *const step_moves[STEP_STATE_COUNT] = {
-        /*                blocked ready waiting dispatched running succeeded failed skipped cancelled unknown */
-        [STEP_BLOCKED] = ".xx.x.xxx.",
-        [STEP_READY] = "..xx..x.x.",
-        [STEP_WAITING] = ".x....x.x.",
-        [STEP_DISPATCHED] = ".xx.xxx.xx",
-        [STEP_RUNNING] = ".xx..xx.xx",
-        [STEP_SUCCEEDED] = "..........",
-        [STEP_FAILED] = "..........",
-        [STEP_SKIPPED] = "..........",
-        [STEP_CANCELLED] = "..........",
+        /*                blocked ready waiting dispatched running succeeded failed skipped cancelled unknown
+         */
+        [STEP_BLOCKED] = ".xx.x.xxx.",    [STEP_READY] = "..xx..x.x.",   [STEP_WAITING] = ".x....x.x.",
+        [STEP_DISPATCHED] = ".xx.xxx.xx", [STEP_RUNNING] = ".xx..xx.xx", [STEP_SUCCEEDED] = "..........",
+        [STEP_FAILED] = "..........",     [STEP_SKIPPED] = "..........", [STEP_CANCELLED] = "..........",
         [STEP_UNKNOWN] = ".x..xxx.x.",
 };
 

@@ -46,12 +46,12 @@ static void install_failing_writes(void)
 }
 
 struct disk {
-        const char     *dir;
-        uv_loop_t       loop;
+        const char *dir;
+        uv_loop_t loop;
         struct mailbox *mailbox;
-        struct store   *store;
-        struct err      err;
-        int             done;
+        struct store *store;
+        struct err err;
+        int done;
 };
 
 static int try_open(struct disk *d)
@@ -59,8 +59,8 @@ static int try_open(struct disk *d)
         if (!d->dir)
                 d->dir = test_scratch();
         memset(&d->err, 0, sizeof d->err);
-        return store_open(&(struct store_options){.dir = d->dir, .mailbox = d->mailbox, .create = true}, &d->store,
-                          &d->err);
+        return store_open(&(struct store_options){.dir = d->dir, .mailbox = d->mailbox, .create = true},
+                          &d->store, &d->err);
 }
 
 static void disk_open(struct disk *d)
