@@ -243,6 +243,33 @@ static int parse_any(struct wf_parser *p, const struct doc *root)
         return rc;
 }
 
+/* How many "- " stand below a "steps:" of the first column, each where the first
+ * one stands: deeper lines belong to a step. Counted before the YAML is read, so that a
+ * million steps cost a glance and not a tree. 0 where the shape is another. */
+static size_t glance(const char *text, size_t len)
+{
+        const char *p = len >= 6 && memcmp(text, "steps:", 6) == 0 ? text : memmem(text, len, "\nsteps:", 7);
+        const char *end = text + len;
+        size_t column = SIZE_MAX, count = 0;
+
+        while (p && (p = memchr(p + 1, '\n', (size_t)(end - p - 1)))) {
+                const char *q = p + 1;
+
+                while (q < end && *q == ' ')
+                        q++;
+                if (q == end || *q == '\n' || *q == '\r' || *q == '#')
+                        continue;
+                if (column == SIZE_MAX)
+                        column = (size_t)(q - p);
+                if ((size_t)(q - p) > column)
+                        continue;
+                if ((size_t)(q - p) < column || *q != '-')
+                        break;
+                count++;
+        }
+        return count;
+}
+
 /* doc_parse says the place in its text, too; here it is in line and col only. */
 static void drop_place(struct err *e)
 {
@@ -262,6 +289,11 @@ int workflow_parse(const char *text, size_t len, struct workflow **out, struct e
         if (len > WORKFLOW_BYTES_MAX)
                 return err_set(e, E_TOOBIG, "the workflow is %zu bytes long, at most %u are allowed", len,
                                WORKFLOW_BYTES_MAX);
+        if (glance(text, len) > WORKFLOW_STEPS_MAX)
+                return err_set(
+                        e, E_TOOBIG,
+                        "the workflow has %zu steps, at most %u are allowed: use \"matrix\" or \"for-each\"",
+                        glance(text, len), WORKFLOW_STEPS_MAX);
         rc = doc_parse(text, len, &root, e);
         if (rc) {
                 if (e)

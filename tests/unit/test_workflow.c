@@ -496,6 +496,41 @@ TEST(workflow, too_large_is_refused)
         free(s);
 }
 
+TEST(workflow, a_million_steps_are_refused_at_a_glance)
+{
+        static const char step[] = "- run: x\n";
+        struct workflow *w = NULL;
+        struct err e = {0};
+        size_t n = strlen(step), steps = 1000000;
+        char *s = malloc(steps * n + 8);
+
+        CHECK(s != NULL);
+        memcpy(s, "steps:\n", 7);
+        for (size_t i = 0; i < steps; i++)
+                memcpy(s + 7 + i * n, step, n);
+        CHECK_INT(workflow_parse(s, 7 + steps * n, &w, &e), -E_TOOBIG);
+        CHECK(strstr(e.msg, "1000000 steps") != NULL);
+        free(s);
+}
+
+/* What looks like many steps but is the text of one. */
+TEST(workflow, a_long_list_in_a_command_is_no_list_of_steps)
+{
+        char *s = malloc(1 << 20), *p = s;
+        struct workflow *w = NULL;
+        struct err e = {0};
+
+        CHECK(s != NULL);
+        p += sprintf(p, "steps:\n# first\n\n- id: a\n  run: |\n");
+        for (int i = 0; i < 25000; i++)
+                p += sprintf(p, "    - item %d\n", i);
+        p += sprintf(p, "- id: b\n  run: x\n");
+        CHECK_INT(workflow_parse(s, (size_t)(p - s), &w, &e), 0);
+        CHECK_INT(w->n_steps, 2);
+        workflow_free(w);
+        free(s);
+}
+
 TEST(workflow, too_many_needs_are_refused)
 {
         struct workflow *w = NULL;
