@@ -215,9 +215,13 @@ static int build_state(struct hub *h, struct err *e)
                 store_reader_close(rd);
         if (!rc && (rc = bus_create(event, &h->bus)))
                 err_set(e, -rc, "no memory for the event bus");
-        h->logs_dir = path_join(c->data, "logs");
-        if (!rc && h->logs_dir)
+        h->logs_dir = mem_strdup(c->data); /* the logs live in its folder logs/ */
+        if (!rc && !h->logs_dir)
+                rc = err_set(e, E_NOMEM, "out of memory");
+        if (!rc)
                 rc = logs_create(h->logs_dir, &h->logs, e);
+        if (!rc)
+                logs_use_loop(h->logs, &h->loop);
         if (!rc) {
                 struct auth_options ao = {.clock = &clock_system, .store = h->store, .bus = h->bus, .ca = &h->ca,
                                           .agent_cert_life_ms = c->cert_life_ms};
