@@ -397,10 +397,10 @@ static void on_mail(struct mail *m)
         }
         if (q->idem && !q->idem->claim && !q->idem->replay)
                 rc = idem_claim(q, &e);
-        if (rc)
-                req_done(q, rc < 0 ? rc : 0, &e);
+        if (rc < 0)
+                req_done(q, rc, &e);
         else
-                q->on_loop(q);
+                q->on_loop(q); /* which looks at idem->replay */
 }
 
 void req_hop(struct http_req *q, void (*on_loop)(struct http_req *q), int (*after)(struct http_req *q, struct err *e))
