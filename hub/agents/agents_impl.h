@@ -61,7 +61,7 @@ struct agents {
         struct list     dirty;         /* struct session.dirty */
         struct list     enrolling;     /* struct enroll_conn.link, oldest first */
         struct list     ops;           /* struct op.link */
-        size_t          works;         /* on the uv pool */
+        size_t          works;         /* on the uv pool: signing, syncing */
         struct list     unsynced;      /* struct attempt.unsynced */
         struct list     stalled;       /* struct attempt.stalled */
         uv_timer_t      tick, sync_timer, stall_timer;

@@ -193,10 +193,13 @@ static void try_deliver(struct attempt *t);
 static void on_durable(void *arg, int rc, uint64_t end)
 {
         struct attempt *t = arg;
+        struct agents *a = t->a;
 
         t->syncing = false;
+        a->works--;
         if (!t->s) {
                 mem_free(t);
+                agents_maybe_closed(a);
                 return;
         }
         if (rc) {
@@ -225,9 +228,11 @@ void attempt_sync(struct attempt *t)
                 return;
         list_remove(&t->unsynced);
         t->syncing = true;
+        t->a->works++;
         rc = log_sync(t->file, on_durable, t);
         if (rc) {
                 t->syncing = false;
+                t->a->works--;
                 note_unsynced(t);
         }
 }
@@ -359,7 +364,7 @@ void attempt_stale(struct attempt *t)
         if (t->fin)
                 deliver(t, false, attempt_end(t));
         else
-                attempt_remove(t, E_CANCELLED, "stale");
+                attempt_remove(t, E_NOENT, "stale"); /* the code that tells the agent to drop the output */
 }
 
 /* The log may have the beginning of this attempt from an earlier session. */

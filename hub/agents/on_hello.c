@@ -24,6 +24,7 @@ struct held {
 };
 
 struct hello {
+        struct agents   *a;
         struct session  *s;    /* NULL: the session is down */
         struct rpc_call *call; /* NULL: gone */
         struct held     *held;
@@ -134,11 +135,13 @@ static void on_durable(void *arg, int rc, uint64_t end)
 {
         struct held *k = arg;
         struct hello *h = k->h;
+        struct agents *a = h->a;
 
         log_close(k->file);
         k->file = NULL;
         k->output_from = end;
         h->syncing--;
+        a->works--;
         if (rc && !h->rc) {
                 h->rc = -E_UNAVAIL;
                 err_set(&h->e, E_UNAVAIL, "the hub cannot make output durable (%s); try again", err_name(rc));
@@ -147,6 +150,7 @@ static void on_durable(void *arg, int rc, uint64_t end)
                 hello_step(h);
         else
                 maybe_free(h);
+        agents_maybe_closed(a);
 }
 
 static int held_begin(struct hello *h, struct held *k)
@@ -170,9 +174,11 @@ static int held_begin(struct hello *h, struct held *k)
         if (rc)
                 return rc;
         h->syncing++;
+        a->works++;
         rc = log_sync(k->file, on_durable, k);
         if (rc) {
                 h->syncing--;
+                a->works--;
                 log_close(k->file);
                 k->file = NULL;
                 return err_set(&h->e, -rc, "the hub cannot make output durable (%s); try again", err_name(rc));
@@ -298,6 +304,7 @@ void on_hello(struct rpc_conn *conn, struct rpc_call *c, void *conn_arg)
                 rpc_finish(c, E_NOMEM, "the hub is out of memory");
                 return;
         }
+        h->a = s->a;
         h->s = s;
         h->call = c;
         s->hello = h;

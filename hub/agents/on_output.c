@@ -125,7 +125,7 @@ static void on_chunk(struct output *o, const Photon__V1__OutputChunk *c, size_t 
         if (!engine_wants_output(s->a->engine, s->agent_id, o->t ? o->t->id : c->attempt_id)) {
                 if (o->t)
                         attempt_stale(o->t);
-                finish(o, E_CANCELLED, "stale");
+                finish(o, E_NOENT, "stale");
                 return;
         }
         if (!o->t && bind_attempt(o, c->attempt_id))
