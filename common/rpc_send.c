@@ -13,8 +13,11 @@ void rpc_send_headers(struct rpc_call *call)
 {
         Photon__V1__CallHeader m = PHOTON__V1__CALL_HEADER__INIT;
 
-        if (call->headers_sent)
+        if (call->headers_sent || list_empty(&call->in_unsent))
                 return;
+        /* Streams are opened on the wire in the order of their numbers. */
+        while (call->conn->unsent.next != &call->in_unsent)
+                rpc_send_headers(container_of(call->conn->unsent.next, struct rpc_call, in_unsent));
         list_remove(&call->in_unsent);
         call->headers_sent = true;
         m.method = call->method;
