@@ -390,6 +390,9 @@ void db_close(struct db *d, bool clean)
                         log_warn("store", "cannot note the clean stop; the next start checks the database",
                                  "error=\"%s\"", sqlite3_errmsg(d->h));
         }
+        /* SQLite does this itself when the last handle closes, but a reader may be forgotten. */
+        if (d->h && clean)
+                sqlite3_wal_checkpoint_v2(d->h, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
         rc = sqlite3_close(d->h);
         if (rc != SQLITE_OK)
                 log_error("store", "cannot close the database", "error=\"%s\"", sqlite3_errstr(rc));
