@@ -127,36 +127,6 @@ static void end_all_calls(struct rpc_conn *c, int code, const char *why, bool te
         }
 }
 
-static void check_alive(struct rpc_conn *c, int64_t now)
-{
-        uint64_t in = c->wire->bytes_in(c->w);
-        size_t queued = c->wire->queued(c->w);
-        char why[96];
-
-        /* Part of a large frame is a sign of life too, and while we do not read,
-         * progress in sending is. */
-        if (now - c->last_rx >= c->o.keepalive_ms &&
-            (in != c->seen_in || (c->paused && queued != c->seen_queued))) {
-                c->last_rx = now;
-                c->pinged = false;
-        }
-        c->seen_in = in;
-        c->seen_queued = queued;
-        if (now - c->last_rx >= 2LL * c->o.keepalive_ms) {
-                snprintf(why, sizeof why, "nothing came from the peer for %d ms", 2 * c->o.keepalive_ms);
-                c->wire->close(c->w, 0, E_TIMEOUT, why);
-                return;
-        }
-        if (now - c->last_rx >= c->o.keepalive_ms && !c->pinged) {
-                uint8_t sent_at[8];
-
-                u64be_store(sent_at, uv_hrtime() / 1000);
-                rpc_control(c, RPC_PING, 0, sent_at, sizeof sent_at);
-                c->pinged = true;
-        }
-        rpc_conn_timer(c, c->last_rx + (c->pinged ? 2LL : 1LL) * c->o.keepalive_ms);
-}
-
 static void on_timer(uv_timer_t *t)
 {
         struct rpc_conn *c = t->data;
@@ -180,7 +150,7 @@ static void on_timer(uv_timer_t *t)
         if (c->calls_at && now >= c->calls_at)
                 rpc_call_expire(c, now);
         if (c->o.keepalive_ms > 0 && (c->state == RPC_READY || c->state == RPC_DRAINING))
-                check_alive(c, now);
+                rpc_check_alive(c, now);
         if (c->preface_at && c->state == RPC_OPENING)
                 rpc_conn_timer(c, c->preface_at);
         if (c->grace_at)

@@ -118,6 +118,9 @@ int64_t rpc_now(const struct rpc_conn *c);
 uint8_t *rpc_pack(struct rpc_conn *c, const ProtobufCMessage *m,
                   size_t *n); /* into scratch; NULL: no memory */
 
+/* rpc_keepalive.c */
+void rpc_check_alive(struct rpc_conn *c, int64_t now);
+
 /* rpc_call.c */
 struct rpc_call *rpc_call_create(struct rpc_conn *c, uint32_t id, bool ours);
 /* Ends the stream here: nothing more is sent or delivered. code is positive or 0. */

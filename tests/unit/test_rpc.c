@@ -426,6 +426,26 @@ TEST(rpc, either_side_cancels)
         world_end(o);
 }
 
+TEST(rpc, a_call_that_waits_may_be_overtaken)
+{
+        struct world *o = world_ready();
+        struct seen quiet = {0}, none = {0};
+        struct rpc_call *call, *dropped;
+
+        CHECK_INT(rpc_call_open(o->client.conn, "test.T/Echo", 0, &x_events, &none, &dropped), 0);
+        CHECK_INT(rpc_call_open(o->client.conn, "test.T/Echo", 0, &x_events, &quiet, &call), 0);
+        rpc_cancel(dropped, "never mind");
+        open_call(o, "test.T/Echo", 0);
+        CHECK_INT(rpc_send_bytes(o->c.call, "first", 5), 0);
+        WIRE_UNTIL(&o->w, o->c.ended && none.ended);
+        CHECK(last_is(&o->c, "first"));
+        CHECK_INT(rpc_send_bytes(call, "second", 6), 0);
+        WIRE_UNTIL(&o->w, quiet.ended);
+        CHECK(last_is(&quiet, "second"));
+        buf_fini(&quiet.last);
+        world_end(o);
+}
+
 TEST(rpc, connection_loss_ends_calls)
 {
         struct world *o = world_ready();
@@ -719,6 +739,17 @@ TEST(rpc, keepalive_notices_a_silent_peer)
         WIRE_UNTIL(&o->w, o->client.closed);
         CHECK_INT(o->client.rc, -E_TIMEOUT);
         CHECK_STR(o->client.why, "nothing came from the peer for 200 ms");
+        world_end(o);
+}
+
+TEST(rpc, keepalive_can_begin_later)
+{
+        struct world *o = world_ready();
+
+        o->server.conn->wire->pause(o->server.conn->w, true);
+        rpc_conn_set_keepalive(o->client.conn, 100);
+        WIRE_UNTIL(&o->w, o->client.closed);
+        CHECK_INT(o->client.rc, -E_TIMEOUT);
         world_end(o);
 }
 
