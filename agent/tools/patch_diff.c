@@ -310,7 +310,9 @@ int patch_diff(const char *text, size_t n, bool exists, const char *diff, size_t
         int        rc = 0;
 
         while (rc == 0 && line_next(&j.diff)) {
-                if (starts(&j.diff, "@@")) {
+                if (starts(&j.diff, "@@") && !exists && !headed) {
+                        rc = err_set(j.e, E_NOENT, "the file does not exist, and the diff does not make it (its --- is not /dev/null)");
+                } else if (starts(&j.diff, "@@")) {
                         rc = read_head(&j) ? apply_hunk(&j) : malformed(&j, "expected @@ -LINE,COUNT +LINE,COUNT @@");
                 } else if (j.h.number == 0 && !headed && starts(&j.diff, "--- ")) {
                         headed = true;
