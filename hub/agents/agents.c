@@ -48,8 +48,7 @@ static void seen_tick(struct agents *a, int64_t now_ms)
         struct store_tx *tx = NULL;
         int left = SEEN_BATCH;
 
-        LIST_EACH(it, &a->sessions)
-        {
+        LIST_EACH (it, &a->sessions) {
                 struct session *s = container_of(it, struct session, link);
 
                 if (s->state != SESSION_READY || now_ms - s->seen_ms < SEEN_MS)
@@ -203,7 +202,8 @@ void agents_maybe_closed(struct agents *a)
 {
         void (*on_closed)(void *) = a->on_closed;
 
-        if (!a->closing || !list_empty(&a->sessions) || !list_empty(&a->enrolling) || a->works || a->timers_open || !on_closed)
+        if (!a->closing || !list_empty(&a->sessions) || !list_empty(&a->enrolling) || a->works ||
+            a->timers_open || !on_closed)
                 return;
         a->on_closed = NULL;
         on_closed(a->on_closed_arg);
@@ -223,8 +223,7 @@ void agents_close(struct agents *a, int grace_ms, void (*on_closed)(void *arg), 
         a->on_closed = on_closed;
         a->on_closed_arg = arg;
         listener_close(a);
-        LIST_EACH_SAFE(it, next, &a->sessions)
-        {
+        LIST_EACH_SAFE (it, next, &a->sessions) {
                 struct session *s = container_of(it, struct session, link);
 
                 /* What the turn decided still goes out. */
@@ -232,8 +231,7 @@ void agents_close(struct agents *a, int grace_ms, void (*on_closed)(void *arg), 
                 session_down(s);
                 rpc_conn_close(s->conn, grace_ms, E_UNAVAIL, "the hub stops; it will be back");
         }
-        LIST_EACH_SAFE(it, next, &a->enrolling)
-        {
+        LIST_EACH_SAFE (it, next, &a->enrolling) {
                 struct enroll_conn *ec = container_of(it, struct enroll_conn, link);
 
                 rpc_conn_close(ec->conn, grace_ms, E_UNAVAIL, "the hub stops; try again");

@@ -21,28 +21,28 @@ struct logs;
 struct store;
 
 struct agents_options {
-        uv_loop_t          *loop;
-        struct link_net    *net;
+        uv_loop_t *loop;
+        struct link_net *net;
         const struct clock *clock;
-        struct auth        *auth;
-        struct store       *store;
-        struct bus         *bus;
-        struct logs        *logs;
-        const struct ca    *ca;
-        const char         *agent_listen;  /* host:port */
-        const char         *enroll_listen; /* host:port */
-        size_t              max_agents;    /* default 10000 */
-        int64_t             heartbeat_ms;  /* default 15000 */
-        int64_t             cancel_grace_ms;
+        struct auth *auth;
+        struct store *store;
+        struct bus *bus;
+        struct logs *logs;
+        const struct ca *ca;
+        const char *agent_listen;  /* host:port */
+        const char *enroll_listen; /* host:port */
+        size_t max_agents;         /* default 10000 */
+        int64_t heartbeat_ms;      /* default 15000 */
+        int64_t cancel_grace_ms;
 };
 
 /* Listening starts with agents_listen, after the engine is set and loaded. */
-int  agents_create(const struct agents_options *o, struct agents **out, struct err *e);
+int agents_create(const struct agents_options *o, struct agents **out, struct err *e);
 struct engine_wire agents_wire(struct agents *a); /* for engine_options */
 void agents_set_engine(struct agents *a, struct engine *en);
-int  agents_listen(struct agents *a, struct err *e);
-int  agents_port(const struct agents *a);
-int  agents_enroll_port(const struct agents *a);
+int agents_listen(struct agents *a, struct err *e);
+int agents_port(const struct agents *a);
+int agents_enroll_port(const struct agents *a);
 /* Sends what the turn queued: once per loop turn, after commits. */
 void agents_flush(struct agents *a);
 /* Goodbye to all; on_closed when every link is gone or grace is over. */

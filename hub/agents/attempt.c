@@ -13,12 +13,12 @@
  * was given, a result's by its own size. */
 struct chunk {
         struct list link;
-        uint64_t    offset;
-        int         channel;
-        int64_t     at_us;
-        size_t      credit; /* of the stream; 0: from the result */
-        size_t      len;
-        uint8_t     data[];
+        uint64_t offset;
+        int channel;
+        int64_t at_us;
+        size_t credit; /* of the stream; 0: from the result */
+        size_t len;
+        uint8_t data[];
 };
 
 struct attempt *attempt_find(struct session *s, uint64_t id)
@@ -109,7 +109,9 @@ uint64_t attempt_end(const struct attempt *t)
 
 /* ---- into the log ---- */
 
-static int append(struct attempt *t, uint64_t offset, int channel, const void *p, size_t n, int64_t at_us, struct err *e)
+/* -E_INVAL only for a gap: whatever else the file system says will pass. */
+static int append(struct attempt *t, uint64_t offset, int channel, const void *p, size_t n, int64_t at_us,
+                  struct err *e)
 {
         uint64_t end;
         int rc = 0;
@@ -117,18 +119,19 @@ static int append(struct attempt *t, uint64_t offset, int channel, const void *p
         if (!t->file) {
                 rc = logs_open(t->a->opt.logs, t->id, &t->file, &end, e);
                 if (rc)
-                        return rc;
+                        return rc == -E_INVAL ? -E_IO : rc;
                 /* Whether earlier bytes are on disk is not known until the next sync. */
                 t->durable = 0;
                 t->logged = end > 0;
         }
+        if (offset > log_end(t->file))
+                return err_set(e, E_INVAL, "output is missing between %" PRIu64 " and %" PRIu64,
+                               log_end(t->file), offset);
         if (n)
                 rc = log_append(t->file, offset, channel, p, n, at_us, e);
-        else if (offset > log_end(t->file))
-                rc = err_set(e, E_INVAL, "output is missing before offset %" PRIu64, offset);
         if (!rc && n)
                 t->logged = true;
-        return rc;
+        return rc == -E_INVAL ? -E_IO : rc;
 }
 
 static int keep(struct attempt *t, const Photon__V1__OutputChunk *c, size_t credit)
@@ -156,7 +159,8 @@ static void say_broken(struct agents *a, const struct err *e)
         if (a->log_broken)
                 return;
         a->log_broken = true;
-        log_error(AREA, "output cannot be written; tools are held back until it can", "reason=\"%s\"", e->msg);
+        log_error(AREA, "output cannot be written; tools are held back until it can", "reason=\"%s\"",
+                  e->msg);
 }
 
 static void note_unsynced(struct attempt *t)
@@ -312,8 +316,7 @@ void attempts_stall_tick(struct agents *a)
 void attempt_drop_stream(struct attempt *t)
 {
         t->out = NULL;
-        LIST_EACH_SAFE(it, next, &t->chunks)
-        {
+        LIST_EACH_SAFE (it, next, &t->chunks) {
                 struct chunk *k = container_of(it, struct chunk, link);
 
                 if (!k->credit)
@@ -354,8 +357,9 @@ static void try_deliver(struct attempt *t)
                 return;
         }
         if (have > t->fin->output_bytes)
-                log_warn(AREA, "more output than the result speaks of", "agent=%s attempt=%" PRIu64 " have=%" PRIu64 " said=%" PRIu64,
-                         t->s->name, t->id, have, t->fin->output_bytes);
+                log_warn(AREA, "more output than the result speaks of",
+                         "agent=%s attempt=%" PRIu64 " have=%" PRIu64 " said=%" PRIu64, t->s->name, t->id,
+                         have, t->fin->output_bytes);
         deliver(t, false, have);
 }
 
@@ -401,7 +405,8 @@ void attempt_finish(struct attempt *t, Photon__V1__StepFinished *fin, size_t byt
         s->held_bytes += bytes;
         rc = look_in_log(t, &e);
         if (rc) {
-                log_error(AREA, "the log of an attempt cannot be read", "agent=%s attempt=%" PRIu64 " reason=\"%s\"", s->name, t->id, e.msg);
+                log_error(AREA, "the log of an attempt cannot be read",
+                          "agent=%s attempt=%" PRIu64 " reason=\"%s\"", s->name, t->id, e.msg);
                 session_cut(s, -rc, "the hub cannot read the log of an attempt; see the hub's own log");
                 return;
         }

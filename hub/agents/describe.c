@@ -90,7 +90,8 @@ static bool add_details(cJSON *o, cJSON *info)
                 cJSON_Delete(tools);
                 return false;
         }
-        return add_fact(o, info, "policy") && add_fact(o, info, "policy_sha256") && add_fact(o, info, "boot_id");
+        return add_fact(o, info, "policy") && add_fact(o, info, "policy_sha256") &&
+               add_fact(o, info, "boot_id");
 }
 
 static bool fill(struct agents *a, cJSON *o, const struct agent_record *r, cJSON *info, bool details)
@@ -101,14 +102,19 @@ static bool fill(struct agents *a, cJSON *o, const struct agent_record *r, cJSON
 
         return cJSON_AddStringToObject(o, "name", r->name) && cJSON_AddStringToObject(o, "id", r->id) &&
                cJSON_AddStringToObject(o, "state", state_name(r, s)) &&
-               cJSON_AddBoolToObject(o, "draining", strcmp(r->state, "draining") == 0) && add_fact(o, info, "kind") &&
+               cJSON_AddBoolToObject(o, "draining", strcmp(r->state, "draining") == 0) &&
+               add_fact(o, info, "kind") &&
                add_labels(o, r->labels, cJSON_GetObjectItemCaseSensitive(info, "labels")) &&
-               add_tools(o, cJSON_GetObjectItemCaseSensitive(info, "tools")) && add_fact(o, info, "version") &&
-               add_fact(o, info, "os") && add_fact(o, info, "arch") && add_fact(o, info, "hostname") &&
-               add_time(o, "last_seen_at", s ? agents_now_us(a) : r->last_seen_us) && cJSON_AddNumberToObject(o, "running", running) &&
+               add_tools(o, cJSON_GetObjectItemCaseSensitive(info, "tools")) &&
+               add_fact(o, info, "version") && add_fact(o, info, "os") && add_fact(o, info, "arch") &&
+               add_fact(o, info, "hostname") &&
+               add_time(o, "last_seen_at", s ? agents_now_us(a) : r->last_seen_us) &&
+               cJSON_AddNumberToObject(o, "running", running) &&
                cJSON_AddNumberToObject(o, "max_running", cJSON_IsNumber(max) ? max->valuedouble : 0) &&
-               add_time(o, "created_at", r->created_us) && add_time(o, "connected_at", s ? s->connected_us : 0) &&
-               cJSON_AddStringToObject(o, "address", s ? s->address : "") && add_time(o, "certificate_expires_at", r->cert_not_after_us) &&
+               add_time(o, "created_at", r->created_us) &&
+               add_time(o, "connected_at", s ? s->connected_us : 0) &&
+               cJSON_AddStringToObject(o, "address", s ? s->address : "") &&
+               add_time(o, "certificate_expires_at", r->cert_not_after_us) &&
                (!details || add_details(o, info));
 }
 

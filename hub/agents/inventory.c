@@ -12,12 +12,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TOOL_NAME_MAX     128
-#define DESCRIPTION_MAX   (8u << 10)
-#define POLICY_TEXT_MAX   (64u << 10)
-#define MAX_RUNNING_MAX   65536
-#define INVENTORY_BURST   20
-#define INVENTORY_REFILL  1000
+#define TOOL_NAME_MAX    128
+#define DESCRIPTION_MAX  (8u << 10)
+#define POLICY_TEXT_MAX  (64u << 10)
+#define MAX_RUNNING_MAX  65536
+#define INVENTORY_BURST  20
+#define INVENTORY_REFILL 1000
 
 static const char *const kinds[] = {"local", "cloud", "edge", "mobile", "specialised"};
 
@@ -78,15 +78,17 @@ static int tool_json(struct buf *b, const Photon__V1__Tool *t, struct err *e)
         for (size_t i = 0; i < sizeof effects / sizeof effects[0]; i++)
                 known |= strcmp(effect, effects[i]) == 0;
         if (!known)
-                return err_set(e, E_INVAL, "tool %s: effect \"%.40s\" is none of pure, idempotent, at-most-once", t->name, effect);
+                return err_set(e, E_INVAL,
+                               "tool %s: effect \"%.40s\" is none of pure, idempotent, at-most-once", t->name,
+                               effect);
         rc = limit("a tool's version", t->version, 64, e);
         if (!rc)
                 rc = limit("a tool's description", t->description, DESCRIPTION_MAX, e);
         if (rc)
                 return rc;
         if (buf_putc(b, '{') || member_str(b, "name", t->name) || member_str(b, "version", t->version) ||
-            member_str(b, "description", t->description) || member_str(b, "effect", effect) || member_key(b, "allowed") ||
-            buf_puts(b, t->allowed ? "true" : "false"))
+            member_str(b, "description", t->description) || member_str(b, "effect", effect) ||
+            member_key(b, "allowed") || buf_puts(b, t->allowed ? "true" : "false"))
                 return nomem(e);
         rc = member_schema(b, t->name, "input_schema", t->input_schema, e);
         if (!rc)
@@ -152,10 +154,14 @@ static int hello_limits(const Photon__V1__HelloRequest *q, struct err *e)
                 const char *what, *text;
                 size_t max;
         } limits[] = {
-                {"software", q->software, 64},           {"hostname", q->hostname, 253},
-                {"os", q->os, 32},                       {"arch", q->arch, 32},
-                {"boot_id", q->boot_id, 64},             {"policy_sha256", q->policy_sha256, 64},
-                {"policy_text", q->policy_text, POLICY_TEXT_MAX}, {"journal_id", q->journal_id, 64},
+                {"software", q->software, 64},
+                {"hostname", q->hostname, 253},
+                {"os", q->os, 32},
+                {"arch", q->arch, 32},
+                {"boot_id", q->boot_id, 64},
+                {"policy_sha256", q->policy_sha256, 64},
+                {"policy_text", q->policy_text, POLICY_TEXT_MAX},
+                {"journal_id", q->journal_id, 64},
         };
         int rc = 0;
 
@@ -173,7 +179,8 @@ static int hello_limits(const Photon__V1__HelloRequest *q, struct err *e)
                 if (strcmp(q->kind, kinds[i]) == 0)
                         return 0;
         }
-        return err_set(e, E_INVAL, "kind \"%.40s\" is none of local, cloud, edge, mobile, specialised", q->kind);
+        return err_set(e, E_INVAL, "kind \"%.40s\" is none of local, cloud, edge, mobile, specialised",
+                       q->kind);
 }
 
 /* What is kept must be readable later: schemas may repeat a key, or be nested deeper than the rest allows. */
@@ -195,12 +202,13 @@ int inventory_from_hello(const Photon__V1__HelloRequest *q, char **out_json, str
         if (rc)
                 return rc;
         buf_init(&b, 2 * HELLO_BYTES_MAX);
-        if (buf_putc(&b, '{') || member_str(&b, "version", q->software) || member_str(&b, "hostname", q->hostname) ||
-            member_str(&b, "os", q->os) || member_str(&b, "arch", q->arch) ||
-            member_str(&b, "kind", q->kind[0] ? q->kind : kinds[0]) || member_key(&b, "max_running") ||
-            buf_printf(&b, "%u", q->max_running ? q->max_running : 1) || member_str(&b, "boot_id", q->boot_id) ||
-            member_str(&b, "journal_id", q->journal_id) || member_str(&b, "policy_sha256", q->policy_sha256) ||
-            member_str(&b, "policy", q->policy_text) || member_key(&b, "labels"))
+        if (buf_putc(&b, '{') || member_str(&b, "version", q->software) ||
+            member_str(&b, "hostname", q->hostname) || member_str(&b, "os", q->os) ||
+            member_str(&b, "arch", q->arch) || member_str(&b, "kind", q->kind[0] ? q->kind : kinds[0]) ||
+            member_key(&b, "max_running") || buf_printf(&b, "%u", q->max_running ? q->max_running : 1) ||
+            member_str(&b, "boot_id", q->boot_id) || member_str(&b, "journal_id", q->journal_id) ||
+            member_str(&b, "policy_sha256", q->policy_sha256) || member_str(&b, "policy", q->policy_text) ||
+            member_key(&b, "labels"))
                 rc = nomem(e);
         if (!rc)
                 rc = labels_json(&b, q->labels, q->n_labels, e);
@@ -258,12 +266,14 @@ static size_t fill_tools(const cJSON *tools, struct engine_tool *out)
 
         cJSON_ArrayForEach(t, tools)
         {
-                out[n++] = (struct engine_tool){text_of(t, "name"), cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(t, "allowed"))};
+                out[n++] = (struct engine_tool){text_of(t, "name"),
+                                                cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(t, "allowed"))};
         }
         return n;
 }
 
-int inventory_tell(struct agents *a, const char *agent_id, int (*fn)(struct engine *en, const struct engine_agent *ea), struct err *e)
+int inventory_tell(struct agents *a, const char *agent_id,
+                   int (*fn)(struct engine *en, const struct engine_agent *ea), struct err *e)
 {
         const struct agent_record *r = auth_agent(a->opt.auth, agent_id);
         struct engine_agent ea = {0};
@@ -281,7 +291,8 @@ int inventory_tell(struct agents *a, const char *agent_id, int (*fn)(struct engi
         own = cJSON_GetObjectItemCaseSensitive(info, "labels");
         list = cJSON_GetObjectItemCaseSensitive(info, "tools");
         max = cJSON_GetObjectItemCaseSensitive(info, "max_running");
-        labels = mem_calloc((size_t)cJSON_GetArraySize(r->labels) + (size_t)cJSON_GetArraySize(own) + 1, sizeof *labels);
+        labels = mem_calloc((size_t)cJSON_GetArraySize(r->labels) + (size_t)cJSON_GetArraySize(own) + 1,
+                            sizeof *labels);
         tools = mem_calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof *tools);
         if (!labels || !tools) {
                 rc = nomem(e);
@@ -297,7 +308,8 @@ int inventory_tell(struct agents *a, const char *agent_id, int (*fn)(struct engi
                 ea.n_labels = fill_labels(r->labels, own, labels);
                 ea.tools = tools;
                 ea.n_tools = fill_tools(list, tools);
-                ea.max_running = cJSON_IsNumber(max) && max->valuedouble >= 1 ? (uint32_t)max->valuedouble : 1;
+                ea.max_running =
+                        cJSON_IsNumber(max) && max->valuedouble >= 1 ? (uint32_t)max->valuedouble : 1;
                 ea.draining = strcmp(r->state, "draining") == 0;
                 rc = fn(a->engine, &ea);
                 if (rc)
@@ -321,7 +333,8 @@ void inventory_refresh(struct agents *a, const char *agent_id)
         struct err e = {0};
 
         if (s && s->in_engine && inventory_tell(a, agent_id, update, &e))
-                log_error(AREA, "the scheduler does not know an agent's change", "agent=%s reason=\"%s\"", s->name, e.msg);
+                log_error(AREA, "the scheduler does not know an agent's change", "agent=%s reason=\"%s\"",
+                          s->name, e.msg);
 }
 
 /* ---- changed while connected ---- */

@@ -14,25 +14,25 @@
 #define SIGNED_MAX 64
 
 struct issue {
-        struct op        op;
-        uv_work_t        work;
+        struct op op;
+        uv_work_t work;
         struct rpc_call *call; /* NULL: gone */
-        bool            *busy;
-        struct rate     *blame;
-        char             address[64];
-        struct enrolled  en;
+        bool *busy;
+        struct rate *blame;
+        char address[64];
+        struct enrolled en;
         /* Read by the pool's thread. */
         const struct ca *ca;
-        int64_t          now_us, life_ms;
-        uint8_t          csr[CSR_MAX], sig[SIG_MAX], signed_text[SIGNED_MAX];
-        size_t           csr_len, sig_len, signed_len;
+        int64_t now_us, life_ms;
+        uint8_t csr[CSR_MAX], sig[SIG_MAX], signed_text[SIGNED_MAX];
+        size_t csr_len, sig_len, signed_len;
         /* Written by it. */
-        int              rc;
-        struct err       e;
-        uint8_t         *der;
-        size_t           der_len;
-        int64_t          not_after_us;
-        char             serial[41];
+        int rc;
+        struct err e;
+        uint8_t *der;
+        size_t der_len;
+        int64_t not_after_us;
+        char serial[41];
 };
 
 static void issue_free(struct issue *i)
@@ -127,10 +127,11 @@ static void work(uv_work_t *w)
         struct issue *i = w->data;
 
         if (i->sig_len)
-                i->rc = pki_csr_verify_sig(i->csr, i->csr_len, i->signed_text, i->signed_len, i->sig, i->sig_len, &i->e);
+                i->rc = pki_csr_verify_sig(i->csr, i->csr_len, i->signed_text, i->signed_len, i->sig,
+                                           i->sig_len, &i->e);
         if (!i->rc)
-                i->rc = auth_issue(i->ca, i->en.agent_id, i->en.name, i->now_us, i->life_ms, i->csr, i->csr_len, &i->der, &i->der_len,
-                                   &i->not_after_us, i->serial, &i->e);
+                i->rc = auth_issue(i->ca, i->en.agent_id, i->en.name, i->now_us, i->life_ms, i->csr,
+                                   i->csr_len, &i->der, &i->der_len, &i->not_after_us, i->serial, &i->e);
 }
 
 static void after_work(uv_work_t *w, int status)
@@ -146,7 +147,8 @@ static void after_work(uv_work_t *w, int status)
             strcmp(auth_agent(a->opt.auth, i->en.agent_id)->state, "revoked") == 0)
                 i->rc = err_set(&i->e, E_DENIED, "agent %s was revoked", i->en.name);
         if (i->rc) {
-                log_warn(AREA, "no certificate", "agent=%s addr=%s reason=\"%s\"", i->en.name, i->address, i->e.msg);
+                log_warn(AREA, "no certificate", "agent=%s addr=%s reason=\"%s\"", i->en.name, i->address,
+                         i->e.msg);
                 if (i->rc == -E_DENIED && i->blame)
                         rate_take(i->blame, i->address, agents_mono_ms(a));
                 answer(i, i->rc, i->e.msg);
@@ -168,7 +170,8 @@ void issue_start(struct agents *a, struct rpc_call *c, struct issue_request *rq)
         int rc;
 
         if (!i || rq->csr_len > CSR_MAX || rq->sig_len > SIG_MAX || rq->signed_len > SIGNED_MAX) {
-                rpc_finish(c, i ? E_INVAL : E_NOMEM, i ? "the signing request is too long" : "the hub is out of memory");
+                rpc_finish(c, i ? E_INVAL : E_NOMEM,
+                           i ? "the signing request is too long" : "the hub is out of memory");
                 enrolled_fini(&rq->en);
                 mem_free(i);
                 return;

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#define SOFTWARE         "photon-hub/" PHOTON_VERSION
+#define SOFTWARE "photon-hub/" PHOTON_VERSION
 
 /* ---- agents ---- */
 
@@ -19,7 +19,8 @@ static void on_agent_ready(struct rpc_conn *conn, const struct link_peer *peer, 
 
         if (s->state != SESSION_CONNECTING)
                 return;
-        /* TLS has checked chain and purpose; without a certificate nobody comes this far, and if so, no further. */
+        /* TLS has checked chain and purpose; without a certificate nobody comes this far, and if so, no
+         * further. */
         if (!peer->cert_der)
                 err_set(&e, E_DENIED, "this is the door for agents: a client certificate is required");
         else if (auth_agent_by_cert(s->a->opt.auth, peer->cert_der, peer->cert_len, id, &e) == 0)
@@ -40,9 +41,11 @@ static void on_agent_close(struct rpc_conn *conn, int rc, const char *why, void 
 
         (void)conn;
         if (s->state == SESSION_CONNECTING)
-                log_info(AREA, "connection ended before it was an agent's", "rc=%s reason=\"%s\"", err_name(rc), why ? why : "");
+                log_info(AREA, "connection ended before it was an agent's", "rc=%s reason=\"%s\"",
+                         err_name(rc), why ? why : "");
         else if (s->state != SESSION_DOWN)
-                log_info(AREA, "agent's connection ended", "agent=%s rc=%s reason=\"%s\"", s->name, err_name(rc), why ? why : "");
+                log_info(AREA, "agent's connection ended", "agent=%s rc=%s reason=\"%s\"", s->name,
+                         err_name(rc), why ? why : "");
         session_free(s);
         agents_maybe_closed(a);
 }
@@ -87,7 +90,8 @@ static void on_stranger_close(struct rpc_conn *conn, int rc, const char *why, vo
         struct agents *a = ec->a;
 
         (void)conn;
-        log_debug(AREA, "enrolment connection ended", "addr=%s rc=%s reason=\"%s\"", ec->address, err_name(rc), why ? why : "");
+        log_debug(AREA, "enrolment connection ended", "addr=%s rc=%s reason=\"%s\"", ec->address,
+                  err_name(rc), why ? why : "");
         enroll_free(ec);
         agents_maybe_closed(a);
 }

@@ -39,8 +39,7 @@ void enroll_free(struct enroll_conn *ec)
 
 void enroll_tick(struct agents *a, int64_t now_ms)
 {
-        LIST_EACH_SAFE(it, next, &a->enrolling)
-        {
+        LIST_EACH_SAFE (it, next, &a->enrolling) {
                 struct enroll_conn *ec = container_of(it, struct enroll_conn, link);
 
                 /* Oldest first. */
@@ -155,14 +154,15 @@ static bool held_off(struct enroll_conn *ec, struct rpc_call *c)
 
         if (!wait)
                 return false;
-        snprintf(why, sizeof why, "too many refused requests from this address; try again in %" PRId64 " s", wait / 1000 + 1);
+        snprintf(why, sizeof why, "too many refused requests from this address; try again in %" PRId64 " s",
+                 wait / 1000 + 1);
         rpc_finish(c, E_FULL, why);
         return true;
 }
 
 /* A person looks for this: who knocked, why not. `subject`: token or agent id as it was claimed. */
-static void refused(struct enroll_conn *ec, struct rpc_call *c, struct store_tx *tx, const char *action, const char *subject,
-                    int rc, const struct err *e)
+static void refused(struct enroll_conn *ec, struct rpc_call *c, struct store_tx *tx, const char *action,
+                    const char *subject, int rc, const struct err *e)
 {
         struct agents *a = ec->a;
         int64_t now_ms = agents_mono_ms(a);
@@ -175,7 +175,8 @@ static void refused(struct enroll_conn *ec, struct rpc_call *c, struct store_tx 
                         char id[41], *detail = NULL;
 
                         snprintf(id, sizeof id, "%s", subject);
-                        if (o && cJSON_AddStringToObject(o, "address", ec->address) && cJSON_AddStringToObject(o, "reason", e->msg))
+                        if (o && cJSON_AddStringToObject(o, "address", ec->address) &&
+                            cJSON_AddStringToObject(o, "reason", e->msg))
                                 detail = json_text(o);
                         store_put_audit(tx, agents_now_us(a), "stranger", action, id, detail);
                         mem_free(detail);
@@ -202,7 +203,8 @@ static cJSON *labels_of(Photon__V1__Label **labels, size_t n)
         return o;
 }
 
-static void redeem_known(struct enroll_conn *ec, struct rpc_call *c, const Photon__V1__RedeemRequest *m, const uint8_t nonce[32])
+static void redeem_known(struct enroll_conn *ec, struct rpc_call *c, const Photon__V1__RedeemRequest *m,
+                         const uint8_t nonce[32])
 {
         struct agents *a = ec->a;
         struct store_tx *tx = store_begin(a->opt.store);
@@ -220,17 +222,19 @@ static void redeem_known(struct enroll_conn *ec, struct rpc_call *c, const Photo
         };
         struct issue_request rq = {.csr = q.csr, .csr_len = q.csr_len, .address = ec->address};
         struct err e = {0};
-        int rc = labels ? auth_redeem(a->opt.auth, tx, &q, &rq.en, &e) : err_set(&e, E_INVAL, "more than %d labels", LABELS_MAX);
+        int rc = labels ? auth_redeem(a->opt.auth, tx, &q, &rq.en, &e)
+                        : err_set(&e, E_INVAL, "more than %d labels", LABELS_MAX);
 
         cJSON_Delete(labels);
         if (rc) {
                 refused(ec, c, tx, "agent.enroll_denied", m->token_id, rc, &e);
                 return;
         }
-        /* The use is on its way to disk before the certificate is made; the same key may come back for a lost one. */
+        /* The use is on its way to disk before the certificate is made; the same key may come back for a lost
+         * one. */
         auth_commit(a->opt.auth, tx, NULL, NULL);
-        log_info(AREA, "agent enrolled", "agent=%s id=%s token=%.40s addr=%s again=%d", rq.en.name, rq.en.agent_id, m->token_id,
-                 ec->address, rq.en.again);
+        log_info(AREA, "agent enrolled", "agent=%s id=%s token=%.40s addr=%s again=%d", rq.en.name,
+                 rq.en.agent_id, m->token_id, ec->address, rq.en.again);
         issue(a, c, &rq);
 }
 
@@ -256,7 +260,8 @@ static void redeem(struct enroll_conn *ec, struct rpc_call *c, const uint8_t *p,
 
 /* ---- Rejoin ---- */
 
-static void rejoin_known(struct enroll_conn *ec, struct rpc_call *c, const Photon__V1__RejoinRequest *m, const uint8_t nonce[32])
+static void rejoin_known(struct enroll_conn *ec, struct rpc_call *c, const Photon__V1__RejoinRequest *m,
+                         const uint8_t nonce[32])
 {
         struct agents *a = ec->a;
         uint8_t spki[SHA256_LEN], text[32 + SHA256_LEN];
@@ -298,7 +303,8 @@ static void rejoin(struct enroll_conn *ec, struct rpc_call *c, const uint8_t *p,
                 rpc_finish(c, E_INVAL, "a malformed request");
         else if (!take_nonce(ec, nonce))
                 rpc_finish(c, E_STATE, "ask for a Challenge first; each is good for one request");
-        else if (m->csr_der.len == 0 || m->csr_der.len > CSR_MAX || m->signature.len == 0 || m->signature.len > 256)
+        else if (m->csr_der.len == 0 || m->csr_der.len > CSR_MAX || m->signature.len == 0 ||
+                 m->signature.len > 256)
                 rpc_finish(c, E_INVAL, "the signing request or its signature is missing or too long");
         else
                 rejoin_known(ec, c, m, nonce);

@@ -17,21 +17,21 @@
 #define SYNCS_MAX 32 /* files open for one Hello */
 
 struct held {
-        struct hello    *h;
-        uint64_t         attempt_id, output_from;
+        struct hello *h;
+        uint64_t attempt_id, output_from;
         enum engine_verdict verdict;
         struct log_file *file;
 };
 
 struct hello {
-        struct agents   *a;
-        struct session  *s;    /* NULL: the session is down */
+        struct agents *a;
+        struct session *s;     /* NULL: the session is down */
         struct rpc_call *call; /* NULL: gone */
-        struct held     *held;
-        size_t           n, next, syncing;
-        int              rc;   /* the first failure */
-        struct err       e;
-        bool             said; /* a message came */
+        struct held *held;
+        size_t n, next, syncing;
+        int rc; /* the first failure */
+        struct err e;
+        bool said; /* a message came */
 };
 
 static void hello_free(struct hello *h)
@@ -55,7 +55,8 @@ void hello_orphan(struct hello *h)
 
 /* ---- the answer ---- */
 
-static int reply_held(const struct hello *h, Photon__V1__HelloReply *m, Photon__V1__HeldReply **rows, Photon__V1__HeldReply ***ptrs)
+static int reply_held(const struct hello *h, Photon__V1__HelloReply *m, Photon__V1__HeldReply **rows,
+                      Photon__V1__HeldReply ***ptrs)
 {
         static const Photon__V1__HeldVerdict verdicts[] = {
                 [ENGINE_KEEP] = PHOTON__V1__HELD_VERDICT__HELD_KEEP,
@@ -181,7 +182,8 @@ static int held_begin(struct hello *h, struct held *k)
                 a->works--;
                 log_close(k->file);
                 k->file = NULL;
-                return err_set(&h->e, -rc, "the hub cannot make output durable (%s); try again", err_name(rc));
+                return err_set(&h->e, -rc, "the hub cannot make output durable (%s); try again",
+                               err_name(rc));
         }
         return 0;
 }
@@ -237,8 +239,8 @@ static int welcome(struct hello *h, const Photon__V1__HelloRequest *q)
         if (rc)
                 return rc;
         s->in_engine = true;
-        log_info(AREA, "agent online", "agent=%s addr=%s version=%s os=%s arch=%s tools=%zu held=%zu", s->name, s->address, q->software,
-                 q->os, q->arch, q->n_tools, q->n_held);
+        log_info(AREA, "agent online", "agent=%s addr=%s version=%s os=%s arch=%s tools=%zu held=%zu",
+                 s->name, s->address, q->software, q->os, q->arch, q->n_tools, q->n_held);
         return take_held(h, q);
 }
 
@@ -257,7 +259,8 @@ static void on_message(struct rpc_call *c, const uint8_t *p, size_t n, void *arg
         }
         h->said = true;
         if (n > HELLO_BYTES_MAX) {
-                session_violation(s, "a Hello of %zu bytes; at most %u: fewer tools, or shorter schemas", n, HELLO_BYTES_MAX);
+                session_violation(s, "a Hello of %zu bytes; at most %u: fewer tools, or shorter schemas", n,
+                                  HELLO_BYTES_MAX);
                 return;
         }
         q = (Photon__V1__HelloRequest *)rpc_unpack(&photon__v1__hello_request__descriptor, p, n);

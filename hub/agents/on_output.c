@@ -10,12 +10,12 @@
 #include <stdio.h>
 
 struct output {
-        struct session  *s;
+        struct session *s;
         struct rpc_call *call;
-        struct attempt  *t;        /* NULL: before the first chunk, or over */
-        uint64_t         acked;
-        bool             peer_ended;
-        bool             finished; /* rpc_finish was called; only on_end is to come */
+        struct attempt *t; /* NULL: before the first chunk, or over */
+        uint64_t acked;
+        bool peer_ended;
+        bool finished; /* rpc_finish was called; only on_end is to come */
 };
 
 static void finish(struct output *o, int code, const char *why)
@@ -47,7 +47,8 @@ static void maybe_over(struct output *o)
 {
         struct attempt *t = o->t;
 
-        if (o->peer_ended && t && list_empty(&t->chunks) && attempt_end(t) == t->durable && o->acked >= t->durable)
+        if (o->peer_ended && t && list_empty(&t->chunks) && attempt_end(t) == t->durable &&
+            o->acked >= t->durable)
                 finish(o, 0, "");
 }
 
@@ -85,7 +86,8 @@ static bool chunk_ok(const struct output *o, const Photon__V1__OutputChunk *c, c
                 *why = "one stream carries the output of one attempt";
         else if (c->data.len > CHUNK_BYTES_MAX)
                 *why = "a chunk of more than 1 MiB";
-        else if (c->data.len && (c->channel < PHOTON__V1__CHANNEL__CHANNEL_STDOUT || c->channel > PHOTON__V1__CHANNEL__CHANNEL_EVENT))
+        else if (c->data.len && (c->channel < PHOTON__V1__CHANNEL__CHANNEL_STDOUT ||
+                                 c->channel > PHOTON__V1__CHANNEL__CHANNEL_EVENT))
                 *why = "a chunk without a known channel";
         else if (c->offset > INT64_MAX - CHUNK_BYTES_MAX)
                 *why = "an offset out of range";

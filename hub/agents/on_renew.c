@@ -12,7 +12,10 @@ static void renew(struct session *s, struct rpc_call *c, const Photon__V1__Renew
 {
         struct agents *a = s->a;
         uint8_t spki[SHA256_LEN];
-        struct issue_request rq = {.csr = m->csr_der.data, .csr_len = m->csr_der.len, .address = s->address, .busy = &s->renewing};
+        struct issue_request rq = {.csr = m->csr_der.data,
+                                   .csr_len = m->csr_der.len,
+                                   .address = s->address,
+                                   .busy = &s->renewing};
         struct err e = {0};
         int rc;
 
@@ -23,11 +26,13 @@ static void renew(struct session *s, struct rpc_call *c, const Photon__V1__Renew
         else
                 rc = auth_rejoin(a->opt.auth, s->agent_id, spki, &rq.en, &e);
         if (rc) {
-                log_warn(AREA, "renewal refused", "agent=%s addr=%s reason=\"%s\"", s->name, s->address, e.msg);
+                log_warn(AREA, "renewal refused", "agent=%s addr=%s reason=\"%s\"", s->name, s->address,
+                         e.msg);
                 rpc_finish(c, -rc, e.msg);
                 return;
         }
-        /* The CSR is signed by its own key, which is the proof that is needed here: TLS has shown the rest. */
+        /* The CSR is signed by its own key, which is the proof that is needed here: TLS has shown the rest.
+         */
         issue_start(a, c, &rq);
 }
 
@@ -38,7 +43,9 @@ static void on_message(struct rpc_call *c, const uint8_t *p, size_t n, void *arg
 
         if (s->state == SESSION_DOWN)
                 return;
-        m = n <= ENROLL_MESSAGE_MAX ? (Photon__V1__RenewRequest *)rpc_unpack(&photon__v1__renew_request__descriptor, p, n) : NULL;
+        m = n <= ENROLL_MESSAGE_MAX
+                    ? (Photon__V1__RenewRequest *)rpc_unpack(&photon__v1__renew_request__descriptor, p, n)
+                    : NULL;
         if (!m) {
                 session_violation(s, "a malformed RenewRequest");
                 return;

@@ -18,7 +18,7 @@
 
 struct note {
         struct op op;
-        uint64_t  attempt_id;
+        uint64_t attempt_id;
 };
 
 static struct note *note_make(struct agents *a, uint64_t attempt_id)
@@ -77,7 +77,8 @@ static bool object_ok(const char *text, const char **out)
         *out = NULL;
         if (n == 0 || (n == 2 && memcmp(text, "{}", 2) == 0))
                 return true;
-        if (n > JSON_BYTES_MAX || text[strspn(text, " \t\r\n")] != '{' || json_scan(text, n, NULL, NULL, NULL))
+        if (n > JSON_BYTES_MAX || text[strspn(text, " \t\r\n")] != '{' ||
+            json_scan(text, n, NULL, NULL, NULL))
                 return false;
         *out = text;
         return true;
@@ -134,7 +135,8 @@ void result_deliver(struct session *s, const Photon__V1__StepFinished *f, bool s
                         r.error_code = "bad_outputs";
                         r.error_message = "the tool's outputs are no JSON object of at most 1 MiB";
                 }
-                log_warn(AREA, "outputs dropped", "agent=%s attempt=%" PRIu64 " bytes=%zu", s->name, f->attempt_id, strlen(f->outputs));
+                log_warn(AREA, "outputs dropped", "agent=%s attempt=%" PRIu64 " bytes=%zu", s->name,
+                         f->attempt_id, strlen(f->outputs));
         }
         if (!object_ok(f->usage, &r.usage))
                 log_warn(AREA, "usage dropped", "agent=%s attempt=%" PRIu64, s->name, f->attempt_id);
@@ -161,7 +163,8 @@ static void times_limit(Photon__V1__StepFinished *f)
 }
 
 /* Inline output is contiguous and small. 0 and its bytes, or a violation. */
-static bool inline_ok(struct session *s, const Photon__V1__StepFinished *f, uint64_t *out_first, uint64_t *out_bytes)
+static bool inline_ok(struct session *s, const Photon__V1__StepFinished *f, uint64_t *out_first,
+                      uint64_t *out_bytes)
 {
         uint64_t at = f->n_inline_output ? f->inline_output[0]->offset : 0, n = 0;
 
@@ -169,8 +172,8 @@ static bool inline_ok(struct session *s, const Photon__V1__StepFinished *f, uint
         for (size_t i = 0; i < f->n_inline_output; i++) {
                 const Photon__V1__OutputChunk *c = f->inline_output[i];
 
-                if ((c->attempt_id && c->attempt_id != f->attempt_id) || c->offset != at + n || c->channel < 1 || c->channel > 3 ||
-                    c->data.len > LOGS_SMALL - n) {
+                if ((c->attempt_id && c->attempt_id != f->attempt_id) || c->offset != at + n ||
+                    c->channel < 1 || c->channel > 3 || c->data.len > LOGS_SMALL - n) {
                         session_violation(s, "malformed inline output of attempt %" PRIu64, f->attempt_id);
                         return false;
                 }
@@ -188,7 +191,8 @@ static void on_finished(struct session *s, Photon__V1__StepFinished **slot)
         uint64_t first, bytes;
         size_t size;
 
-        if (f->attempt_id == 0 || f->outcome < PHOTON__V1__OUTCOME__OUTCOME_SUCCEEDED || f->outcome > PHOTON__V1__OUTCOME__OUTCOME_LOST) {
+        if (f->attempt_id == 0 || f->outcome < PHOTON__V1__OUTCOME__OUTCOME_SUCCEEDED ||
+            f->outcome > PHOTON__V1__OUTCOME__OUTCOME_LOST) {
                 session_violation(s, "a result without attempt or outcome");
                 return;
         }

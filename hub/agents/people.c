@@ -12,11 +12,11 @@
 enum change { CHANGE_REVOKE, CHANGE_DRAIN, CHANGE_UNDRAIN, CHANGE_LABEL };
 
 struct change_op {
-        struct op     op;
-        enum change   what;
-        char          agent_id[32];
+        struct op op;
+        enum change what;
+        char agent_id[32];
         engine_answer cb;
-        void         *arg;
+        void *arg;
 };
 
 static void act(struct agents *a, const struct change_op *o)
@@ -55,7 +55,8 @@ static void on_durable(void *arg)
         mem_free(o);
 }
 
-static int write_rows(struct agents *a, struct store_tx *tx, const struct change_op *o, const cJSON *set, struct err *e)
+static int write_rows(struct agents *a, struct store_tx *tx, const struct change_op *o, const cJSON *set,
+                      struct err *e)
 {
         switch (o->what) {
         case CHANGE_REVOKE:
@@ -70,7 +71,8 @@ static int write_rows(struct agents *a, struct store_tx *tx, const struct change
         return err_set(e, E_INTERNAL, "no such change");
 }
 
-static void change(struct agents *a, const char *id_or_name, enum change what, const cJSON *set, engine_answer cb, void *arg)
+static void change(struct agents *a, const char *id_or_name, enum change what, const cJSON *set,
+                   engine_answer cb, void *arg)
 {
         const struct agent_record *r = auth_agent(a->opt.auth, id_or_name);
         struct change_op *o = r ? mem_calloc(1, sizeof *o) : NULL;

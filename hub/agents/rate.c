@@ -10,15 +10,15 @@
 #define ADDRESSES_MAX 512
 
 struct slot {
-        uint8_t       key[16]; /* IPv4 as ::ffff:a.b.c.d, IPv6 with its lower half zeroed */
-        bool          taken;
-        int64_t       touched_ms;
+        uint8_t key[16]; /* IPv4 as ::ffff:a.b.c.d, IPv6 with its lower half zeroed */
+        bool taken;
+        int64_t touched_ms;
         struct bucket bucket;
 };
 
 struct rate {
-        int         burst;
-        int64_t     refill_ms;
+        int burst;
+        int64_t refill_ms;
         struct slot slots[ADDRESSES_MAX];
 };
 

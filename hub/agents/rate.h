@@ -18,10 +18,10 @@ bool bucket_take(struct bucket *b, int burst, int64_t refill_ms, int64_t now_ms)
 int64_t bucket_wait(const struct bucket *b, int burst, int64_t refill_ms, int64_t now_ms);
 
 struct rate;
-int  rate_create(int burst, int64_t refill_ms, struct rate **out);
+int rate_create(int burst, int64_t refill_ms, struct rate **out);
 void rate_free(struct rate *r);
 /* `address` as in struct link_peer; its port does not count, and an IPv6 address counts as its /64. */
 int64_t rate_wait(struct rate *r, const char *address, int64_t now_ms);
-void    rate_take(struct rate *r, const char *address, int64_t now_ms);
+void rate_take(struct rate *r, const char *address, int64_t now_ms);
 
 #endif

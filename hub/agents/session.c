@@ -11,16 +11,16 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ITEM_BYTES_MAX   (RPC_MESSAGE_MAX - 64)
-#define OUT_KEEP_BYTES   (16u << 10) /* an idle session keeps no more than this */
-#define TO(s)            (1u << (s))
+#define ITEM_BYTES_MAX (RPC_MESSAGE_MAX - 64)
+#define OUT_KEEP_BYTES (16u << 10) /* an idle session keeps no more than this */
+#define TO(s)          (1u << (s))
 
 /* Fields of HubMessage, as proto/photon/v1/agent.proto numbers them. */
 enum { HUB_START = 1, HUB_CANCEL = 2, HUB_ACK = 3, HUB_STDIN = 4, HUB_DRAIN = 5 };
 
 static const struct {
         const char *name;
-        unsigned    to;
+        unsigned to;
 } states[] = {
         [SESSION_CONNECTING] = {"connecting", TO(SESSION_KNOWN) | TO(SESSION_DOWN)},
         [SESSION_KNOWN] = {"known", TO(SESSION_GREETING) | TO(SESSION_DOWN)},
@@ -32,7 +32,7 @@ static const struct {
 
 struct segment {
         struct list link;
-        struct buf  buf;
+        struct buf buf;
 };
 
 const char *session_state_name(enum session_state s)
@@ -79,8 +79,8 @@ void session_known(struct session *s, const char *agent_id, const char *address)
         const struct agent_record *r = auth_agent(a->opt.auth, agent_id);
 
         if (old) {
-                log_warn(AREA, "agent connected again, the older connection is closed", "agent=%s old=%s new=%s", old->name,
-                         old->address, address);
+                log_warn(AREA, "agent connected again, the older connection is closed",
+                         "agent=%s old=%s new=%s", old->name, old->address, address);
                 session_cut(old, E_STATE, "replaced by a newer connection of the same agent");
         }
         snprintf(s->agent_id, sizeof s->agent_id, "%s", agent_id);
@@ -172,8 +172,8 @@ void session_violation(struct session *s, const char *fmt, ...)
         va_start(ap, fmt);
         vsnprintf(why, sizeof why, fmt, ap);
         va_end(ap);
-        log_warn(AREA, "agent broke the protocol, its connection is closed", "agent=%s addr=%s reason=\"%s\"", s->name,
-                 s->address, why);
+        log_warn(AREA, "agent broke the protocol, its connection is closed", "agent=%s addr=%s reason=\"%s\"",
+                 s->name, s->address, why);
         session_cut(s, E_PROTO, why);
 }
 
@@ -249,8 +249,8 @@ static void send_to(struct session *s, int field, const ProtobufCMessage *m)
 
         if (!rc)
                 return;
-        log_warn(AREA, "agent's queue cannot grow, its connection is closed", "agent=%s queued=%zu reason=%s", s->name,
-                 s->pending_bytes, err_name(rc));
+        log_warn(AREA, "agent's queue cannot grow, its connection is closed", "agent=%s queued=%zu reason=%s",
+                 s->name, s->pending_bytes, err_name(rc));
         s->broken = -rc;
         make_dirty(s);
 }
@@ -290,7 +290,8 @@ static void refuse_inputs(struct session *s)
                 struct engine_result r = {
                         .outcome = ENGINE_REFUSED,
                         .error_code = "input_too_large",
-                        .error_message = "the step's input does not fit in one message to the agent (16 MiB): pass large data as a file",
+                        .error_message = "the step's input does not fit in one message to the agent (16 "
+                                         "MiB): pass large data as a file",
                         .finished_us = agents_now_us(s->a),
                         .sync_fd = -1,
                 };
@@ -346,7 +347,7 @@ void session_drain(struct session *s, bool on)
 
 static char *lent(const char *s)
 {
-        return s ? (char *)(uintptr_t)s : (char *)(uintptr_t)"";
+        return s ? (char *)(uintptr_t)s : (char *)(uintptr_t) "";
 }
 
 static void wire_start(void *ctx, const char *agent_id, const struct engine_start *e)
@@ -399,7 +400,8 @@ static void wire_ack(void *ctx, const char *agent_id, uint64_t attempt_id)
         send_to(s, HUB_ACK, &m.base);
 }
 
-static void wire_stdin(void *ctx, const char *agent_id, uint64_t attempt_id, uint64_t offset, const void *p, size_t n, bool eof)
+static void wire_stdin(void *ctx, const char *agent_id, uint64_t attempt_id, uint64_t offset, const void *p,
+                       size_t n, bool eof)
 {
         struct session *s = ready(ctx, agent_id);
         Photon__V1__StdinData m = PHOTON__V1__STDIN_DATA__INIT;
@@ -416,7 +418,11 @@ static void wire_stdin(void *ctx, const char *agent_id, uint64_t attempt_id, uin
 
 struct engine_wire session_wire(struct agents *a)
 {
-        return (struct engine_wire){.start = wire_start, .cancel = wire_cancel, .ack = wire_ack, .stdin_data = wire_stdin, .ctx = a};
+        return (struct engine_wire){.start = wire_start,
+                                    .cancel = wire_cancel,
+                                    .ack = wire_ack,
+                                    .stdin_data = wire_stdin,
+                                    .ctx = a};
 }
 
 /* ---- the Session stream ---- */
@@ -472,7 +478,9 @@ void on_session(struct rpc_conn *conn, struct rpc_call *c, void *conn_arg)
 
         (void)conn;
         if (s->state != SESSION_GREETED) {
-                rpc_finish(c, E_STATE, s->state == SESSION_READY ? "there is a session on this connection" : "say Hello first");
+                rpc_finish(c, E_STATE,
+                           s->state == SESSION_READY ? "there is a session on this connection"
+                                                     : "say Hello first");
                 return;
         }
         (void)session_move(s, SESSION_READY);

@@ -51,10 +51,10 @@ static void token_hash(const char *token, char out_hex[2 * SHA256_LEN + 1])
 }
 
 struct lookup {
-        const char    *hash;
-        int64_t        now_us;
+        const char *hash;
+        int64_t now_us;
         struct caller *out;
-        bool           ok;
+        bool ok;
 };
 
 static int on_row(void *arg, const struct row_api_token *t)
@@ -104,14 +104,14 @@ static char *audit_detail(const char *name, const char *role)
         return text;
 }
 
-int auth_api_token_create(struct store_tx *tx, const char *name, enum role role, int64_t now_us, int64_t expires_us,
-                          const char *created_by, char out_token[80], char out_id[32])
+int auth_api_token_create(struct store_tx *tx, const char *name, enum role role, int64_t now_us,
+                          int64_t expires_us, const char *created_by, char out_token[80], char out_id[32])
 {
         uint8_t secret[SECRET_LEN];
         char hash[2 * SHA256_LEN + 1], id[ID_LEN];
         char *b64, *detail;
 
-        if (!*name || strlen(name) >= sizeof ((struct caller *)0)->name || !str_is_utf8(name, strlen(name)))
+        if (!*name || strlen(name) >= sizeof((struct caller *)0)->name || !str_is_utf8(name, strlen(name)))
                 return -E_INVAL;
         id_random(secret, sizeof secret);
         b64 = str_b64url(secret, sizeof secret);
@@ -166,8 +166,8 @@ static int on_revoke_row(void *arg, const struct row_api_token *t)
         return 0;
 }
 
-int auth_api_token_revoke(struct store_reader *r, struct store_tx *tx, const char *id, int64_t now_us, const char *by,
-                          struct err *e)
+int auth_api_token_revoke(struct store_reader *r, struct store_tx *tx, const char *id, int64_t now_us,
+                          const char *by, struct err *e)
 {
         struct revoke v = {.tx = tx, .id = id, .by = by, .now_us = now_us, .rc = -E_NOENT};
         int rc = read_api_tokens(r, on_revoke_row, &v);

@@ -14,11 +14,11 @@
 
 /* A transaction on its way to disk. */
 struct commit {
-        struct list  link;
+        struct list link;
         struct auth *a; /* NULL: auth is gone */
-        int64_t      last_event;
-        void       (*on_done)(void *arg);
-        void        *arg;
+        int64_t last_event;
+        void (*on_done)(void *arg);
+        void *arg;
 };
 
 int64_t auth_now(const struct auth *a)
@@ -50,7 +50,9 @@ int auth_create(const struct auth_options *o, struct auth **out, struct err *e)
         a->agent_by_id = map_create();
         a->agent_by_name = map_create();
         a->agent_by_key = map_create();
-        rc = a->token_by_id && a->agent_by_id && a->agent_by_name && a->agent_by_key ? 0 : err_set(e, E_NOMEM, "no memory");
+        rc = a->token_by_id && a->agent_by_id && a->agent_by_name && a->agent_by_key
+                     ? 0
+                     : err_set(e, E_NOMEM, "no memory");
         if (!rc)
                 rc = store_reader_open(o->store, &r, e);
         if (!rc)
@@ -91,8 +93,8 @@ void auth_act_as(struct auth *a, const char *who)
         snprintf(a->actor, sizeof a->actor, "%s", who ? who : "");
 }
 
-void auth_record(struct auth *a, struct store_tx *tx, const char *action, const char *object, const char *detail,
-                 const char *event, const char *fields)
+void auth_record(struct auth *a, struct store_tx *tx, const char *action, const char *object,
+                 const char *detail, const char *event, const char *fields)
 {
         store_put_audit(tx, auth_now(a), a->actor[0] ? a->actor : "hub", action, object, detail);
         a->actor[0] = '\0';
@@ -150,13 +152,16 @@ int label_check(const char *key, const char *value, struct err *e)
         size_t n = strlen(value);
 
         if (!str_is_name(key, LABEL_KEY_MAX))
-                return err_set(e, E_INVAL, "\"%.80s\" is no label key: letters, digits, '.', '_' and '-', at most %d", key,
-                               LABEL_KEY_MAX);
+                return err_set(e, E_INVAL,
+                               "\"%.80s\" is no label key: letters, digits, '.', '_' and '-', at most %d",
+                               key, LABEL_KEY_MAX);
         if (n > LABEL_VALUE_MAX || !str_is_utf8(value, n))
-                return err_set(e, E_INVAL, "the value of label \"%s\" is not text of at most %d bytes", key, LABEL_VALUE_MAX);
+                return err_set(e, E_INVAL, "the value of label \"%s\" is not text of at most %d bytes", key,
+                               LABEL_VALUE_MAX);
         for (size_t i = 0; i < n; i++) {
                 if ((unsigned char)value[i] < ' ' || value[i] == 0x7f)
-                        return err_set(e, E_INVAL, "the value of label \"%s\" holds a control character", key);
+                        return err_set(e, E_INVAL, "the value of label \"%s\" holds a control character",
+                                       key);
         }
         return 0;
 }
@@ -175,8 +180,10 @@ int labels_check(const cJSON *labels, bool null_ok, struct err *e)
                 if (++n > LABELS_MAX)
                         return err_set(e, E_INVAL, "more than %d labels", LABELS_MAX);
                 if (label_reserved(l->string))
-                        return err_set(e, E_INVAL, "the label \"%s\" is a fact that the agent reports; choose another key",
-                                       l->string);
+                        return err_set(
+                                e, E_INVAL,
+                                "the label \"%s\" is a fact that the agent reports; choose another key",
+                                l->string);
                 if (null_ok && cJSON_IsNull(l))
                         rc = label_check(l->string, "", e);
                 else if (cJSON_IsString(l))

@@ -26,79 +26,127 @@ struct ca {
         char *hub_cert_pem, *hub_key_pem; /* serverAuth; SANs = hosts */
         uint8_t ca_sha256[32];            /* of the DER */
 };
-/* Blocking. hosts: NULL-ended; localhost, 127.0.0.1, ::1 and the host name are always added. -E_EXIST if there is one. */
-int  ca_init(const char *dir, const char *const *hosts, int64_t now_us, struct err *e);
+/* Blocking. hosts: NULL-ended; localhost, 127.0.0.1, ::1 and the host name are always added. -E_EXIST if
+ * there is one. */
+int ca_init(const char *dir, const char *const *hosts, int64_t now_us, struct err *e);
 /* Also renews the hub's certificate when 2/3 of its life is gone, or when `hosts` are not all covered. */
-int  ca_load(const char *dir, const char *const *extra_hosts, int64_t now_us, struct ca *out, struct err *e);
+int ca_load(const char *dir, const char *const *extra_hosts, int64_t now_us, struct ca *out, struct err *e);
 void ca_fini(struct ca *c);
 
 /* ---- API tokens ---- */
 enum role { ROLE_CLIENT, ROLE_OPERATOR, ROLE_TECH_OPERATOR, ROLE_ADMIN };
 const char *role_name(enum role r);
 int role_parse(const char *s, enum role *out);
-struct caller { char token_id[32]; char name[128]; enum role role; };
-/* Any thread with its own reader: "pat_..." -> caller. -E_UNAUTH (unknown, expired, revoked: the same sentence). */
-int  auth_check_api_token(struct store_reader *r, const char *token, int64_t now_us, struct caller *out);
+struct caller {
+        char token_id[32];
+        char name[128];
+        enum role role;
+};
+/* Any thread with its own reader: "pat_..." -> caller. -E_UNAUTH (unknown, expired, revoked: the same
+ * sentence). */
+int auth_check_api_token(struct store_reader *r, const char *token, int64_t now_us, struct caller *out);
 /* Makes one: out_token is shown once. Loop thread (or start-up). */
-int  auth_api_token_create(struct store_tx *tx, const char *name, enum role role, int64_t now_us, int64_t expires_us,
-                           const char *created_by, char out_token[80], char out_id[32]);
+int auth_api_token_create(struct store_tx *tx, const char *name, enum role role, int64_t now_us,
+                          int64_t expires_us, const char *created_by, char out_token[80], char out_id[32]);
 /* -E_NOENT, -E_STATE (is revoked already). r: a reader of the calling thread. */
-int  auth_api_token_revoke(struct store_reader *r, struct store_tx *tx, const char *id, int64_t now_us, const char *by, struct err *e);
+int auth_api_token_revoke(struct store_reader *r, struct store_tx *tx, const char *id, int64_t now_us,
+                          const char *by, struct err *e);
 
 /* ---- the loop's part ---- */
-struct auth_options { const struct clock *clock; struct store *store; struct bus *bus; const struct ca *ca;
-        int64_t agent_cert_life_ms; /* default 24 h */ };
-int  auth_create(const struct auth_options *o, struct auth **out, struct err *e); /* loads tokens and agents */
+struct auth_options {
+        const struct clock *clock;
+        struct store *store;
+        struct bus *bus;
+        const struct ca *ca;
+        int64_t agent_cert_life_ms; /* default 24 h */
+};
+int auth_create(const struct auth_options *o, struct auth **out, struct err *e); /* loads tokens and agents */
 int64_t auth_cert_life_ms(const struct auth *a);
 void auth_free(struct auth *a);
 
 /* Who the next change is made by, for its audit record ("hub" when not said). */
 void auth_act_as(struct auth *a, const char *who);
-/* Every transaction that auth added to is committed here, in the same turn: as store_commit, and the events that
- * were put into it (bus_put) are announced when it is durable. */
+/* Every transaction that auth added to is committed here, in the same turn: as store_commit, and the events
+ * that were put into it (bus_put) are announced when it is durable. */
 void auth_commit(struct auth *a, struct store_tx *tx, void (*on_done)(void *arg), void *arg);
 
-/* uses: 1..1000000; ttl_ms: up to ten years; name_glob, labels: NULL: any name, none. -E_INVAL says what is wrong. */
-struct join_request { int64_t uses, ttl_ms; const char *name_glob; const cJSON *labels; const char *created_by; };
+/* uses: 1..1000000; ttl_ms: up to ten years; name_glob, labels: NULL: any name, none. -E_INVAL says what is
+ * wrong. */
+struct join_request {
+        int64_t uses, ttl_ms;
+        const char *name_glob;
+        const cJSON *labels;
+        const char *created_by;
+};
 /* Adds rows to tx; out_secret (32 bytes) and id are for common/jointoken.h. */
-int  auth_join_create(struct auth *a, struct store_tx *tx, const struct join_request *r, char out_id[32], uint8_t out_secret[32], struct err *e);
-int  auth_join_revoke(struct auth *a, struct store_tx *tx, const char *id, struct err *e); /* -E_NOENT, -E_STATE */
+int auth_join_create(struct auth *a, struct store_tx *tx, const struct join_request *r, char out_id[32],
+                     uint8_t out_secret[32], struct err *e);
+int auth_join_revoke(struct auth *a, struct store_tx *tx, const char *id,
+                     struct err *e); /* -E_NOENT, -E_STATE */
 
-struct enrolled { char agent_id[32]; char name[128]; cJSON *labels; bool again; };
-/* Checks a redeem request: token known, live, uses left (or the same key again), proof right, name allowed and free.
- * Every refusal is -E_DENIED with a sentence for the person at the agent; wrong id and wrong proof read the same. Adds rows to tx. */
-struct redeem_request { const char *token_id; const uint8_t *proof; size_t proof_len; const uint8_t *nonce; const uint8_t *csr; size_t csr_len;
-        const char *name, *hostname; const cJSON *labels; };
-int  auth_redeem(struct auth *a, struct store_tx *tx, const struct redeem_request *r, struct enrolled *out, struct err *e);
+struct enrolled {
+        char agent_id[32];
+        char name[128];
+        cJSON *labels;
+        bool again;
+};
+/* Checks a redeem request: token known, live, uses left (or the same key again), proof right, name allowed
+ * and free. Every refusal is -E_DENIED with a sentence for the person at the agent; wrong id and wrong proof
+ * read the same. Adds rows to tx. */
+struct redeem_request {
+        const char *token_id;
+        const uint8_t *proof;
+        size_t proof_len;
+        const uint8_t *nonce;
+        const uint8_t *csr;
+        size_t csr_len;
+        const char *name, *hostname;
+        const cJSON *labels;
+};
+int auth_redeem(struct auth *a, struct store_tx *tx, const struct redeem_request *r, struct enrolled *out,
+                struct err *e);
 void enrolled_fini(struct enrolled *en);
-/* Same key as enrolled, not revoked: -E_DENIED otherwise. The caller checks that the signature is by that key. */
-int  auth_rejoin(struct auth *a, const char *agent_id, const uint8_t spki[32], struct enrolled *out, struct err *e);
+/* Same key as enrolled, not revoked: -E_DENIED otherwise. The caller checks that the signature is by that
+ * key. */
+int auth_rejoin(struct auth *a, const char *agent_id, const uint8_t spki[32], struct enrolled *out,
+                struct err *e);
 /* A certificate for an agent (CPU: ~1 ms; call on the uv pool with copies). */
-int  auth_issue(const struct ca *ca, const char *agent_id, const char *name, int64_t now_us, int64_t life_ms, const uint8_t *csr, size_t csr_len,
-                uint8_t **out_der, size_t *out_len, int64_t *out_not_after_us, char out_serial[41], struct err *e);
-void auth_note_certificate(struct auth *a, struct store_tx *tx, const char *agent_id, const char *serial, int64_t not_after_us);
+int auth_issue(const struct ca *ca, const char *agent_id, const char *name, int64_t now_us, int64_t life_ms,
+               const uint8_t *csr, size_t csr_len, uint8_t **out_der, size_t *out_len,
+               int64_t *out_not_after_us, char out_serial[41], struct err *e);
+void auth_note_certificate(struct auth *a, struct store_tx *tx, const char *agent_id, const char *serial,
+                           int64_t not_after_us);
 
-/* Is the holder of this certificate a live agent? Chain and purpose were checked by TLS; here: URI, key, revocation. */
-int  auth_agent_by_cert(struct auth *a, const uint8_t *der, size_t n, char out_id[32], struct err *e);
+/* Is the holder of this certificate a live agent? Chain and purpose were checked by TLS; here: URI, key,
+ * revocation. */
+int auth_agent_by_cert(struct auth *a, const uint8_t *der, size_t n, char out_id[32], struct err *e);
 
-struct agent_record { const char *id, *name, *state; const cJSON *labels; int64_t created_us, last_seen_us, cert_not_after_us; const char *info; };
+struct agent_record {
+        const char *id, *name, *state;
+        const cJSON *labels;
+        int64_t created_us, last_seen_us, cert_not_after_us;
+        const char *info;
+};
 /* NULL: unknown. By id or name. Valid until the next call into auth. */
 const struct agent_record *auth_agent(struct auth *a, const char *id_or_name);
-int  auth_agent_each(struct auth *a, int (*cb)(void *arg, const struct agent_record *r), void *arg);
-int  auth_agent_revoke(struct auth *a, struct store_tx *tx, const char *id, struct err *e);
-int  auth_agent_drain(struct auth *a, struct store_tx *tx, const char *id, bool on, struct err *e);
-int  auth_agent_label(struct auth *a, struct store_tx *tx, const char *id, const cJSON *set, struct err *e); /* null removes */
+int auth_agent_each(struct auth *a, int (*cb)(void *arg, const struct agent_record *r), void *arg);
+int auth_agent_revoke(struct auth *a, struct store_tx *tx, const char *id, struct err *e);
+int auth_agent_drain(struct auth *a, struct store_tx *tx, const char *id, bool on, struct err *e);
+int auth_agent_label(struct auth *a, struct store_tx *tx, const char *id, const cJSON *set,
+                     struct err *e); /* null removes */
 /* info_json NULL: as it was. */
-void auth_agent_seen(struct auth *a, struct store_tx *tx, const char *id, const char *info_json, int64_t at_us);
+void auth_agent_seen(struct auth *a, struct store_tx *tx, const char *id, const char *info_json,
+                     int64_t at_us);
 
-/* Label rules for tokens, people and agents: at most 64; keys are names of at most 63 bytes, values text of at most 255.
- * Keys that the hub sets from facts (os, arch, kind, name) are refused. `null_ok`: null removes. */
+/* Label rules for tokens, people and agents: at most 64; keys are names of at most 63 bytes, values text of
+ * at most 255. Keys that the hub sets from facts (os, arch, kind, name) are refused. `null_ok`: null removes.
+ */
 #define LABELS_MAX      64
 #define LABEL_KEY_MAX   63
 #define LABEL_VALUE_MAX 255
 #define AGENT_NAME_MAX  63
-int  label_check(const char *key, const char *value, struct err *e);
+int label_check(const char *key, const char *value, struct err *e);
 bool label_reserved(const char *key);
-int  labels_check(const cJSON *labels, bool null_ok, struct err *e);
+int labels_check(const cJSON *labels, bool null_ok, struct err *e);
 
 #endif

@@ -16,19 +16,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define US_PER_DAY     (INT64_C(86400) * 1000000)
-#define CA_LIFE_US     (INT64_C(7300) * US_PER_DAY) /* twenty years */
-#define HUB_LIFE_US    (INT64_C(825) * US_PER_DAY)
-#define BACKDATE_US    (INT64_C(3600) * 1000000) /* a peer's clock may be this late */
-#define HOSTS_MAX      64
-#define HOST_LEN_MAX   253
-#define PEM_BYTES_MAX  (64u << 10)
+#define US_PER_DAY    (INT64_C(86400) * 1000000)
+#define CA_LIFE_US    (INT64_C(7300) * US_PER_DAY) /* twenty years */
+#define HUB_LIFE_US   (INT64_C(825) * US_PER_DAY)
+#define BACKDATE_US   (INT64_C(3600) * 1000000) /* a peer's clock may be this late */
+#define HOSTS_MAX     64
+#define HOST_LEN_MAX  253
+#define PEM_BYTES_MAX (64u << 10)
 
 /* Names of the hub, each once. */
 struct hosts {
-        char        text[HOSTS_MAX][HOST_LEN_MAX + 1];
+        char text[HOSTS_MAX][HOST_LEN_MAX + 1];
         const char *list[HOSTS_MAX + 1];
-        size_t      n;
+        size_t n;
 };
 
 static bool host_ok(const char *h)
@@ -86,7 +86,8 @@ static void hosts_from_cert(struct hosts *hs, const mbedtls_x509_crt *crt)
                 if (kind == X509_SAN_DNS && n < sizeof text) {
                         memcpy(text, p, n);
                         text[n] = '\0';
-                } else if (kind != X509_SAN_IP || !inet_ntop(n == 4 ? AF_INET : AF_INET6, p, text, sizeof text)) {
+                } else if (kind != X509_SAN_IP ||
+                           !inet_ntop(n == 4 ? AF_INET : AF_INET6, p, text, sizeof text)) {
                         continue;
                 }
                 (void)hosts_add(hs, text, NULL);
@@ -117,7 +118,8 @@ static int pki_read(const char *dir, const char *name, char **out, struct err *e
         return rc ? rc : file_read(path, PEM_BYTES_MAX, out, &n, e);
 }
 
-static int hub_cert_make(const struct ca *c, const struct hosts *hs, int64_t now_us, char **out_pem, struct err *e)
+static int hub_cert_make(const struct ca *c, const struct hosts *hs, int64_t now_us, char **out_pem,
+                         struct err *e)
 {
         const struct pki_issue what = {
                 .purpose = PKI_SERVER,
@@ -129,7 +131,8 @@ static int hub_cert_make(const struct ca *c, const struct hosts *hs, int64_t now
         char serial[41];
         uint8_t *der = NULL;
         size_t n = 0;
-        int rc = pki_issue(c->ca_cert_pem, c->ca_key_pem, &what, NULL, 0, c->hub_key_pem, &der, &n, serial, e);
+        int rc =
+                pki_issue(c->ca_cert_pem, c->ca_key_pem, &what, NULL, 0, c->hub_key_pem, &der, &n, serial, e);
 
         if (!rc && pki_der_to_pem("CERTIFICATE", der, n, out_pem))
                 rc = err_set(e, E_NOMEM, "no memory for the hub's certificate");
@@ -145,7 +148,9 @@ static int folder_ready(const char *dir, struct err *e)
         if (rc)
                 return rc;
         if (access(path, F_OK) == 0)
-                return err_set(e, E_EXIST, "%s is there: this data folder belongs to a hub already; choose another --data, or remove it",
+                return err_set(e, E_EXIST,
+                               "%s is there: this data folder belongs to a hub already; choose another "
+                               "--data, or remove it",
                                path);
         rc = pki_path(dir, "", path, e);
         return rc ? rc : file_mkdir_private(path, e);
@@ -164,7 +169,8 @@ int ca_init(const char *dir, const char *const *hosts, int64_t now_us, struct er
         if (!rc)
                 rc = pki_key_make(&c.ca_key_pem, e);
         if (!rc)
-                rc = pki_ca_make(c.ca_key_pem, "PHOTON hub CA", now_us - BACKDATE_US, now_us + CA_LIFE_US, &c.ca_cert_pem, e);
+                rc = pki_ca_make(c.ca_key_pem, "PHOTON hub CA", now_us - BACKDATE_US, now_us + CA_LIFE_US,
+                                 &c.ca_cert_pem, e);
         if (!rc)
                 rc = pki_key_make(&c.hub_key_pem, e);
         if (!rc)
@@ -191,8 +197,8 @@ static int key_is_private(const char *dir, const char *name, struct err *e)
         if (rc)
                 return rc;
         if (stat(path, &st) == 0 && (st.st_mode & 07))
-                return err_set(e, E_DENIED, "%s can be read or written by everybody (mode %o): chmod 600 it", path,
-                               (unsigned)st.st_mode & 0777);
+                return err_set(e, E_DENIED, "%s can be read or written by everybody (mode %o): chmod 600 it",
+                               path, (unsigned)st.st_mode & 0777);
         return 0;
 }
 
@@ -202,7 +208,8 @@ static bool due(const struct pki_info *i, int64_t now_us)
 }
 
 /* Sets *why when the hub's certificate has to be made anew, and adds the names it has to `hs`. */
-static int hub_cert_check(const struct ca *c, struct hosts *hs, int64_t now_us, const char **why, struct err *e)
+static int hub_cert_check(const struct ca *c, struct hosts *hs, int64_t now_us, const char **why,
+                          struct err *e)
 {
         struct pki_info info;
         uint8_t cert_spki[32], key_spki[32], *der = NULL;
@@ -239,7 +246,8 @@ out:
         return rc;
 }
 
-static int hub_cert_renew(const char *dir, const struct hosts *hs, int64_t now_us, struct ca *c, struct err *e)
+static int hub_cert_renew(const char *dir, const struct hosts *hs, int64_t now_us, struct ca *c,
+                          struct err *e)
 {
         char *pem = NULL;
         int rc = hub_cert_make(c, hs, now_us, &pem, e);
@@ -269,9 +277,12 @@ static int ca_check(struct ca *c, int64_t now_us, struct err *e)
         if (!rc)
                 rc = pki_key_spki_sha256(c->ca_key_pem, key_spki, e);
         if (!rc && (!info.is_ca || memcmp(cert_spki, key_spki, sizeof key_spki) != 0))
-                rc = err_set(e, E_CORRUPT, "pki/ca.crt and pki/ca.key do not belong together: restore both from a backup");
+                rc = err_set(e, E_CORRUPT,
+                             "pki/ca.crt and pki/ca.key do not belong together: restore both from a backup");
         if (!rc && now_us > info.not_after_us)
-                rc = err_set(e, E_STATE, "the hub's CA certificate (pki/ca.crt) has expired; is this machine's clock right?");
+                rc = err_set(
+                        e, E_STATE,
+                        "the hub's CA certificate (pki/ca.crt) has expired; is this machine's clock right?");
         if (!rc)
                 secret_sha256(der, n, c->ca_sha256);
         mem_free(der);

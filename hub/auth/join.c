@@ -14,9 +14,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define USES_MAX    1000000
-#define TTL_MAX_MS  (INT64_C(3650) * 24 * 3600 * 1000)
-#define NONCE_LEN   32
+#define USES_MAX      1000000
+#define TTL_MAX_MS    (INT64_C(3650) * 24 * 3600 * 1000)
+#define NONCE_LEN     32
 #define SAME_NAME_MAX 100000 /* "-2" to "-100000" */
 
 void join_tok_free(struct join_tok *t)
@@ -72,7 +72,8 @@ static int on_tok_row(void *arg, const struct row_join_token *row)
         if (!t)
                 return -E_NOMEM;
         snprintf(t->id, sizeof t->id, "%s", row->id);
-        snprintf(t->name_glob, sizeof t->name_glob, "%s", row->name_glob && *row->name_glob ? row->name_glob : "*");
+        snprintf(t->name_glob, sizeof t->name_glob, "%s",
+                 row->name_glob && *row->name_glob ? row->name_glob : "*");
         t->uses_max = row->uses_max;
         t->uses = row->uses;
         t->created_us = row->created_us;
@@ -127,13 +128,17 @@ static int request_check(const struct join_request *r, struct err *e)
         if (r->ttl_ms < 1 || r->ttl_ms > TTL_MAX_MS)
                 return err_set(e, E_INVAL, "ttl: up to ten years, such as 1h");
         if (glob && (!*glob || strlen(glob) > AGENT_NAME_MAX ||
-                     strspn(glob, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-*?") != strlen(glob)))
-                return err_set(e, E_INVAL, "name: a pattern of letters, digits, '.', '_', '-', '*' and '?', at most %d long",
-                               AGENT_NAME_MAX);
+                     strspn(glob, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-*?") !=
+                             strlen(glob)))
+                return err_set(
+                        e, E_INVAL,
+                        "name: a pattern of letters, digits, '.', '_', '-', '*' and '?', at most %d long",
+                        AGENT_NAME_MAX);
         return labels_check(r->labels, false, e);
 }
 
-static void join_audit(struct auth *a, struct store_tx *tx, const struct join_tok *t, const char *action, const char *event)
+static void join_audit(struct auth *a, struct store_tx *tx, const struct join_tok *t, const char *action,
+                       const char *event)
 {
         char detail[256], fields[64];
 
@@ -142,8 +147,8 @@ static void join_audit(struct auth *a, struct store_tx *tx, const struct join_to
         auth_record(a, tx, action, t->id, detail, event, fields);
 }
 
-int auth_join_create(struct auth *a, struct store_tx *tx, const struct join_request *r, char out_id[32], uint8_t out_secret[32],
-                     struct err *e)
+int auth_join_create(struct auth *a, struct store_tx *tx, const struct join_request *r, char out_id[32],
+                     uint8_t out_secret[32], struct err *e)
 {
         struct join_tok *t;
         char id[ID_LEN];
@@ -242,23 +247,29 @@ static bool name_free(struct auth *a, const char *name, const struct agent_rec *
         return (!r || r == self) && !map_get(a->agent_by_id, name);
 }
 
-static int name_wished(struct auth *a, const struct join_tok *t, const char *wish, const struct agent_rec *self, struct err *e)
+static int name_wished(struct auth *a, const struct join_tok *t, const char *wish,
+                       const struct agent_rec *self, struct err *e)
 {
         if (!str_is_name(wish, AGENT_NAME_MAX))
-                return err_set(e, E_DENIED, "\"%.80s\" is no agent name: letters, digits, '.', '_' and '-', at most %d", wish,
-                               AGENT_NAME_MAX);
+                return err_set(e, E_DENIED,
+                               "\"%.80s\" is no agent name: letters, digits, '.', '_' and '-', at most %d",
+                               wish, AGENT_NAME_MAX);
         if (!str_glob(t->name_glob, wish))
-                return err_set(e, E_DENIED, "this join token is for agents named \"%s\", not \"%s\": choose another --name",
-                               t->name_glob, wish);
+                return err_set(
+                        e, E_DENIED,
+                        "this join token is for agents named \"%s\", not \"%s\": choose another --name",
+                        t->name_glob, wish);
         if (!name_free(a, wish, self))
                 return err_set(e, E_DENIED,
-                               "there is an agent \"%s\" with another key: choose another --name, or revoke it first (photon agent revoke %s)",
+                               "there is an agent \"%s\" with another key: choose another --name, or revoke "
+                               "it first (photon agent revoke %s)",
                                wish, wish);
         return 0;
 }
 
 /* A free name that the token allows. */
-static int name_pick(struct auth *a, const struct join_tok *t, const char *hostname, char out[AGENT_NAME_MAX + 1], struct err *e)
+static int name_pick(struct auth *a, const struct join_tok *t, const char *hostname,
+                     char out[AGENT_NAME_MAX + 1], struct err *e)
 {
         char host[AGENT_NAME_MAX + 1], base[AGENT_NAME_MAX + 1];
 
@@ -271,7 +282,8 @@ static int name_pick(struct auth *a, const struct join_tok *t, const char *hostn
 
                 if (i > 1)
                         snprintf(suffix, sizeof suffix, "-%d", i);
-                snprintf(out, AGENT_NAME_MAX + 1, "%.*s%s", (int)(AGENT_NAME_MAX - strlen(suffix)), base, suffix);
+                snprintf(out, AGENT_NAME_MAX + 1, "%.*s%s", (int)(AGENT_NAME_MAX - strlen(suffix)), base,
+                         suffix);
                 if (!str_is_name(out, AGENT_NAME_MAX) || !str_glob(t->name_glob, out)) {
                         /* "ci-*-x": the number goes where the host name went. */
                         char numbered[AGENT_NAME_MAX + 16];
@@ -286,7 +298,9 @@ static int name_pick(struct auth *a, const struct join_tok *t, const char *hostn
                 if (name_free(a, out, NULL))
                         return 0;
         }
-        return err_set(e, E_DENIED, "no free name fits this join token's pattern \"%s\": choose one with --name, or revoke the agent that has it",
+        return err_set(e, E_DENIED,
+                       "no free name fits this join token's pattern \"%s\": choose one with --name, or "
+                       "revoke the agent that has it",
                        t->name_glob);
 }
 
@@ -305,7 +319,9 @@ static int proof_check(struct auth *a, const struct redeem_request *r, struct jo
         /* An unknown id costs the same time and reads the same as a wrong secret. */
         ok = secret_proof_ok(t ? t->stored_key : a->no_key, transcript, sizeof transcript, proof);
         if (!ok || !t || r->proof_len != sizeof proof)
-                return err_set(e, E_DENIED, "this hub does not know the join token, or its secret is wrong: get a new one (photon token create)");
+                return err_set(e, E_DENIED,
+                               "this hub does not know the join token, or its secret is wrong: get a new one "
+                               "(photon token create)");
         *out = t;
         return 0;
 }
@@ -315,10 +331,12 @@ static int token_check(struct auth *a, const struct join_tok *t, struct err *e)
         char when[CLOCK_RFC3339_LEN];
 
         if (t->revoked_us)
-                return err_set(e, E_DENIED, "the join token was revoked: get a new one (photon token create)");
+                return err_set(e, E_DENIED,
+                               "the join token was revoked: get a new one (photon token create)");
         if (auth_now(a) >= t->expires_us) {
                 clock_format(t->expires_us, when);
-                return err_set(e, E_DENIED, "the join token expired at %s: get a new one (photon token create)", when);
+                return err_set(e, E_DENIED,
+                               "the join token expired at %s: get a new one (photon token create)", when);
         }
         return 0;
 }
@@ -349,8 +367,8 @@ static char *first_info(const struct redeem_request *q)
         return text;
 }
 
-static int agent_make(struct auth *a, const struct join_tok *t, const struct redeem_request *q, const uint8_t spki[SHA256_LEN],
-                      const char *name, struct agent_rec **out, struct err *e)
+static int agent_make(struct auth *a, const struct join_tok *t, const struct redeem_request *q,
+                      const uint8_t spki[SHA256_LEN], const char *name, struct agent_rec **out, struct err *e)
 {
         struct agent_rec *r = mem_calloc(1, sizeof *r);
         char id[ID_LEN];
@@ -376,7 +394,8 @@ static int agent_make(struct auth *a, const struct join_tok *t, const struct red
 }
 
 /* The same key with another token: the same agent, as this token would have it. */
-static int agent_adopt(struct auth *a, const struct join_tok *t, const struct redeem_request *q, struct agent_rec *r, struct err *e)
+static int agent_adopt(struct auth *a, const struct join_tok *t, const struct redeem_request *q,
+                       struct agent_rec *r, struct err *e)
 {
         cJSON *labels;
         const char *name = q->name && *q->name ? q->name : r->name;
@@ -394,7 +413,8 @@ static int agent_adopt(struct auth *a, const struct join_tok *t, const struct re
         return 0;
 }
 
-static void redeemed_record(struct auth *a, struct store_tx *tx, struct join_tok *t, struct agent_rec *r, const char *key_hex)
+static void redeemed_record(struct auth *a, struct store_tx *tx, struct join_tok *t, struct agent_rec *r,
+                            const char *key_hex)
 {
         char detail[160], fields[160];
 
@@ -402,8 +422,10 @@ static void redeemed_record(struct auth *a, struct store_tx *tx, struct join_tok
         snprintf(r->join_token_id, sizeof r->join_token_id, "%s", t->id);
         registry_put(tx, r);
         tok_put(tx, t);
-        store_put_redemption(tx, &(struct row_redemption){
-                                         .token_id = t->id, .spki_sha256 = key_hex, .agent_id = r->id, .at_us = auth_now(a)});
+        store_put_redemption(tx, &(struct row_redemption){.token_id = t->id,
+                                                          .spki_sha256 = key_hex,
+                                                          .agent_id = r->id,
+                                                          .at_us = auth_now(a)});
         snprintf(detail, sizeof detail, "{\"token\":\"%s\",\"name\":\"%s\"}", t->id, r->name);
         snprintf(fields, sizeof fields, "\"agent\":\"%s\",\"agent_id\":\"%s\"", r->name, r->id);
         auth_act_as(a, r->id);
@@ -412,14 +434,17 @@ static void redeemed_record(struct auth *a, struct store_tx *tx, struct join_tok
 
 /* The proof was right and the token is live. */
 static int redeem_new(struct auth *a, struct store_tx *tx, const struct redeem_request *q, struct join_tok *t,
-                      struct agent_rec *r, const uint8_t spki[SHA256_LEN], struct enrolled *out, struct err *e)
+                      struct agent_rec *r, const uint8_t spki[SHA256_LEN], struct enrolled *out,
+                      struct err *e)
 {
         char key[HASH_HEX_LEN], name[AGENT_NAME_MAX + 1];
         int rc = 0;
 
         str_hex(spki, SHA256_LEN, key);
         if (t->uses >= t->uses_max)
-                return err_set(e, E_DENIED, "the join token has been used up (%" PRId64 " of %" PRId64 "): get a new one (photon token create)",
+                return err_set(e, E_DENIED,
+                               "the join token has been used up (%" PRId64 " of %" PRId64
+                               "): get a new one (photon token create)",
                                t->uses, t->uses_max);
         if (r) {
                 rc = agent_adopt(a, t, q, r, e);
@@ -441,7 +466,8 @@ static int redeem_new(struct auth *a, struct store_tx *tx, const struct redeem_r
         return rc;
 }
 
-int auth_redeem(struct auth *a, struct store_tx *tx, const struct redeem_request *q, struct enrolled *out, struct err *e)
+int auth_redeem(struct auth *a, struct store_tx *tx, const struct redeem_request *q, struct enrolled *out,
+                struct err *e)
 {
         struct join_tok *t = NULL;
         struct agent_rec *r;
@@ -461,7 +487,9 @@ int auth_redeem(struct auth *a, struct store_tx *tx, const struct redeem_request
         str_hex(spki, sizeof spki, key);
         r = map_get(a->agent_by_key, key);
         if (r && r->revoked_us)
-                return err_set(e, E_DENIED, "the agent with this key (%s) was revoked: to use this machine again, remove the agent's data folder and join anew",
+                return err_set(e, E_DENIED,
+                               "the agent with this key (%s) was revoked: to use this machine again, remove "
+                               "the agent's data folder and join anew",
                                r->name);
         if (r && t->redeemed && map_get(t->redeemed, key))
                 return fill(r, true, out, e);

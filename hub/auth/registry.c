@@ -97,7 +97,8 @@ static int on_row(void *arg, const struct row_agent *row)
         snprintf(r->id, sizeof r->id, "%s", row->id);
         snprintf(r->name, sizeof r->name, "%s", row->name);
         snprintf(r->cert_serial, sizeof r->cert_serial, "%s", row->cert_serial ? row->cert_serial : "");
-        snprintf(r->join_token_id, sizeof r->join_token_id, "%s", row->join_token_id ? row->join_token_id : "");
+        snprintf(r->join_token_id, sizeof r->join_token_id, "%s",
+                 row->join_token_id ? row->join_token_id : "");
         r->draining = row->state && strcmp(row->state, "draining") == 0;
         r->created_us = row->created_us;
         r->last_seen_us = row->last_seen_us;
@@ -130,8 +131,8 @@ int registry_load(struct auth *a, struct store_reader *r, struct err *e)
 /* ---- identity ---- */
 
 int auth_issue(const struct ca *ca, const char *agent_id, const char *name, int64_t now_us, int64_t life_ms,
-               const uint8_t *csr, size_t csr_len, uint8_t **out_der, size_t *out_len, int64_t *out_not_after_us,
-               char out_serial[41], struct err *e)
+               const uint8_t *csr, size_t csr_len, uint8_t **out_der, size_t *out_len,
+               int64_t *out_not_after_us, char out_serial[41], struct err *e)
 {
         char uri[64];
         struct pki_issue what = {
@@ -144,7 +145,8 @@ int auth_issue(const struct ca *ca, const char *agent_id, const char *name, int6
         int rc;
 
         snprintf(uri, sizeof uri, "%s%s", uri_prefix, agent_id);
-        rc = pki_issue(ca->ca_cert_pem, ca->ca_key_pem, &what, csr, csr_len, NULL, out_der, out_len, out_serial, e);
+        rc = pki_issue(ca->ca_cert_pem, ca->ca_key_pem, &what, csr, csr_len, NULL, out_der, out_len,
+                       out_serial, e);
         if (!rc)
                 *out_not_after_us = what.not_after_us;
         return rc;
@@ -179,26 +181,34 @@ int auth_agent_by_cert(struct auth *a, const uint8_t *der, size_t n, char out_id
         if (strncmp(info.uri, uri_prefix, sizeof uri_prefix - 1) == 0)
                 r = map_get(a->agent_by_id, info.uri + sizeof uri_prefix - 1);
         if (!r)
-                return err_set(e, E_DENIED, "no agent of this hub has this certificate; join again with a new token");
+                return err_set(e, E_DENIED,
+                               "no agent of this hub has this certificate; join again with a new token");
         if (!secret_equal(r->spki, spki, sizeof spki))
-                return err_set(e, E_DENIED, "agent %s enrolled with another key; join again with a new token", r->name);
+                return err_set(e, E_DENIED, "agent %s enrolled with another key; join again with a new token",
+                               r->name);
         if (r->revoked_us)
-                return err_set(e, E_DENIED, "agent %s was revoked; to use this machine again, remove the agent's data folder and join with a new token",
+                return err_set(e, E_DENIED,
+                               "agent %s was revoked; to use this machine again, remove the agent's data "
+                               "folder and join with a new token",
                                r->name);
         snprintf(out_id, 32, "%s", r->id);
         return 0;
 }
 
-int auth_rejoin(struct auth *a, const char *agent_id, const uint8_t spki[32], struct enrolled *out, struct err *e)
+int auth_rejoin(struct auth *a, const char *agent_id, const uint8_t spki[32], struct enrolled *out,
+                struct err *e)
 {
         struct agent_rec *r = map_get(a->agent_by_id, agent_id);
         struct enrolled en = {.again = true};
 
         /* One sentence, so that nobody can ask which agents there are. */
         if (!r || !secret_equal(r->spki, spki, SHA256_LEN))
-                return err_set(e, E_DENIED, "no agent of this hub has this id and key; join with a new token");
+                return err_set(e, E_DENIED,
+                               "no agent of this hub has this id and key; join with a new token");
         if (r->revoked_us)
-                return err_set(e, E_DENIED, "agent %s was revoked; to use this machine again, remove the agent's data folder and join with a new token",
+                return err_set(e, E_DENIED,
+                               "agent %s was revoked; to use this machine again, remove the agent's data "
+                               "folder and join with a new token",
                                r->name);
         snprintf(en.agent_id, sizeof en.agent_id, "%s", r->id);
         snprintf(en.name, sizeof en.name, "%s", r->name);
@@ -225,8 +235,7 @@ static struct agent_rec *find(struct auth *a, const char *id_or_name)
                 r = map_get(a->agent_by_name, id_or_name);
         /* The name of a revoked agent is free again; it answers to it while nobody else does. */
         if (!r) {
-                LIST_EACH(it, &a->agents)
-                {
+                LIST_EACH (it, &a->agents) {
                         struct agent_rec *o = container_of(it, struct agent_rec, link);
 
                         if (strcmp(o->name, id_or_name) == 0)
@@ -260,8 +269,7 @@ const struct agent_record *auth_agent(struct auth *a, const char *id_or_name)
 
 int auth_agent_each(struct auth *a, int (*cb)(void *arg, const struct agent_record *r), void *arg)
 {
-        LIST_EACH_SAFE(it, next, &a->agents)
-        {
+        LIST_EACH_SAFE (it, next, &a->agents) {
                 int rc = cb(arg, lend(a, container_of(it, struct agent_rec, link)));
 
                 if (rc)
@@ -282,8 +290,8 @@ static int find_live(struct auth *a, const char *id, struct agent_rec **out, str
         return 0;
 }
 
-static void record_named(struct auth *a, struct store_tx *tx, const struct agent_rec *r, const char *action, const char *event,
-                         const char *more)
+static void record_named(struct auth *a, struct store_tx *tx, const struct agent_rec *r, const char *action,
+                         const char *event, const char *more)
 {
         char fields[160];
 
@@ -315,7 +323,8 @@ int auth_agent_drain(struct auth *a, struct store_tx *tx, const char *id, bool o
                 return rc;
         r->draining = on;
         registry_put(tx, r);
-        record_named(a, tx, r, on ? "agent.drain" : "agent.undrain", "agent.draining", on ? ",\"on\":true" : ",\"on\":false");
+        record_named(a, tx, r, on ? "agent.drain" : "agent.undrain", "agent.draining",
+                     on ? ",\"on\":true" : ",\"on\":false");
         return 0;
 }
 
@@ -351,7 +360,8 @@ int auth_agent_label(struct auth *a, struct store_tx *tx, const char *id, const 
         struct agent_rec *r;
         cJSON *labels;
         char *detail;
-        int rc = set ? labels_check(set, true, e) : err_set(e, E_INVAL, "labels: expected an object of strings");
+        int rc = set ? labels_check(set, true, e)
+                     : err_set(e, E_INVAL, "labels: expected an object of strings");
 
         if (!rc)
                 rc = find_live(a, id, &r, e);
@@ -368,7 +378,8 @@ int auth_agent_label(struct auth *a, struct store_tx *tx, const char *id, const 
         return 0;
 }
 
-void auth_agent_seen(struct auth *a, struct store_tx *tx, const char *id, const char *info_json, int64_t at_us)
+void auth_agent_seen(struct auth *a, struct store_tx *tx, const char *id, const char *info_json,
+                     int64_t at_us)
 {
         struct agent_rec *r = map_get(a->agent_by_id, id);
 

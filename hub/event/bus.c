@@ -25,9 +25,9 @@
  * without its `{"id":N` and without a newline, and so on. */
 struct group {
         struct list in_batch; /* or in spares */
-        char        run_id[RUN_ID_MAX];
-        struct buf  lines;
-        size_t      count;
+        char run_id[RUN_ID_MAX];
+        struct buf lines;
+        size_t count;
 };
 
 struct listener {
@@ -36,16 +36,16 @@ struct listener {
 };
 
 struct bus {
-        int64_t                written; /* loop only */
-        _Atomic int64_t        durable;
-        struct list            batch;  /* groups in order of their first event */
-        struct list            spares;
-        size_t                 n_spares;
-        struct map            *by_run;
-        struct buf             scratch; /* a row's text while it is put together */
-        struct buf             line;
-        struct listener        listeners[LISTENERS_MAX];
-        size_t                 n_listeners;
+        int64_t written; /* loop only */
+        _Atomic int64_t durable;
+        struct list batch; /* groups in order of their first event */
+        struct list spares;
+        size_t n_spares;
+        struct map *by_run;
+        struct buf scratch; /* a row's text while it is put together */
+        struct buf line;
+        struct listener listeners[LISTENERS_MAX];
+        size_t n_listeners;
 };
 
 int bus_create(int64_t last_id, struct bus **out)
@@ -92,8 +92,8 @@ void bus_free(struct bus *b)
 }
 
 /* The line after `{"id":N`, without a newline. */
-static int line_build(struct buf *l, int64_t now_us, const char *type, const char *run_id, const char *step_id,
-                      const char *fields)
+static int line_build(struct buf *l, int64_t now_us, const char *type, const char *run_id,
+                      const char *step_id, const char *fields)
 {
         char time[CLOCK_RFC3339_LEN];
         int rc;
@@ -167,7 +167,8 @@ void bus_publish(struct bus *b, int64_t now_us, const char *type, const char *ru
 
         if (!run_id)
                 run_id = "";
-        rc = strlen(run_id) < RUN_ID_MAX ? line_build(&b->line, now_us, type, run_id, step_id, fields) : -E_TOOBIG;
+        rc = strlen(run_id) < RUN_ID_MAX ? line_build(&b->line, now_us, type, run_id, step_id, fields)
+                                         : -E_TOOBIG;
         if (!rc) {
                 g = group_of(b, run_id);
                 rc = g ? group_add(g, &b->line) : -E_NOMEM;
@@ -203,7 +204,8 @@ static void group_write(struct bus *b, struct group *g, struct store_tx *tx)
                         p += 4 + n;
                 }
                 if (rc) {
-                        log_error("bus", "events lost", "run=%s count=%zu reason=%s", g->run_id, g->count, err_name(rc));
+                        log_error("bus", "events lost", "run=%s count=%zu reason=%s", g->run_id, g->count,
+                                  err_name(rc));
                         b->written = first - 1;
                         return;
                 }

@@ -41,6 +41,16 @@ static void on_check(uv_check_t *c)
                 agents_flush(h->agents);
 }
 
+static int64_t skewed_us(void *ctx)
+{
+        return clock_now_us(&clock_system) + ((struct hb *)ctx)->skew_ms * 1000;
+}
+
+static int64_t skewed_ms(void *ctx)
+{
+        return clock_mono_ms(&clock_system) + ((struct hb *)ctx)->skew_ms;
+}
+
 static void must(int rc, const struct err *e)
 {
         if (rc)
@@ -51,14 +61,21 @@ void hb_open(struct hb *h)
 {
         struct err e = {0};
         struct store_options so = {.create = true};
-        struct engine_options eo = {.clock = &clock_system, .lost_after_ms = 60000, .seed = 7, .want_timer = want_timer,
-                                    .want_flush = want_flush, .ctx = h};
-        struct agents_options ao = {.clock = &clock_system, .agent_listen = "127.0.0.1:0", .enroll_listen = "127.0.0.1:0",
+        struct engine_options eo = {.clock = &clock_system,
+                                    .lost_after_ms = 60000,
+                                    .seed = 7,
+                                    .want_timer = want_timer,
+                                    .want_flush = want_flush,
+                                    .ctx = h};
+        struct agents_options ao = {.clock = &h->clock,
+                                    .agent_listen = "127.0.0.1:0",
+                                    .enroll_listen = "127.0.0.1:0",
                                     .max_agents = 100};
         struct auth_options uo = {.clock = &clock_system};
         int64_t heartbeat_ms = h->heartbeat_ms;
 
         memset(h, 0, sizeof *h);
+        h->clock = (struct clock){skewed_us, skewed_ms, h};
         wire_init(&h->wire);
         h->dir = so.dir = test_scratch();
         CHECK_INT(mailbox_create(&h->wire.loop, &h->mb), 0);
@@ -139,7 +156,11 @@ static void on_finished(void *arg, const struct engine_done *d)
 
 void hb_submit(struct hb *h, const char *yaml)
 {
-        struct engine_submit s = {.def_text = yaml, .def_len = strlen(yaml), .kind = "run", .created_by = "t", .want_finish = true};
+        struct engine_submit s = {.def_text = yaml,
+                                  .def_len = strlen(yaml),
+                                  .kind = "run",
+                                  .created_by = "t",
+                                  .want_finish = true};
         struct err e = {0};
 
         must(workflow_parse(yaml, s.def_len, &s.workflow, &e), &e);
@@ -179,8 +200,12 @@ static void on_close(struct rpc_conn *conn, int rc, const char *why, void *arg)
 
 void hb_dial(struct hb *h, struct hb_conn *c, int port, const char *ca_pem, const char *cert, const char *key)
 {
-        const struct link_tls tls = {.ca_pem = ca_pem, .cert_pem = cert, .key_pem = key, .server_name = ca_pem ? "127.0.0.1" : NULL};
-        const struct rpc_conn_options o = {.software = "fake-agent/1", .on_ready = on_ready, .on_close = on_close, .arg = c};
+        const struct link_tls tls = {.ca_pem = ca_pem,
+                                     .cert_pem = cert,
+                                     .key_pem = key,
+                                     .server_name = ca_pem ? "127.0.0.1" : NULL};
+        const struct rpc_conn_options o = {
+                .software = "fake-agent/1", .on_ready = on_ready, .on_close = on_close, .arg = c};
         struct err e = {0};
         char addr[32];
 
@@ -254,7 +279,8 @@ static int take_certificate(struct hb_machine *m, const struct hb_reply *r, char
                 snprintf(why, 512, "%s", r->message);
         if (r->code)
                 return r->code;
-        cr = (Photon__V1__CertificateReply *)rpc_unpack(&photon__v1__certificate_reply__descriptor, r->p, r->n);
+        cr = (Photon__V1__CertificateReply *)rpc_unpack(&photon__v1__certificate_reply__descriptor, r->p,
+                                                        r->n);
         CHECK(cr != NULL);
         mem_free(m->cert);
         CHECK_INT(pki_der_to_pem("CERTIFICATE", cr->cert_der.data, cr->cert_der.len, &m->cert), 0);
@@ -365,7 +391,8 @@ Photon__V1__HelloRequest *hb_hello(void)
 static void on_hub_message(struct rpc_call *call, const uint8_t *p, size_t n, void *arg)
 {
         struct hb_agent *a = arg;
-        Photon__V1__HubMessage *m = (Photon__V1__HubMessage *)rpc_unpack(&photon__v1__hub_message__descriptor, p, n);
+        Photon__V1__HubMessage *m =
+                (Photon__V1__HubMessage *)rpc_unpack(&photon__v1__hub_message__descriptor, p, n);
 
         (void)call;
         CHECK(m != NULL);
@@ -399,10 +426,12 @@ void hb_session(struct hb_agent *a)
         CHECK_INT(rpc_call_open(a->c.conn, "photon.v1.Agent/Session", 0, &ev, a, &a->session), 0);
 }
 
-void hb_agent_up(struct hb *h, struct hb_agent *a, const struct hb_machine *m, const uint64_t *held, size_t n_held)
+void hb_agent_up(struct hb *h, struct hb_agent *a, const struct hb_machine *m, const uint64_t *held,
+                 size_t n_held)
 {
         Photon__V1__HelloRequest *q = hb_hello();
-        Photon__V1__HeldAttempt *rows = calloc(n_held + 1, sizeof *rows), **ptrs = calloc(n_held + 1, sizeof *ptrs);
+        Photon__V1__HeldAttempt *rows = calloc(n_held + 1, sizeof *rows),
+                                **ptrs = calloc(n_held + 1, sizeof *ptrs);
         struct hb_reply r;
 
         memset(a, 0, sizeof *a);
@@ -452,7 +481,8 @@ void hb_started(struct hb_agent *a, uint64_t attempt)
         hb_send(a, &m);
 }
 
-void hb_finished(struct hb_agent *a, uint64_t attempt, const char *outputs, uint64_t output_bytes, const char *inline_text)
+void hb_finished(struct hb_agent *a, uint64_t attempt, const char *outputs, uint64_t output_bytes,
+                 const char *inline_text)
 {
         Photon__V1__AgentMessage m = PHOTON__V1__AGENT_MESSAGE__INIT;
         Photon__V1__StepFinished f = PHOTON__V1__STEP_FINISHED__INIT, *p = &f;
@@ -479,7 +509,8 @@ void hb_finished(struct hb_agent *a, uint64_t attempt, const char *outputs, uint
 static void on_output_ack(struct rpc_call *call, const uint8_t *p, size_t n, void *arg)
 {
         struct hb_output *o = arg;
-        Photon__V1__OutputAck *m = (Photon__V1__OutputAck *)rpc_unpack(&photon__v1__output_ack__descriptor, p, n);
+        Photon__V1__OutputAck *m =
+                (Photon__V1__OutputAck *)rpc_unpack(&photon__v1__output_ack__descriptor, p, n);
 
         (void)call;
         CHECK(m && m->durable > o->durable);
@@ -520,7 +551,7 @@ int hb_chunk(struct hb_output *o, uint64_t attempt, uint64_t offset, const void 
 }
 
 struct text {
-        char  *p;
+        char *p;
         size_t n, size;
 };
 

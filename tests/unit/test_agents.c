@@ -1,5 +1,7 @@
 #include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "common/json.h"
 #include "common/mem.h"
@@ -321,7 +323,8 @@ TEST(agents, messages_out_of_state_end_the_connection)
         world_end(&h, &m);
 }
 
-static void refused_hello(struct hb *h, const struct hb_machine *m, const Photon__V1__HelloRequest *q, const char *reason)
+static void refused_hello(struct hb *h, const struct hb_machine *m, const Photon__V1__HelloRequest *q,
+                          const char *reason)
 {
         struct hb_conn c;
         struct hb_reply r;
@@ -579,6 +582,99 @@ TEST(agents, large_output_arrives_whole)
         world_end(&h, &m);
 }
 
+TEST(agents, a_full_disk_holds_the_tool_back_and_loses_nothing)
+{
+        struct hb h;
+        struct hb_machine m;
+        struct hb_agent *a = calloc(1, sizeof *a);
+        struct hb_output o;
+        struct rlimit small = {3 << 20, RLIM_INFINITY}, none = {RLIM_INFINITY, RLIM_INFINITY};
+        enum { PIECE = 60000, TOTAL = 5 << 20 };
+        char *want = malloc(TOTAL), *got = malloc(TOTAL + 1);
+        uint64_t at = 0;
+        int stuck = 0;
+
+        CHECK(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+        world(&h, &m);
+        for (size_t i = 0; i < TOTAL; i++)
+                want[i] = (char)('a' + i * 11 % 26);
+        hb_agent_up(&h, a, &m, NULL, 0);
+        hb_submit(&h, one_step);
+        HB_UNTIL(&h, a->n_starts == 1);
+        CHECK_INT(setrlimit(RLIMIT_FSIZE, &small), 0); /* no file may grow beyond 3 MiB */
+        hb_output_open(a, &o);
+        while (at < TOTAL) {
+                size_t n = TOTAL - at < PIECE ? (size_t)(TOTAL - at) : PIECE;
+                int rc = hb_chunk(&o, a->starts[0], at, want + at, n);
+
+                if (rc == -E_FULL) {
+                        /* Credit comes back only while the log can be written. */
+                        wire_run_for(&h.wire, 20);
+                        if (at > (3 << 20) && ++stuck == 30)
+                                CHECK_INT(setrlimit(RLIMIT_FSIZE, &none), 0);
+                        continue;
+                }
+                CHECK_INT(rc, 0);
+                at += n;
+        }
+        CHECK(stuck >= 30);
+        rpc_send_end(o.call);
+        hb_finished(a, a->starts[0], "{}", TOTAL, NULL);
+        HB_UNTIL(&h, h.finished && o.ended);
+        CHECK_INT(o.durable, TOTAL);
+        hb_log_text(&h, a->starts[0], got, TOTAL + 1);
+        CHECK(memcmp(got, want, TOTAL) == 0);
+        hb_agent_down(a);
+        free(a);
+        free(want);
+        free(got);
+        world_end(&h, &m);
+}
+
+TEST(agents, many_refused_joins_from_one_address_are_held_off)
+{
+        struct hb h = {0};
+        struct hb_machine m;
+        struct hb_token t, wrong;
+        char why[512];
+        int code = 0, n = 0;
+
+        hb_open(&h);
+        t = hb_token_make(&h, 1);
+        wrong = t;
+        wrong.secret[0] ^= 1;
+        m = hb_machine_make();
+        for (; n < 200 && code != E_FULL; n++)
+                code = hb_enroll(&h, &m, &wrong, "", why);
+        CHECK_INT(code, E_FULL);
+        CHECK(n > 40);
+        CHECK(strstr(why, "try again in") != NULL);
+        hb_machine_free(&m);
+        hb_close(&h);
+}
+
+TEST(agents, a_slow_stranger_is_cut_off)
+{
+        struct hb h = {0};
+        struct hb_conn c;
+        Photon__V1__GetCaRequest q = PHOTON__V1__GET_CA_REQUEST__INIT;
+        struct hb_reply r;
+
+        hb_open(&h);
+        hb_dial(&h, &c, agents_enroll_port(h.agents), h.ca.ca_cert_pem, NULL, NULL);
+        for (int i = 0; i < 8; i++) {
+                hb_call(&c, "photon.v1.Enroll/GetCa", &q.base, &r);
+                CHECK_INT(r.code, 0);
+                mem_free(r.p);
+        }
+        hb_call(&c, "photon.v1.Enroll/GetCa", &q.base, &r);
+        CHECK_INT(r.code, E_FULL);
+        h.skew_ms = 11000;
+        HB_UNTIL(&h, c.closed);
+        CHECK_INT(c.rc, E_TIMEOUT);
+        hb_close(&h);
+}
+
 TEST(agents, a_certificate_is_renewed_for_the_same_key_only)
 {
         struct hb h;
@@ -600,7 +696,9 @@ TEST(agents, a_certificate_is_renewed_for_the_same_key_only)
         hb_call(&a->c, "photon.v1.Agent/Renew", &q.base, &r);
         CHECK_INT(r.code, 0);
         cr = (Photon__V1__CertificateReply *)rpc_unpack(&photon__v1__certificate_reply__descriptor, r.p, r.n);
-        CHECK_INT(pki_cert_verify(cr->cert_der.data, cr->cert_der.len, h.ca.ca_cert_pem, PKI_CLIENT, clock_now_us(&clock_system), NULL), 0);
+        CHECK_INT(pki_cert_verify(cr->cert_der.data, cr->cert_der.len, h.ca.ca_cert_pem, PKI_CLIENT,
+                                  clock_now_us(&clock_system), NULL),
+                  0);
         CHECK(cr->not_after_us > clock_now_us(&clock_system) + INT64_C(23) * 3600 * 1000000);
         protobuf_c_message_free_unpacked(&cr->base, NULL);
         mem_free(r.p);
@@ -622,7 +720,8 @@ TEST(agents, drain_and_label_reach_the_agent_and_the_scheduler)
         agents_drain(h.agents, "box-1", true, hb_answer, &h);
         HB_UNTIL(&h, h.answers == 1 && a->drains == 1);
         check_state(&h, "box-1", "draining");
-        hb_submit(&h, "name: t\nsteps:\n  - {id: a, uses: process.exec, runs-on: {gpu: 'true'}, with: {argv: [x]}}\n");
+        hb_submit(&h, "name: t\nsteps:\n  - {id: a, uses: process.exec, runs-on: {gpu: 'true'}, with: {argv: "
+                      "[x]}}\n");
         agents_drain(h.agents, "box-1", false, hb_answer, &h);
         HB_UNTIL(&h, h.answers == 2 && a->drains == 2);
         CHECK_INT(a->n_starts, 0);

@@ -34,12 +34,12 @@ static int64_t mono_ms(void *ctx)
 static const struct clock fake_clock = {.now_us = now_us, .mono_ms = mono_ms};
 
 struct world {
-        const char   *dir;
+        const char *dir;
         struct store *store;
-        struct bus   *bus;
-        struct ca     ca;
-        struct auth  *auth;
-        struct err    e;
+        struct bus *bus;
+        struct ca ca;
+        struct auth *auth;
+        struct err e;
 };
 
 static void auth_make(struct world *w)
@@ -91,7 +91,7 @@ static void commit(struct world *w, struct store_tx *tx)
 }
 
 struct token {
-        char    id[32];
+        char id[32];
         uint8_t secret[32];
 };
 
@@ -109,10 +109,10 @@ static struct token token_make(struct world *w, struct join_request r)
 }
 
 struct machine {
-        char    *key;
+        char *key;
         uint8_t *csr;
-        size_t   csr_len;
-        uint8_t  spki[32];
+        size_t csr_len;
+        uint8_t spki[32];
 };
 
 static struct machine machine_make(void)
@@ -132,12 +132,18 @@ static void machine_free(struct machine *m)
 }
 
 /* Redeems as an agent does; the proof is made from `secret`. */
-static int redeem_with(struct world *w, const char *id, const uint8_t *secret, size_t secret_len, const struct machine *m,
-                       const char *name, const char *hostname, struct enrolled *out)
+static int redeem_with(struct world *w, const char *id, const uint8_t *secret, size_t secret_len,
+                       const struct machine *m, const char *name, const char *hostname, struct enrolled *out)
 {
         uint8_t nonce[32], transcript[64], proof[32];
-        struct redeem_request q = {.token_id = id, .proof = proof, .proof_len = sizeof proof, .nonce = nonce, .csr = m->csr,
-                                   .csr_len = m->csr_len, .name = name, .hostname = hostname};
+        struct redeem_request q = {.token_id = id,
+                                   .proof = proof,
+                                   .proof_len = sizeof proof,
+                                   .nonce = nonce,
+                                   .csr = m->csr,
+                                   .csr_len = m->csr_len,
+                                   .name = name,
+                                   .hostname = hostname};
         struct store_tx *tx = store_begin(w->store);
         struct enrolled en = {0};
         int rc;
@@ -158,16 +164,17 @@ static int redeem_with(struct world *w, const char *id, const uint8_t *secret, s
         return rc;
 }
 
-static int redeem(struct world *w, const struct token *t, const struct machine *m, const char *name, struct enrolled *out)
+static int redeem(struct world *w, const struct token *t, const struct machine *m, const char *name,
+                  struct enrolled *out)
 {
         return redeem_with(w, t->id, t->secret, 32, m, name, "build-host.example.org", out);
 }
 
-#define CHECK_REFUSED(rc, text)                                                        \
-        do {                                                                           \
-                CHECK_INT(rc, -E_DENIED);                                              \
-                if (!strstr(w.e.msg, text))                                            \
-                        test_fail(__FILE__, __LINE__, "refused with \"%s\"", w.e.msg); \
+#define CHECK_REFUSED(rc, text)                                                                              \
+        do {                                                                                                 \
+                CHECK_INT(rc, -E_DENIED);                                                                    \
+                if (!strstr(w.e.msg, text))                                                                  \
+                        test_fail(__FILE__, __LINE__, "refused with \"%s\"", w.e.msg);                       \
         } while (0)
 
 TEST(auth, token_works_once_and_again_for_the_same_key)
@@ -333,13 +340,14 @@ TEST(auth, a_malformed_request_is_refused_after_the_proof)
         world_end(&w);
 }
 
-static void issue(struct world *w, const struct enrolled *en, const struct machine *m, uint8_t **der, size_t *n)
+static void issue(struct world *w, const struct enrolled *en, const struct machine *m, uint8_t **der,
+                  size_t *n)
 {
         char serial[41];
         int64_t not_after;
 
-        CHECK(auth_issue(&w->ca, en->agent_id, en->name, fake_now_us, 24 * HOUR_MS, m->csr, m->csr_len, der, n, &not_after, serial,
-                         &w->e) == 0);
+        CHECK(auth_issue(&w->ca, en->agent_id, en->name, fake_now_us, 24 * HOUR_MS, m->csr, m->csr_len, der,
+                         n, &not_after, serial, &w->e) == 0);
         CHECK(pki_cert_verify(*der, *n, w->ca.ca_cert_pem, PKI_CLIENT, fake_now_us, &w->e) == 0);
         CHECK(pki_cert_verify(*der, *n, w->ca.ca_cert_pem, PKI_SERVER, fake_now_us, &w->e) != 0);
 }
@@ -401,7 +409,8 @@ TEST(auth, a_revoked_name_is_free_and_labels_are_fixed_by_the_hub)
         struct machine a, b;
         struct enrolled en;
         struct store_tx *tx;
-        cJSON *labels = cJSON_Parse("{\"zone\":\"eu\",\"gpu\":\"false\"}"), *set = cJSON_Parse("{\"gpu\":\"true\",\"zone\":null,\"rack\":\"7\"}");
+        cJSON *labels = cJSON_Parse("{\"zone\":\"eu\",\"gpu\":\"false\"}"),
+              *set = cJSON_Parse("{\"gpu\":\"true\",\"zone\":null,\"rack\":\"7\"}");
         cJSON *bad = cJSON_Parse("{\"os\":\"beos\"}"), *worse = cJSON_Parse("{\"a b\":\"x\"}");
         char *text;
 
@@ -470,8 +479,10 @@ TEST(auth, api_tokens)
         world_make(&w);
         tx = store_begin(w.store);
         CHECK(auth_api_token_create(tx, "me", ROLE_ADMIN, fake_now_us, 0, "init", admin, id) == 0);
-        CHECK(auth_api_token_create(tx, "ci", ROLE_CLIENT, fake_now_us, fake_now_us + 1000, "me", shortlived, id2) == 0);
-        CHECK_INT(auth_api_token_create(tx, "", ROLE_CLIENT, fake_now_us, 0, "me", shortlived, id2), -E_INVAL);
+        CHECK(auth_api_token_create(tx, "ci", ROLE_CLIENT, fake_now_us, fake_now_us + 1000, "me", shortlived,
+                                    id2) == 0);
+        CHECK_INT(auth_api_token_create(tx, "", ROLE_CLIENT, fake_now_us, 0, "me", shortlived, id2),
+                  -E_INVAL);
         store_commit(tx, NULL, NULL);
         store_pump(w.store);
         CHECK(store_reader_open(w.store, &r, &w.e) == 0);
@@ -517,7 +528,8 @@ static bool covers(const struct ca *c, const char *host)
         bool yes;
 
         mbedtls_x509_crt_init(&crt);
-        CHECK(mbedtls_x509_crt_parse(&crt, (const uint8_t *)c->hub_cert_pem, strlen(c->hub_cert_pem) + 1) == 0);
+        CHECK(mbedtls_x509_crt_parse(&crt, (const uint8_t *)c->hub_cert_pem, strlen(c->hub_cert_pem) + 1) ==
+              0);
         yes = x509_has_name(&crt, host);
         mbedtls_x509_crt_free(&crt);
         return yes;

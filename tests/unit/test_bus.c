@@ -9,12 +9,12 @@
 
 struct world {
         struct store *store;
-        struct bus   *bus;
-        char          text[65536];
-        size_t        len;
-        int           rows;
-        int64_t       told;
-        int           tellings;
+        struct bus *bus;
+        char text[65536];
+        size_t len;
+        int rows;
+        int64_t told;
+        int tellings;
 };
 
 static void world_make(struct world *w)
@@ -88,8 +88,10 @@ TEST(bus, ids_go_up_and_each_run_has_its_row)
         commit(&w, tx);
         read_all(&w, "r1", 0);
         CHECK_INT(w.rows, 1);
-        CHECK_STR(w.text, "{\"id\":42,\"time\":\"1970-01-01T00:00:01.000000Z\",\"type\":\"run.created\",\"run\":\"r1\"}\n"
-                          "{\"id\":43,\"time\":\"1970-01-01T00:00:02.000000Z\",\"type\":\"step.succeeded\",\"run\":\"r1\","
+        CHECK_STR(w.text, "{\"id\":42,\"time\":\"1970-01-01T00:00:01.000000Z\",\"type\":\"run.created\","
+                          "\"run\":\"r1\"}\n"
+                          "{\"id\":43,\"time\":\"1970-01-01T00:00:02.000000Z\",\"type\":\"step.succeeded\","
+                          "\"run\":\"r1\","
                           "\"step\":\"build \\\"x\\\"\",\"attempt\":1}\n");
         read_all(&w, NULL, 0);
         CHECK_INT(w.rows, 2);
