@@ -1,5 +1,6 @@
 /* Who gets in, what bad requests get, and what the hub says of itself. */
 #include <arpa/inet.h>
+#include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <gnutls/gnutls.h>
@@ -298,7 +299,8 @@ TEST(http_bad, a_huge_header)
         char *h = repeat("X-Long: ", 'a', 200000, "", &n);
         struct answer a = ask(w, "GET", "/healthz", NULL, NULL, 0, "", (const char *const[]){h, NULL});
 
-        CHECK(a.status == 431 || a.status == 413 || a.status == 400);
+        /* libmicrohttpd answers and closes with bytes unread, so the answer may be lost to a reset. */
+        CHECK(a.status == 431 || a.status == 413 || a.status == 400 || (a.status == 0 && a.curl != CURLE_OPERATION_TIMEDOUT));
         answer_fini(&a);
         expect(get(w, "/healthz"), 200, NULL, NULL);
         mem_free(h);

@@ -1,7 +1,5 @@
 /* The real server, store and engine; the agent is played by tests/lib/api_world.c. */
-#include <poll.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "common/err.h"
 #include "common/json.h"
@@ -344,14 +342,14 @@ TEST(http_stdin, bytes_in_order_gaps_refused)
         world_stop(w);
 }
 
-/* ---- a store that cannot write is not simulated here; the hub that stops is ---- */
+/* ---- stopping ---- */
 
-TEST(http_server, stopping_ends_waits_and_streams)
+TEST(http_server, stops_with_a_run_under_way)
 {
         struct api_world *w = world_start(NULL);
         char id[64];
 
         submit(w, "{\"tool\":\"t.hang\"}", id);
         until_running(w, 1);
-        world_stop(w); /* with a run under way; the next test has watchers as well */
+        world_stop(w);
 }
