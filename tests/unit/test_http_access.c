@@ -255,13 +255,14 @@ TEST(http_bad, json)
 {
         static const char *const texts[] = {"", "{", "[]", "null", "{\"tool\":\"a\"} x", "{'tool':1}", "{\"tool\":\"\xff\"}", "{\"tool\":\"\\u0000\"}",
                                             "{\"tool\":\"\\ud800\"}", "{\"tool\":1e999}"};
+        static const char twice[] = "{\"tool\":\"t.ok\",\"tool\":\"t.out\"}";
         struct api_world *w = world_start(NULL);
         size_t n;
         char *deep;
 
         for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
                 bad_json(w, texts[i], strlen(texts[i]), NULL);
-        bad_json(w, "{\"tool\":\"t.ok\",\"tool\":\"t.out\"}", 32, "\"line\":1");
+        bad_json(w, twice, strlen(twice), "\"line\":1");
         deep = repeat("{\"tool\":\"t.ok\",\"input\":{\"a\":", '[', 100000, "", &n);
         bad_json(w, deep, n, NULL);
         mem_free(deep);
