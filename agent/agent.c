@@ -266,12 +266,12 @@ static cJSON *describe(void *arg)
         return o;
 }
 
-static void end_leftovers(const char *scratch_dir, const struct journal_proc *p)
+static void end_leftovers(const char *scratch_root, const struct journal_proc *p)
 {
-        int n = process_end_leftovers(scratch_dir, p && procid_matches(p) ? p->pid : 0);
+        int n = process_end_leftovers(scratch_root, p && procid_matches(p) ? p->pid : 0);
 
         if (n > 0)
-                log_warn("agent", "ended what a call had left running", "processes=%d call=%s", n, scratch_dir);
+                log_warn("agent", "ended what a call had left running", "processes=%d", n);
 }
 
 /* Everything that needs an identity. */

@@ -10,6 +10,7 @@
 #include "common/mem.h"
 #include "common/str.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
 #include <inttypes.h>
@@ -87,6 +88,8 @@ refused:
         return NULL;
 }
 
+static bool job_take_scratch(struct job *j, const struct tool *t);
+
 static int fill(struct job *j, const struct tool *t, const Photon__V1__StepStart *m)
 {
         struct jobs *js = j->jobs;
@@ -94,8 +97,7 @@ static int fill(struct job *j, const struct tool *t, const Photon__V1__StepStart
         j->run_id = mem_strdup(m->run_id);
         j->step_id = mem_strdup(m->step_id);
         j->traceparent = mem_strdup(m->traceparent);
-        j->scratch = str_printf("%s/%" PRIu64, js->o.scratch_root, j->id);
-        if (!j->run_id || !j->step_id || !j->traceparent || !j->scratch)
+        if (!j->run_id || !j->step_id || !j->traceparent || !job_take_scratch(j, t))
                 return -E_NOMEM;
         j->timeout_ms = m->timeout_ms;
         j->call = (struct tool_call){
@@ -212,22 +214,69 @@ static void removed(uv_work_t *w, int status)
         jobs_handle_closed(js);
 }
 
-/* Mostly it is empty; what a tool left goes on a worker thread. */
+/* Folders are numbered places that calls use one after the other: making and deleting one
+ * per call cost a file system's journal more than the call itself. */
+static bool job_take_scratch(struct job *j, const struct tool *t)
+{
+        struct jobs *js = j->jobs;
+
+        for (int i = 0; !t->no_scratch && i < SCRATCH_SLOTS && j->slot < 0; i++) {
+                if (js->slots[i] != SLOT_TAKEN) {
+                        j->slot = i;
+                        j->slot_made = js->slots[i] == SLOT_FREE;
+                        js->slots[i] = SLOT_TAKEN;
+                }
+        }
+        j->scratch = str_printf("%s/%d", js->o.scratch_root, j->slot);
+        return j->scratch && (t->no_scratch || j->slot >= 0);
+}
+
+static bool folder_is_empty(const char *path)
+{
+        DIR *d = opendir(path);
+        struct dirent *de;
+        bool empty = d != NULL;
+
+        while (d && (de = readdir(d)))
+                if (strcmp(de->d_name, ".") && strcmp(de->d_name, ".."))
+                        empty = false;
+        if (d)
+                closedir(d);
+        return empty;
+}
+
+/* Mostly it is empty, or holds the file of outputs; what else a tool left goes on a worker thread. */
 static void drop_scratch(struct job *j)
 {
         struct jobs *js = j->jobs;
         struct removal *r;
+        char file[4096];
+        int slot = j->slot;
         size_t n;
 
-        if (j->call.tool->no_scratch || rmdir(j->scratch) == 0 || errno == ENOENT)
+        if (slot < 0)
                 return;
-        n = strlen(j->scratch) + 1;
+        j->slot = -1;
+        snprintf(file, sizeof file, "%s/output", j->scratch);
+        (void)unlink(file); /* mostly absent */
+        js->slots[slot] = SLOT_FREE;
+        if (folder_is_empty(j->scratch))
+                return;
+        js->slots[slot] = SLOT_ABSENT;
+        n = strlen(js->o.scratch_root) + 40;
         r = mem_alloc(sizeof *r + n);
         if (!r) {
                 log_warn("job", "a call's folder stays", "dir=%s", j->scratch);
+                js->slots[slot] = SLOT_TAKEN; /* and is not used again */
                 return;
         }
-        memcpy(r->path, j->scratch, n);
+        snprintf(r->path, n, "%s/old-%" PRIu64, js->o.scratch_root, j->id);
+        if (rename(j->scratch, r->path)) {
+                log_warn("job", "a call's folder stays", "dir=%s error=%s", j->scratch, strerror(errno));
+                js->slots[slot] = SLOT_TAKEN;
+                mem_free(r);
+                return;
+        }
         r->jobs = js;
         js->handles++;
         if (uv_queue_work(js->o.loop, &r->work, remove_tree, removed)) {
@@ -242,7 +291,7 @@ void job_start(struct job *j)
         struct err e = {0};
         int rc = 0;
 
-        if (!j->call.tool->no_scratch && mkdir(j->scratch, 0700) && errno != EEXIST) {
+        if (j->slot >= 0 && !j->slot_made && mkdir(j->scratch, 0700) && errno != EEXIST) {
                 bool full = errno == ENOSPC || errno == EDQUOT || errno == EROFS;
 
                 err_set(&e, err_from_errno(errno), "cannot create the call's folder %s: %s", j->scratch, strerror(errno));

@@ -46,12 +46,12 @@ struct jobs_options {
         struct journal      *journal;
         struct output_pool  *pool;
         const struct policy *policy;
-        const char          *scratch_root; /* exists; a folder per call is made in it */
+        const char          *scratch_root; /* exists, empty; numbered folders are made in it and used again */
         int                  max_running;
         const struct clock  *clock;
         const struct tool *(*find)(const char *name); /* NULL: tool_find */
-        /* Ends what an attempt left behind when the agent died; proc NULL: by its folder only. May be NULL. */
-        void (*end_leftovers)(const char *scratch_dir, const struct journal_proc *proc);
+        /* Ends what calls left behind when the agent died; proc NULL: by their folders only. May be NULL. */
+        void (*end_leftovers)(const char *scratch_root, const struct journal_proc *proc);
         void (*on_idle)(void *arg); /* nothing runs any more (at the end of a turn); may be NULL */
         void *arg;
 };

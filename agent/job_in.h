@@ -17,6 +17,10 @@ enum job_state { JOB_STARTING, JOB_RUNNING, JOB_STOPPING, JOB_FINISHED };
 enum job_stop { JOB_STOP_NONE, JOB_STOP_CANCEL, JOB_STOP_TIMEOUT, JOB_STOP_OUTPUT, JOB_STOP_AGENT, JOB_STOP_STDIN,
                 JOB_STOP_MEMORY, JOB_STOP_FORGET };
 
+#define SCRATCH_SLOTS 1024
+
+enum slot_state { SLOT_ABSENT, SLOT_FREE, SLOT_TAKEN };
+
 struct job {
         struct tool_call call; /* what the tool sees; call.job points back */
         struct jobs     *jobs;
@@ -36,6 +40,8 @@ struct job {
         bool             lost, gone; /* gone: the hub has it or does not want it; freed when nothing points here */
         bool             capped;     /* over the output limit: the rest is dropped */
         char            *run_id, *step_id, *traceparent, *scratch;
+        int              slot; /* of the scratch folder, -1: none taken */
+        bool             slot_made;
         cJSON           *input;
         struct output   *out;
         uint32_t         timeout_ms;
@@ -62,6 +68,7 @@ struct jobs {
         bool             was_busy; /* since on_idle was last called */
         int64_t          clock_offset_us;
         struct buf       msg;
+        uint8_t          slots[SCRATCH_SLOTS]; /* enum slot_state: folders are made once and used again */
         uv_timer_t       retry;
         bool             retry_on;
         int              handles; /* open uv handles and work under way */

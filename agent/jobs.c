@@ -50,6 +50,7 @@ int job_make(struct jobs *js, uint64_t id, struct job **out)
                 return -E_NOMEM;
         j->jobs = js;
         j->id = id;
+        j->slot = -1;
         list_init(&j->started);
         list_init(&j->send);
         list_init(&j->stdin_due);
@@ -68,6 +69,8 @@ int job_make(struct jobs *js, uint64_t id, struct job **out)
 
 static void job_free(struct job *j)
 {
+        if (j->slot >= 0)
+                j->jobs->slots[j->slot] = j->slot_made ? SLOT_FREE : SLOT_ABSENT;
         mem_free(j->run_id);
         mem_free(j->step_id);
         mem_free(j->traceparent);
@@ -640,12 +643,10 @@ static void restore_one(const struct journal_entry *en, void *arg)
 static void end_process(uint64_t id, const struct journal_proc *p, void *arg)
 {
         struct jobs *js = arg;
-        char dir[4096];
 
-        if (!js->o.end_leftovers ||
-            snprintf(dir, sizeof dir, "%s/%" PRIu64, js->o.scratch_root, id) >= (int)sizeof dir)
-                return;
-        js->o.end_leftovers(dir, p);
+        (void)id;
+        if (js->o.end_leftovers)
+                js->o.end_leftovers(js->o.scratch_root, p);
 }
 
 static int restore_all(struct jobs *js, struct err *e)

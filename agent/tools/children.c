@@ -167,7 +167,8 @@ static bool environ_holds(pid_t pid, const char *marker)
                 len += (size_t)n;
         }
         for (size_t i = 0; text && i + want < len && !yes; i += strnlen(text + i, len - i) + 1)
-                yes = memcmp(text + i, marker, want + 1) == 0;
+                /* A marker that ends with a slash names everything below it. */
+                yes = memcmp(text + i, marker, want + (marker[want - 1] != '/')) == 0;
         mem_free(text);
         close(fd);
         return yes;

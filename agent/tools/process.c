@@ -623,9 +623,9 @@ void process_free(struct tool_call *c)
         c->state = NULL;
 }
 
-int process_end_leftovers(const char *scratch_dir, int pid)
+int process_end_leftovers(const char *scratch_root, int pid)
 {
-        char *marker = str_printf("PHOTON_OUTPUT=%s/output", scratch_dir);
+        char *marker = str_printf("PHOTON_OUTPUT=%s/", scratch_root);
         int   n = marker ? spawn_kill_leftovers(pid, marker) : 0;
 
         mem_free(marker);

@@ -72,7 +72,7 @@ struct tool_call {
         uint64_t             attempt_id;
         const char          *run_id, *step_id;
         int                  attempt;
-        const char          *scratch_dir; /* private folder of this call, exists, removed afterwards */
+        const char          *scratch_dir; /* private folder of this call, exists, emptied afterwards */
         const char          *traceparent; /* or "" */
         bool                 stdin_follows;
         int                  grace_ms;
