@@ -106,6 +106,8 @@ check: all unit tools lint ## fast: build, unit tests, lint
 lint: ## layers, sizes, headers, format; each check proves first that it can fail
 	python3 tests/lint/selftest.py
 	python3 tests/lint/lint.py
+	python3 tests/lint/check_protocol.py --selftest
+	python3 tests/lint/check_protocol.py
 format: ## rewrite every .c and .h of ours
 	python3 tests/lint/lint.py --fix
 
@@ -129,6 +131,30 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (10) each
 	+$(MAKE) BUILD=build-fuzz CC=clang OPT="-O1 -g" SAN="-fsanitize=fuzzer-no-link $(ASAN)" fuzz-build
 	tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS)
 
+# --- benchmarks: bench/run.py runs them side by side ------------------------
+BENCH_C     := $(wildcard bench/*.c)
+BENCH_BINS   = $(patsubst bench/%.c,$(BUILD)/bench/%,$(BENCH_C))
+BENCH        ?=
+$(BENCH_BINS): $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BUILD)/libphoton.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB) -lcurl
+# The peer, where gRPC is installed; without it its figures are missing.
+$(BUILD)/bench/grpc_echo: bench/grpc/grpc_echo.cc bench/grpc/echo.proto
+	@mkdir -p $(@D)
+	$(call say,CXX,$@)
+	$(Q)protoc -Ibench/grpc --cpp_out=$(@D) --grpc_out=$(@D) --plugin=protoc-gen-grpc=$$(command -v grpc_cpp_plugin) bench/grpc/echo.proto
+	$(Q)$(CXX) -std=c++17 -O2 -w -I$(@D) bench/grpc/grpc_echo.cc $(@D)/echo.pb.cc $(@D)/echo.grpc.pb.cc -o $@ \
+		$$(pkg-config --cflags --libs grpc++ protobuf)
+bench-build: all $(BENCH_BINS)
+	+@if pkg-config --exists grpc++ 2>/dev/null && command -v grpc_cpp_plugin >/dev/null; then \
+		$(MAKE) --no-print-directory $(BUILD)/bench/grpc_echo; \
+	else echo "bench: no gRPC here, so nothing beside RPC (deploy/deps.sh bench)" >&2; fi
+bench: ## the figures beside their targets and peers, as JSON; BENCH="rpc dispatch" picks some
+	-@deploy/deps.sh bench >&2
+	+@$(MAKE) --no-print-directory bench-build >&2
+	@python3 bench/run.py --build $(BUILD) $(BENCH)
+
 demo: ## installs, builds, starts a hub and three agents, runs a real workflow
 	deploy/deps.sh
 	+$(MAKE) all
@@ -139,7 +165,7 @@ deps: ## install the Debian packages that building needs
 deps-test: ## and those that tests and lint need
 	deploy/deps.sh test
 
-.PHONY: demo help unit tools sim run-tests check lint format san asan tsan fuzz fuzz-build deps deps-test
+.PHONY: bench bench-build demo help unit tools sim run-tests check lint format san asan tsan fuzz fuzz-build deps deps-test
 
 .SECONDARY: $(PROTO_C) $(PROTO_H)
 .PHONY: all clean

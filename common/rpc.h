@@ -19,8 +19,7 @@ struct rpc_conn;
 struct rpc_call;
 struct rpc_method;
 
-#define RPC_MESSAGE_MAX                                                                                      \
-        (16u << 20) /* one message, assembled from frames; larger ends the call: resource_exhausted */
+#define RPC_MESSAGE_MAX   (16u << 20) /* one message, all its frames; larger: the call ends, -E_TOOBIG */
 #define RPC_STREAM_WINDOW (256u << 10)
 #define RPC_CONN_WINDOW   (4u << 20)
 #define RPC_MAX_STREAMS   4096
@@ -61,8 +60,7 @@ struct rpc_conn_options {
         int keepalive_ms;   /* ping when silent this long; 0: never. Dead after twice this without a byte. */
         int preface_ms;     /* the peer's preface must come in this time; 0: RPC_PREFACE_MS */
         int max_streams;    /* by the peer; 0: RPC_MAX_STREAMS */
-        size_t message_max; /* by the peer; 0: RPC_MESSAGE_MAX. Smaller ones for peers without a certificate.
-                             */
+        size_t message_max; /* by the peer; 0: RPC_MESSAGE_MAX. Small for peers without certificate. */
         /* tests: */
         uint32_t version_min, version_max; /* 0: PHOTON_PROTO_MIN/MAX */
         void (*on_ready)(struct rpc_conn *c, const struct link_peer *peer,

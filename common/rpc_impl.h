@@ -20,6 +20,7 @@
 #include "photon/v1/rpc.pb-c.h"
 
 #define RPC_WIRE_BUDGET (256u << 10) /* DATA waits in its streams when so much is queued below */
+#define RPC_SCRATCH_MAX 4096u        /* an idle connection keeps no more than this */
 #define RPC_WIRE_PAUSE  (1u << 20)   /* a peer that reads nothing is not read from either */
 
 /* What carries frames: a link, or memory in tests. */

@@ -184,7 +184,7 @@ int rpc_send(struct rpc_call *call, const ProtobufCMessage *m)
         if (call->ours && rpc_credit(call) > 0)
                 rpc_send_headers(call);
         n = protobuf_c_message_get_packed_size(m);
-        if (n <= RPC_FRAME_MAX) {
+        if (n <= RPC_SCRATCH_MAX) {
                 p = rpc_pack(call->conn, m, &n);
                 return p ? rpc_send_bytes(call, p, n) : -E_NOMEM;
         }
