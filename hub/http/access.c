@@ -1,6 +1,6 @@
 #include "hub/http/access.h"
 
-#define BITS(c, o, t, a) \
+#define BITS(c, o, t, a)                                                                                     \
         ((c) << ROLE_CLIENT | (o) << ROLE_OPERATOR | (t) << ROLE_TECH_OPERATOR | (a) << ROLE_ADMIN)
 
 static const struct {

@@ -7,18 +7,39 @@
 struct err;
 struct http_req;
 
-#define API_HANDLERS(X)                                                                       \
-        X(runs_create) X(runs_list) X(run_get) X(run_cancel) X(run_retry) X(run_explain)      \
-        X(run_events) X(run_logs) X(run_stdin) X(step_get) X(step_resolve) X(step_logs)       \
-        X(calls_create) X(validate)                                                           \
-        X(agents_list) X(agent_get) X(agent_drain) X(agent_undrain) X(agent_revoke)           \
-        X(agent_labels) X(tools_list)                                                         \
-        X(join_tokens_create) X(join_tokens_list) X(join_token_revoke)                        \
-        X(api_tokens_create) X(api_tokens_list) X(api_token_revoke)                           \
-        X(events) X(whoami) X(healthz) X(readyz) X(version) X(metrics) X(openapi)
-
-#define X(name) int api_##name(struct http_req *q, struct err *e);
-API_HANDLERS(X)
-#undef X
+int api_runs_create(struct http_req *q, struct err *e);
+int api_runs_list(struct http_req *q, struct err *e);
+int api_run_get(struct http_req *q, struct err *e);
+int api_run_cancel(struct http_req *q, struct err *e);
+int api_run_retry(struct http_req *q, struct err *e);
+int api_run_explain(struct http_req *q, struct err *e);
+int api_run_events(struct http_req *q, struct err *e);
+int api_run_logs(struct http_req *q, struct err *e);
+int api_run_stdin(struct http_req *q, struct err *e);
+int api_step_get(struct http_req *q, struct err *e);
+int api_step_resolve(struct http_req *q, struct err *e);
+int api_step_logs(struct http_req *q, struct err *e);
+int api_calls_create(struct http_req *q, struct err *e);
+int api_validate(struct http_req *q, struct err *e);
+int api_agents_list(struct http_req *q, struct err *e);
+int api_agent_get(struct http_req *q, struct err *e);
+int api_agent_drain(struct http_req *q, struct err *e);
+int api_agent_undrain(struct http_req *q, struct err *e);
+int api_agent_revoke(struct http_req *q, struct err *e);
+int api_agent_labels(struct http_req *q, struct err *e);
+int api_tools_list(struct http_req *q, struct err *e);
+int api_join_tokens_create(struct http_req *q, struct err *e);
+int api_join_tokens_list(struct http_req *q, struct err *e);
+int api_join_token_revoke(struct http_req *q, struct err *e);
+int api_api_tokens_create(struct http_req *q, struct err *e);
+int api_api_tokens_list(struct http_req *q, struct err *e);
+int api_api_token_revoke(struct http_req *q, struct err *e);
+int api_events(struct http_req *q, struct err *e);
+int api_whoami(struct http_req *q, struct err *e);
+int api_healthz(struct http_req *q, struct err *e);
+int api_readyz(struct http_req *q, struct err *e);
+int api_version(struct http_req *q, struct err *e);
+int api_metrics(struct http_req *q, struct err *e);
+int api_openapi(struct http_req *q, struct err *e);
 
 #endif

@@ -253,7 +253,8 @@ int api_agent_labels(struct http_req *q, struct err *e)
                 rc = err_set(e, E_INVAL, "at most %d labels at once", LABELS_MAX);
         for (const cJSON *m = doc ? doc->child : NULL; !rc && m; m = m->next)
                 if (!cJSON_IsString(m) && !cJSON_IsNull(m))
-                        rc = err_set(e, E_INVAL, "label '%.64s' must be text, or null to remove it", m->string);
+                        rc = err_set(e, E_INVAL, "label '%.64s' must be text, or null to remove it",
+                                     m->string);
         if (rc) {
                 cJSON_Delete(doc);
                 return rc;

@@ -13,9 +13,9 @@
 #include "hub/store/store.h"
 
 struct call {
-        const char  *tool, *agent, *timeout, *effect;
+        const char *tool, *agent, *timeout, *effect;
         const cJSON *input, *labels;
-        bool         in;
+        bool in;
 };
 
 /* Agents, labels and the like are templates in a workflow; in a call they are meant as they stand. */
@@ -144,7 +144,8 @@ static int prepare(const struct call *c, struct submit *s, struct err *e)
                 cJSON_AddItemReferenceToObject(given, "input", (cJSON *)(uintptr_t)c->input);
         else if (given)
                 cJSON_AddObjectToObject(given, "input");
-        rc = given ? workflow_inputs(s->wf, given, false, &s->inputs, e) : err_set(e, E_NOMEM, "out of memory");
+        rc = given ? workflow_inputs(s->wf, given, false, &s->inputs, e)
+                   : err_set(e, E_NOMEM, "out of memory");
         cJSON_Delete(given);
         s->kind = "call";
         s->stdin_follows = c->in;
@@ -153,7 +154,8 @@ static int prepare(const struct call *c, struct submit *s, struct err *e)
 
 int api_calls_create(struct http_req *q, struct err *e)
 {
-        static const char *const keys[] = {"tool", "input", "agent", "labels", "timeout", "effect", "stdin", NULL};
+        static const char *const keys[] = {"tool",    "input",  "agent", "labels",
+                                           "timeout", "effect", "stdin", NULL};
         struct call c = {0};
         struct submit *s = NULL;
         cJSON *doc = NULL;
@@ -176,21 +178,22 @@ int api_calls_create(struct http_req *q, struct err *e)
 /* ---- standard input ---- */
 
 struct input {
-        int64_t  offset;
+        int64_t offset;
         uint64_t taken;
-        bool     eof;
+        bool eof;
 };
 
 static void stdin_on_loop(struct http_req *q)
 {
         struct input *i = q->state;
         struct err e = {0};
-        int rc = engine_stdin(q->h->o.engine, q->param[0], (uint64_t)i->offset, q->body.data, q->body.len, i->eof,
-                              &i->taken, &e);
+        int rc = engine_stdin(q->h->o.engine, q->param[0], (uint64_t)i->offset, q->body.data, q->body.len,
+                              i->eof, &i->taken, &e);
 
         if (rc == -E_FULL || rc == -E_INVAL || rc == -E_CLOSED || rc == -E_STATE) {
                 q->problem_status = 409;
-                snprintf(q->problem_extra, sizeof q->problem_extra, "\"taken\":%llu", (unsigned long long)i->taken);
+                snprintf(q->problem_extra, sizeof q->problem_extra, "\"taken\":%llu",
+                         (unsigned long long)i->taken);
         }
         req_done(q, rc, &e);
 }

@@ -13,10 +13,10 @@
 #include "hub/store/store.h"
 
 struct feed {
-        char    run[64]; /* "": all */
+        char run[64]; /* "": all */
         int64_t after;
-        bool    follow;
-        bool    greeted, checked;
+        bool follow;
+        bool greeted, checked;
         struct buf *out;
 };
 
@@ -57,7 +57,8 @@ static int put_event(struct feed *f, const char *line, size_t n)
         if (id <= f->after)
                 return 0; /* given already: its batch was cut in two */
         type = member(line, n, "\"type\":\"", &tn);
-        rc = buf_printf(f->out, "id: %lld\nevent: %.*s\ndata: ", (long long)id, type ? (int)tn : 7, type ? type : "message");
+        rc = buf_printf(f->out, "id: %lld\nevent: %.*s\ndata: ", (long long)id, type ? (int)tn : 7,
+                        type ? type : "message");
         if (!rc)
                 rc = buf_put(f->out, line, n);
         if (!rc)
@@ -91,9 +92,9 @@ static int on_batch(void *arg, int64_t first, int64_t last, const char *lines, s
 static int put_gap(struct feed *f, int64_t from, int64_t oldest)
 {
         int64_t resume = oldest > 0 ? oldest - 1 : 0;
-        int rc = buf_printf(f->out,
-                            "id: %lld\nevent: gap\ndata: {\"type\":\"gap\",\"after\":%lld,\"oldest\":%lld}\n\n",
-                            (long long)resume, (long long)from, (long long)oldest);
+        int rc = buf_printf(
+                f->out, "id: %lld\nevent: gap\ndata: {\"type\":\"gap\",\"after\":%lld,\"oldest\":%lld}\n\n",
+                (long long)resume, (long long)from, (long long)oldest);
 
         if (!rc)
                 f->after = resume;

@@ -25,30 +25,30 @@
 
 struct item {
         uint64_t attempt_id;
-        int64_t  started_us;
+        int64_t started_us;
         uint32_t idx, attempt;
-        char     step[STEP_TEXT];
+        char step[STEP_TEXT];
 };
 
 struct view {
-        const char *dir;      /* the server's */
-        char        run[64];
-        int64_t     run_seq;
-        char        step[STEP_TEXT]; /* "": all steps */
-        unsigned    channels; /* bit per channel */
-        bool        json, follow;
-        bool        fixed;    /* one attempt, named by the caller */
-        uint64_t    offset;   /* where the first attempt begins */
+        const char *dir; /* the server's */
+        char run[64];
+        int64_t run_seq;
+        char step[STEP_TEXT]; /* "": all steps */
+        unsigned channels;    /* bit per channel */
+        bool json, follow;
+        bool fixed;      /* one attempt, named by the caller */
+        uint64_t offset; /* where the first attempt begins */
 
-        struct map  *seen;    /* attempt ids queued ever */
+        struct map *seen; /* attempt ids queued ever */
         struct item *queue;
-        size_t       n, cap, at;
-        bool         all_over; /* as of the last look: nothing more will come */
+        size_t n, cap, at;
+        bool all_over; /* as of the last look: nothing more will come */
         struct log_reader *rd;
-        bool         opened, in_memory;
-        struct buf  *out;
-        bool         got;
-        int          rc;
+        bool opened, in_memory;
+        struct buf *out;
+        bool got;
+        int rc;
 };
 
 static void view_free(void *p)
@@ -143,8 +143,8 @@ static int on_over(void *arg, const struct row_step *s)
 {
         struct over *o = arg;
 
-        o->over = s->attempt_id != o->it->attempt_id || step_state_final(s->state) || s->state == STEP_READY ||
-                  s->state == STEP_WAITING || s->state == STEP_BLOCKED;
+        o->over = s->attempt_id != o->it->attempt_id || step_state_final(s->state) ||
+                  s->state == STEP_READY || s->state == STEP_WAITING || s->state == STEP_BLOCKED;
         return 0;
 }
 
@@ -172,7 +172,8 @@ static int put_json(struct view *v, uint64_t offset, int channel, const void *p,
         int rc;
 
         clock_format(at_us, time);
-        rc = buf_printf(v->out, "{\"step\":\"%s\",\"attempt\":%u,\"offset\":%llu,\"channel\":\"%s\",\"time\":\"%s\",",
+        rc = buf_printf(v->out,
+                        "{\"step\":\"%s\",\"attempt\":%u,\"offset\":%llu,\"channel\":\"%s\",\"time\":\"%s\",",
                         it->step, it->attempt, (unsigned long long)offset, channel_name(channel), time);
         if (!rc && str_is_utf8(p, n) && !memchr(p, 0, n)) {
                 rc = buf_puts(v->out, "\"data\":");
@@ -399,7 +400,8 @@ static int pick_attempt(struct http_req *q, struct view *v, struct err *e)
         if (!rc && !p.found)
                 rc = read_attempts(r, v->run_seq, p.idx, on_earlier, &p);
         if (!rc && !p.found)
-                return err_set(e, E_NOENT, "step '%.128s' has no attempt %lld", q->param[1], (long long)p.attempt);
+                return err_set(e, E_NOENT, "step '%.128s' has no attempt %lld", q->param[1],
+                               (long long)p.attempt);
         if (!rc && p.attempt)
                 v->all_over = true; /* only this one, followed while it runs */
         return rc;

@@ -29,8 +29,8 @@ int api_readyz(struct http_req *q, struct err *e)
 int api_version(struct http_req *q, struct err *e)
 {
         (void)e;
-        return buf_printf(&q->out, "{\"version\":\"%s\",\"api\":\"v1\",\"protocol\":{\"min\":%d,\"max\":%d}}", PHOTON_VERSION,
-                          PHOTON_PROTO_MIN, PHOTON_PROTO_MAX);
+        return buf_printf(&q->out, "{\"version\":\"%s\",\"api\":\"v1\",\"protocol\":{\"min\":%d,\"max\":%d}}",
+                          PHOTON_VERSION, PHOTON_PROTO_MIN, PHOTON_PROTO_MAX);
 }
 
 int api_whoami(struct http_req *q, struct err *e)
@@ -76,7 +76,8 @@ static void metrics_on_loop(struct http_req *q)
 
 static void metric(struct buf *b, const char *name, const char *type, const char *help, double v)
 {
-        buf_printf(b, "# HELP photon_%s %s\n# TYPE photon_%s %s\nphoton_%s %.17g\n", name, help, name, type, name, v);
+        buf_printf(b, "# HELP photon_%s %s\n# TYPE photon_%s %s\nphoton_%s %.17g\n", name, help, name, type,
+                   name, v);
 }
 
 static double resident_bytes(void)
@@ -105,14 +106,17 @@ static void http_metrics(struct http *h, struct buf *b)
                 buf_printf(b, "photon_http_requests_total{code=\"%uxx\"} %llu\n", i, n);
         }
         buf_printf(b,
-                   "# HELP photon_http_request_duration_seconds Time from a request's header to the end of its answer, streams apart.\n"
+                   "# HELP photon_http_request_duration_seconds Time from a request's header to the end of "
+                   "its answer, streams apart.\n"
                    "# TYPE photon_http_request_duration_seconds summary\n"
                    "photon_http_request_duration_seconds_sum %.6f\n"
                    "photon_http_request_duration_seconds_count %llu\n",
                    (double)atomic_load(&h->answer_us) / 1e6, all);
         metric(b, "http_requests_active", "gauge", "Requests being answered.", atomic_load(&h->active));
-        metric(b, "http_streams_active", "gauge", "Event streams, followed logs and waiting calls.", atomic_load(&h->streams));
-        metric(b, "http_received_bytes_total", "counter", "Bytes of request bodies.", (double)atomic_load(&h->bytes_in));
+        metric(b, "http_streams_active", "gauge", "Event streams, followed logs and waiting calls.",
+               atomic_load(&h->streams));
+        metric(b, "http_received_bytes_total", "counter", "Bytes of request bodies.",
+               (double)atomic_load(&h->bytes_in));
 }
 
 static void store_metrics(struct http *h, struct buf *b)
@@ -122,12 +126,14 @@ static void store_metrics(struct http *h, struct buf *b)
 
         store_stats(h->o.store, &s);
         metric(b, "store_commits_total", "counter", "Database transactions written.", (double)s.commits);
-        metric(b, "store_transactions_total", "counter", "Changes handed to the store; several share a commit.",
-               (double)s.transactions);
+        metric(b, "store_transactions_total", "counter",
+               "Changes handed to the store; several share a commit.", (double)s.transactions);
         metric(b, "store_rows_total", "counter", "Rows written.", (double)s.rows);
-        metric(b, "store_commit_seconds_total", "counter", "Time spent in commits.", (double)s.commit_us_total / 1e6);
+        metric(b, "store_commit_seconds_total", "counter", "Time spent in commits.",
+               (double)s.commit_us_total / 1e6);
         metric(b, "store_queue_length", "gauge", "Changes waiting for the disk.", (double)s.queue);
-        metric(b, "store_healthy", "gauge", "1 when the store can keep what it is given.", store_health(h->o.store, &why) ? 0 : 1);
+        metric(b, "store_healthy", "gauge", "1 when the store can keep what it is given.",
+               store_health(h->o.store, &why) ? 0 : 1);
         metric(b, "events_last_id", "gauge", "Id of the newest event.", (double)bus_last(h->o.bus));
 }
 
@@ -139,15 +145,20 @@ static int metrics_after(struct http_req *q, struct err *e)
 
         (void)e;
         q->content_type = "text/plain; version=0.0.4; charset=utf-8";
-        buf_printf(b, "# HELP photon_build_info The version that runs.\n# TYPE photon_build_info gauge\n"
-                      "photon_build_info{version=\"%s\"} 1\n", PHOTON_VERSION);
+        buf_printf(b,
+                   "# HELP photon_build_info The version that runs.\n# TYPE photon_build_info gauge\n"
+                   "photon_build_info{version=\"%s\"} 1\n",
+                   PHOTON_VERSION);
         metric(b, "agents_online", "gauge", "Agents that are connected.", (double)f->agents_online);
         metric(b, "runs_active", "gauge", "Runs that are not over.", (double)s->runs_active);
         metric(b, "steps_ready", "gauge", "Steps that wait for an agent.", (double)s->steps_ready);
         metric(b, "steps_running", "gauge", "Steps on agents.", (double)s->steps_running);
-        metric(b, "steps_dispatched_total", "counter", "Attempts sent to agents.", (double)s->dispatched_total);
-        metric(b, "steps_finished_total", "counter", "Attempts whose result came back.", (double)s->finished_total);
-        metric(b, "steps_lost_total", "counter", "Attempts that ended with their agent.", (double)s->lost_total);
+        metric(b, "steps_dispatched_total", "counter", "Attempts sent to agents.",
+               (double)s->dispatched_total);
+        metric(b, "steps_finished_total", "counter", "Attempts whose result came back.",
+               (double)s->finished_total);
+        metric(b, "steps_lost_total", "counter", "Attempts that ended with their agent.",
+               (double)s->lost_total);
         store_metrics(q->h, b);
         http_metrics(q->h, b);
         metric(b, "resident_memory_bytes", "gauge", "Resident memory of the hub.", resident_bytes());

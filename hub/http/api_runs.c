@@ -18,10 +18,10 @@
 /* ---- submit ---- */
 
 struct query_inputs {
-        cJSON           *inputs;
+        cJSON *inputs;
         const struct route *route;
-        struct err      *e;
-        int              rc;
+        struct err *e;
+        int rc;
 };
 
 static enum MHD_Result on_query(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
@@ -35,8 +35,8 @@ static enum MHD_Result on_query(void *cls, enum MHD_ValueKind kind, const char *
                 else if (!cJSON_AddStringToObject(c->inputs, key + 6, value ? value : ""))
                         c->rc = err_set(c->e, E_NOMEM, "out of memory");
         } else if (!route_takes(c->route, key)) {
-                c->rc = err_set(c->e, E_INVAL, "unknown query parameter '%.64s'; known here: %s input.NAME", key,
-                                c->route->query);
+                c->rc = err_set(c->e, E_INVAL, "unknown query parameter '%.64s'; known here: %s input.NAME",
+                                key, c->route->query);
         }
         return c->rc ? MHD_NO : MHD_YES;
 }
@@ -162,8 +162,10 @@ static int read_filter(struct http_req *q, struct run_filter *f, struct err *e)
         f->workflow = req_query(q, "workflow");
         f->kind = req_query(q, "kind");
         if (f->state && run_state_parse(f->state, &st))
-                return err_set(e, E_INVAL, "state=%.32s: expected queued, running, waiting, succeeded, failed or cancelled",
-                               f->state);
+                return err_set(
+                        e, E_INVAL,
+                        "state=%.32s: expected queued, running, waiting, succeeded, failed or cancelled",
+                        f->state);
         if (f->kind && strcmp(f->kind, "run") != 0 && strcmp(f->kind, "call") != 0)
                 return err_set(e, E_INVAL, "kind=%.32s: expected run or call", f->kind);
         return 0;
@@ -257,7 +259,8 @@ static int look_up(struct http_req *q, struct look *l, struct err *e)
         return rc;
 }
 
-static int begin_change(struct http_req *q, const char *const *keys, cJSON **doc, struct look *l, struct err *e)
+static int begin_change(struct http_req *q, const char *const *keys, cJSON **doc, struct look *l,
+                        struct err *e)
 {
         int rc = idem_read(q, e);
 
@@ -296,9 +299,11 @@ int api_run_cancel(struct http_req *q, struct err *e)
         if (!rc && reason && strlen(reason) > 1000)
                 rc = err_set(e, E_INVAL, "\"reason\" may have 1000 bytes at most");
         if (!rc && run_state_final(l.state) && !q->idem)
-                rc = err_set(e, E_STATE, "run %.64s is over already: %s", q->param[0], run_state_name(l.state));
+                rc = err_set(e, E_STATE, "run %.64s is over already: %s", q->param[0],
+                             run_state_name(l.state));
         if (!rc) {
-                char *kept = reason && *reason ? mem_strdup(reason) : str_printf("cancelled by %s", q->caller.name);
+                char *kept = reason && *reason ? mem_strdup(reason)
+                                               : str_printf("cancelled by %s", q->caller.name);
 
                 req_keep(q, kept, mem_free);
                 req_hop(q, cancel_on_loop, show_with_steps);
@@ -351,10 +356,12 @@ int api_step_resolve(struct http_req *q, struct err *e)
 
         if (!rc)
                 rc = json_str(doc, "outcome", &outcome, e);
-        if (!rc && strcmp(outcome, "retry") != 0 && strcmp(outcome, "succeeded") != 0 && strcmp(outcome, "failed") != 0)
+        if (!rc && strcmp(outcome, "retry") != 0 && strcmp(outcome, "succeeded") != 0 &&
+            strcmp(outcome, "failed") != 0)
                 rc = err_set(e, E_INVAL, "\"outcome\" must be retry, succeeded or failed");
         if (!rc && run_state_final(l.state) && !q->idem)
-                rc = err_set(e, E_STATE, "run %.64s is over: nothing in it waits for a decision", q->param[0]);
+                rc = err_set(e, E_STATE, "run %.64s is over: nothing in it waits for a decision",
+                             q->param[0]);
         if (!rc) {
                 char *kept = mem_strdup(outcome);
 
@@ -371,8 +378,8 @@ int api_step_resolve(struct http_req *q, struct err *e)
 
 struct explain {
         struct jsonw w;
-        const char  *step;
-        int          n;
+        const char *step;
+        int n;
 };
 
 static int on_step(void *arg, const struct row_step *s)

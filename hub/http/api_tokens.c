@@ -18,15 +18,15 @@
 #define NAME_MAX_LEN 100
 
 struct token_request {
-        int64_t     uses, ttl_ms;
-        char        name[NAME_MAX_LEN + 28];
-        bool        has_name;
-        enum role   role;
-        cJSON      *labels;
+        int64_t uses, ttl_ms;
+        char name[NAME_MAX_LEN + 28];
+        bool has_name;
+        enum role role;
+        cJSON *labels;
         /* made on the loop */
-        char        id[32];
-        char       *text; /* secret */
-        int64_t     expires_us;
+        char id[32];
+        char *text; /* secret */
+        int64_t expires_us;
 };
 
 static void request_free(void *p)
@@ -70,7 +70,8 @@ static int name_member(const cJSON *doc, struct token_request *t, struct err *e)
         return 0;
 }
 
-static int begin(struct http_req *q, const char *const *keys, cJSON **doc, struct token_request **out, struct err *e)
+static int begin(struct http_req *q, const char *const *keys, cJSON **doc, struct token_request **out,
+                 struct err *e)
 {
         struct token_request *t = mem_calloc(1, sizeof *t);
         int rc = t ? 0 : err_set(e, E_NOMEM, "out of memory");
@@ -93,8 +94,11 @@ static bool repeated(struct http_req *q)
         if (!q->idem || !q->idem->replay)
                 return false;
         q->problem_status = 409;
-        snprintf(q->problem_extra, sizeof q->problem_extra, "\"id\":\"%.40s\"", q->idem->body ? q->idem->body : "");
-        err_set(&e, E_EXIST, "this request was answered already and the token was shown then; if it is lost, revoke %.40s and make another",
+        snprintf(q->problem_extra, sizeof q->problem_extra, "\"id\":\"%.40s\"",
+                 q->idem->body ? q->idem->body : "");
+        err_set(&e, E_EXIST,
+                "this request was answered already and the token was shown then; if it is lost, revoke %.40s "
+                "and make another",
                 q->idem->body ? q->idem->body : "it");
         req_done(q, -E_EXIST, &e);
         return true;
@@ -111,8 +115,11 @@ static void join_on_loop(struct http_req *q)
 {
         struct token_request *t = q->state;
         const struct http_hub_ops *ops = &q->h->o.ops;
-        struct join_request jr = {.uses = t->uses, .ttl_ms = t->ttl_ms, .name_glob = t->has_name ? t->name : NULL,
-                                  .labels = t->labels, .created_by = q->caller.name};
+        struct join_request jr = {.uses = t->uses,
+                                  .ttl_ms = t->ttl_ms,
+                                  .name_glob = t->has_name ? t->name : NULL,
+                                  .labels = t->labels,
+                                  .created_by = q->caller.name};
         struct store_tx *tx;
         struct err e = {0};
         uint8_t secret[32];
@@ -276,7 +283,8 @@ static void revoke_token(struct http_req *q, bool api)
         if (!rc && api)
                 rc = http_thread(q->h, &t, &e);
         if (!rc && api)
-                rc = auth_api_token_revoke(t->reader, tx, q->param[0], clock_now_us(q->h->o.clock), q->caller.name, &e);
+                rc = auth_api_token_revoke(t->reader, tx, q->param[0], clock_now_us(q->h->o.clock),
+                                           q->caller.name, &e);
         if (rc) {
                 if (tx)
                         store_abandon(tx);

@@ -110,7 +110,8 @@ int req_writable(struct http_req *q, struct err *e)
                 return 0;
         q->problem_status = 503;
         q->retry_after_s = 5;
-        return err_set(e, -rc, "the hub cannot keep anything at the moment: %s", why.msg[0] ? why.msg : err_name(rc));
+        return err_set(e, -rc, "the hub cannot keep anything at the moment: %s",
+                       why.msg[0] ? why.msg : err_name(rc));
 }
 
 int req_take_place(struct http_req *q, struct err *e)
@@ -189,7 +190,8 @@ int req_page(struct http_req *q, cJSON *all, const char *key, struct err *e)
 
                 next = str_b64url(last, strlen(last));
         }
-        if (!(next ? cJSON_AddStringToObject(doc, "next_cursor", next) : cJSON_AddNullToObject(doc, "next_cursor"))) {
+        if (!(next ? cJSON_AddStringToObject(doc, "next_cursor", next)
+                   : cJSON_AddNullToObject(doc, "next_cursor"))) {
                 rc = err_set(e, E_NOMEM, "out of memory");
                 goto out;
         }

@@ -19,60 +19,61 @@
 struct store_reader;
 struct map;
 
-#define HTTP_DRAIN_MAX  (128u << 20) /* a refused body that is read and dropped, so that the refusal is seen */
+/* A refused body that is read and dropped, so that the refusal is seen. */
+#define HTTP_DRAIN_MAX    (128u << 20)
 #define HTTP_STATUS_SLOTS 6
 #define HTTP_TICK_MS      1000
 
 /* What each HTTP thread has for itself; made on first use, closed when the thread ends. */
 struct http_thread {
         struct store_reader *reader;
-        struct def_cache    *defs; /* present.h */
+        struct def_cache *defs; /* present.h */
 };
 
 struct http {
-        struct http_options o;                /* [const] */
-        char                address[300];     /* [const] */
-        int                 port;             /* [const] */
-        int                 listen_fd;        /* ours again after MHD_quiesce_daemon */
-        struct MHD_Daemon  *daemon;           /* [const] until stopped */
-        pthread_key_t       thread_key;       /* [const] struct http_thread */
-        bool                have_key;
-        struct http_thread *loop_thread;      /* [loop] */
-        char               *cert_pem, *key_pem, *logs_dir;
+        struct http_options o;     /* [const] */
+        char address[300];         /* [const] */
+        int port;                  /* [const] */
+        int listen_fd;             /* ours again after MHD_quiesce_daemon */
+        struct MHD_Daemon *daemon; /* [const] until stopped */
+        pthread_key_t thread_key;  /* [const] struct http_thread */
+        bool have_key;
+        struct http_thread *loop_thread; /* [loop] */
+        char *cert_pem, *key_pem, *logs_dir;
 
         atomic_bool stopping;
-        atomic_int  parked;  /* suspended connections; see server.c */
-        atomic_int  active;  /* requests from header to completion */
-        atomic_int  streams; /* streams and waits at once, against max_streams */
+        atomic_int parked;                         /* suspended connections; see server.c */
+        atomic_int active;                         /* requests from header to completion */
+        atomic_int streams;                        /* streams and waits at once, against max_streams */
         atomic_ullong answered[HTTP_STATUS_SLOTS]; /* by status class */
         atomic_ullong answer_us;                   /* sum over answered requests */
         atomic_ullong bytes_in;
 
-        struct list  waiting;  /* [loop] struct http_req.link: hopped, not answered */
-        struct list  subs;     /* [loop] struct stream.link */
-        struct map  *keys;     /* [loop] idempotency keys of POSTs in flight */
-        uv_timer_t   tick;     /* [loop] sweeps: see server.c */
-        uv_timer_t   nudge;    /* [loop] wakes streams that were woken a moment ago */
-        bool         tick_open, nudge_open, nudge_armed;
+        struct list waiting; /* [loop] struct http_req.link: hopped, not answered */
+        struct list subs;    /* [loop] struct stream.link */
+        struct map *keys;    /* [loop] idempotency keys of POSTs in flight */
+        uv_timer_t tick;     /* [loop] sweeps: see server.c */
+        uv_timer_t nudge;    /* [loop] wakes streams that were woken a moment ago */
+        bool tick_open, nudge_open, nudge_armed;
 
         pthread_mutex_t watch_lock; /* guards `watched`; defended in server.c */
-        struct list     watched;    /* struct watch.link: open connections */
+        struct list watched;        /* struct watch.link: open connections */
 
         /* [loop] http_stop */
         int64_t stop_deadline_ms;
-        bool    joining, stopped;
+        bool joining, stopped;
         uv_work_t join;
-        void  (*on_stopped)(void *arg);
-        void   *stopped_arg;
+        void (*on_stopped)(void *arg);
+        void *stopped_arg;
 };
 
 /* An open connection and since when it owes us something. */
 enum watch_phase { WATCH_FIRST, WATCH_IDLE, WATCH_BODY, WATCH_BUSY };
 struct watch {
-        struct list      link;
-        int              fd;
-        _Atomic int      phase;
-        _Atomic int64_t  since_ms;
+        struct list link;
+        int fd;
+        _Atomic int phase;
+        _Atomic int64_t since_ms;
 };
 
 int64_t http_now_ms(void); /* monotonic */
@@ -96,6 +97,7 @@ void reqs_sweep(struct http *h, int64_t now_ms);
 void reqs_end_all(struct http *h);
 enum MHD_Result req_on_access(void *cls, struct MHD_Connection *conn, const char *url, const char *method,
                               const char *version, const char *upload, size_t *upload_size, void **con_cls);
-void req_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls, enum MHD_RequestTerminationCode why);
+void req_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
+                      enum MHD_RequestTerminationCode why);
 
 #endif

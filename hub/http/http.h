@@ -42,27 +42,27 @@ struct http_hub_ops {
 
 /* Strings and PEMs are copied. 0 in a number: the default in brackets. */
 struct http_options {
-        uv_loop_t          *loop;
-        struct mailbox     *mailbox; /* the loop's */
+        uv_loop_t *loop;
+        struct mailbox *mailbox; /* the loop's */
         const struct clock *clock;
-        const char         *listen;  /* "127.0.0.1:7443", "[::]:7443", port 0 picks one */
-        const char         *cert_pem, *key_pem;
-        struct store       *store;
-        struct engine      *engine;
-        struct bus         *bus;
-        struct auth        *auth;
-        struct logs        *logs;
-        const char         *logs_dir; /* as given to logs_create */
+        const char *listen; /* "127.0.0.1:7443", "[::]:7443", port 0 picks one */
+        const char *cert_pem, *key_pem;
+        struct store *store;
+        struct engine *engine;
+        struct bus *bus;
+        struct auth *auth;
+        struct logs *logs;
+        const char *logs_dir; /* as given to logs_create */
         struct http_hub_ops ops;
 
-        unsigned threads;            /* [2] */
-        unsigned max_connections;    /* [1000] */
-        unsigned max_per_ip;         /* [100] */
-        unsigned max_streams;        /* [500] event streams, followed logs and waiting calls at once */
-        int64_t  idle_timeout_ms;    /* [30000] a connection on which nothing moves (rounded up to seconds) */
-        int64_t  header_timeout_ms;  /* [15000] a request's header, however slowly it drips */
-        int64_t  body_timeout_ms;    /* [120000] a request's body */
-        int64_t  heartbeat_ms;       /* [15000] comment on a quiet event stream */
+        unsigned threads;          /* [2] */
+        unsigned max_connections;  /* [1000] */
+        unsigned max_per_ip;       /* [100] */
+        unsigned max_streams;      /* [500] event streams, followed logs and waiting calls at once */
+        int64_t idle_timeout_ms;   /* [30000] a connection on which nothing moves (rounded up to seconds) */
+        int64_t header_timeout_ms; /* [15000] a request's header, however slowly it drips */
+        int64_t body_timeout_ms;   /* [120000] a request's body */
+        int64_t heartbeat_ms;      /* [15000] comment on a quiet event stream */
 };
 
 /* Binds, starts the threads, answers from now on. -E_EXIST: the address is

@@ -28,8 +28,8 @@ static int digest(struct http_req *q, char out[65])
         int rc;
 
         buf_init(&b, 0);
-        rc = buf_printf(&b, "%s %s %s %s\n", q->route->method, q->route->pattern, q->param[0] ? q->param[0] : "",
-                        q->param[1] ? q->param[1] : "");
+        rc = buf_printf(&b, "%s %s %s %s\n", q->route->method, q->route->pattern,
+                        q->param[0] ? q->param[0] : "", q->param[1] ? q->param[1] : "");
         MHD_get_connection_values(q->conn, MHD_GET_ARGUMENT_KIND, add_query, &b);
         if (!rc)
                 rc = buf_put(&b, q->body.data, q->body.len);
@@ -49,7 +49,8 @@ int idem_read(struct http_req *q, struct err *e)
         if (!key)
                 return 0;
         if (n == 0 || n > IDEM_KEY_MAX)
-                return err_set(e, E_INVAL, "Idempotency-Key has %zu characters, allowed are 1 to %d", n, IDEM_KEY_MAX);
+                return err_set(e, E_INVAL, "Idempotency-Key has %zu characters, allowed are 1 to %d", n,
+                               IDEM_KEY_MAX);
         for (size_t i = 0; i < n; i++)
                 if (key[i] <= ' ' || key[i] > '~')
                         return err_set(e, E_INVAL, "Idempotency-Key may hold only visible ASCII characters");
@@ -68,7 +69,8 @@ static int found(struct http_req *q, char *sha, int status, char *body, struct e
                 q->problem_status = 422;
                 q->problem_code = "idempotency_mismatch";
                 mem_free(body);
-                return err_set(e, E_EXIST, "this Idempotency-Key was used for another request; use a new one");
+                return err_set(e, E_EXIST,
+                               "this Idempotency-Key was used for another request; use a new one");
         }
         i->replay = true;
         i->status = status;
@@ -90,7 +92,8 @@ int idem_claim(struct http_req *q, struct err *e)
                 mem_free(claim);
                 q->problem_code = "idempotency_in_progress";
                 q->retry_after_s = 1;
-                return err_set(e, E_AGAIN, "a request with this Idempotency-Key is still being answered; try again");
+                return err_set(e, E_AGAIN,
+                               "a request with this Idempotency-Key is still being answered; try again");
         }
         rc = http_thread(q->h, &t, e);
         if (!rc)

@@ -16,19 +16,20 @@ struct store_tx;
 #define IDEM_KEY_MAX 200
 
 struct idem {
-        char  key[IDEM_KEY_MAX + 1];
-        char  sha256[65];
-        char *claim;      /* what is held in http.keys; [loop] */
-        bool  stored;     /* [loop] the handler keeps the answer itself */
-        bool  replay;     /* an earlier answer was found: */
-        int   status;
+        char key[IDEM_KEY_MAX + 1];
+        char sha256[65];
+        char *claim; /* what is held in http.keys; [loop] */
+        bool stored; /* [loop] the handler keeps the answer itself */
+        bool replay; /* an earlier answer was found: */
+        int status;
         char *body;
 };
 
 /* HTTP thread, body still there. 0 also when there is no such header. */
-int  idem_read(struct http_req *q, struct err *e);
-/* Loop. 0: go on, the key is held; 1: q->idem->replay is filled; -E_AGAIN, -E_EXIST (q's problem fields are set). */
-int  idem_claim(struct http_req *q, struct err *e);
+int idem_read(struct http_req *q, struct err *e);
+/* Loop. 0: go on, the key is held; 1: q->idem->replay is filled; -E_AGAIN, -E_EXIST (q's problem fields are
+ * set). */
+int idem_claim(struct http_req *q, struct err *e);
 void idem_release(struct http_req *q);
 /* Adds what to say again to the change's own transaction. */
 void idem_store(struct http_req *q, struct store_tx *tx, int status, const char *body);

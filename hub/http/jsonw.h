@@ -11,20 +11,20 @@ struct buf;
 
 struct jsonw {
         struct buf *b;
-        int  rc;
+        int rc;
         bool comma; /* the next value in this container needs one */
 };
 
 /* key NULL: an element of an array, or the document itself. */
 void jw_begin(struct jsonw *w, struct buf *b);
-int  jw_end(const struct jsonw *w); /* 0, -E_NOMEM, -E_TOOBIG */
+int jw_end(const struct jsonw *w); /* 0, -E_NOMEM, -E_TOOBIG */
 
 void jw_open(struct jsonw *w, const char *key, char bracket); /* '{' or '[' */
 void jw_close(struct jsonw *w, char bracket);                 /* '}' or ']' */
 void jw_str(struct jsonw *w, const char *key, const char *s); /* NULL: null */
 void jw_i64(struct jsonw *w, const char *key, int64_t v);
 void jw_bool(struct jsonw *w, const char *key, bool v);
-void jw_time(struct jsonw *w, const char *key, int64_t us);   /* 0: null */
+void jw_time(struct jsonw *w, const char *key, int64_t us);                          /* 0: null */
 void jw_raw(struct jsonw *w, const char *key, const char *json, const char *absent); /* json NULL: absent */
 
 #endif

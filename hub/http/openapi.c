@@ -16,76 +16,97 @@
 #define TIME        "{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"}"
 #define DURATION    "{\"type\":\"string\",\"examples\":[\"300ms\",\"10s\",\"5m\"]}"
 #define LABELS      "{\"type\":\"object\",\"additionalProperties\":{\"type\":\"string\"}}"
-#define ERROR_OF    "{\"type\":[\"object\",\"null\"],\"properties\":{\"code\":" STRING ",\"message\":" STRING "}}"
-#define REF(n)      "{\"$ref\":\"#/components/schemas/" n "\"}"
-#define PAGE(n)                                                                                            \
-        "{\"type\":\"object\",\"required\":[\"items\",\"next_cursor\"],\"properties\":{\"items\":{\"type\":\"array\",\"items\":" REF(n) \
-        "},\"next_cursor\":" NULLABLE("string") "}}"
-#define WORKFLOW "{\"type\":[\"string\",\"object\"],\"description\":\"The workflow as YAML or JSON text, or as an object\"}"
+#define ERROR_OF                                                                                             \
+        "{\"type\":[\"object\",\"null\"],\"properties\":{\"code\":" STRING ",\"message\":" STRING "}}"
+#define REF(n) "{\"$ref\":\"#/components/schemas/" n "\"}"
+#define PAGE(n)                                                                                              \
+        "{\"type\":\"object\",\"required\":[\"items\",\"next_cursor\"],\"properties\":{\"items\":{\"type\":" \
+        "\"array\",\"items\":" REF(n) "},\"next_cursor\":" NULLABLE("string") "}}"
+#define WORKFLOW                                                                                             \
+        "{\"type\":[\"string\",\"object\"],\"description\":\"The workflow as YAML or JSON text, or as an "   \
+        "object\"}"
 
 static const struct {
         const char *name, *json;
 } schemas[] = {
         {"Object", OBJECT},
         {"Problem",
-         "{\"type\":\"object\",\"required\":[\"type\",\"title\",\"status\",\"detail\",\"code\"],\"properties\":{\"type\":" STRING
-         ",\"title\":" STRING ",\"status\":" INTEGER ",\"detail\":" STRING ",\"code\":" STRING ",\"line\":" INTEGER
-         ",\"column\":" INTEGER "}}"},
-        {"Run",
-         "{\"type\":\"object\",\"required\":[\"id\",\"workflow\",\"state\",\"created_at\"],\"properties\":{\"id\":" STRING
-         ",\"workflow\":" STRING ",\"kind\":{\"enum\":[\"run\",\"call\"]},\"state\":{\"enum\":[\"queued\",\"running\",\"waiting\",\"succeeded\","
-         "\"failed\",\"cancelled\"]},\"inputs\":" OBJECT ",\"outputs\":" OBJECT ",\"error\":" ERROR_OF ",\"priority\":" INTEGER
-         ",\"created_by\":" STRING ",\"cancel_requested\":" BOOLEAN ",\"step_count\":" INTEGER ",\"created_at\":" TIME
-         ",\"started_at\":" TIME ",\"finished_at\":" TIME ",\"steps\":{\"type\":\"array\",\"items\":" REF("Step") "}}}"},
+         "{\"type\":\"object\",\"required\":[\"type\",\"title\",\"status\",\"detail\",\"code\"],"
+         "\"properties\":{\"type\":" STRING ",\"title\":" STRING ",\"status\":" INTEGER ",\"detail\":" STRING
+         ",\"code\":" STRING ",\"line\":" INTEGER ",\"column\":" INTEGER "}}"},
+        {"Run", "{\"type\":\"object\",\"required\":[\"id\",\"workflow\",\"state\",\"created_at\"],"
+                "\"properties\":{\"id\":" STRING ",\"workflow\":" STRING
+                ",\"kind\":{\"enum\":[\"run\",\"call\"]},\"state\":{\"enum\":[\"queued\",\"running\","
+                "\"waiting\",\"succeeded\","
+                "\"failed\",\"cancelled\"]},\"inputs\":" OBJECT ",\"outputs\":" OBJECT ",\"error\":" ERROR_OF
+                ",\"priority\":" INTEGER ",\"created_by\":" STRING ",\"cancel_requested\":" BOOLEAN
+                ",\"step_count\":" INTEGER ",\"created_at\":" TIME ",\"started_at\":" TIME
+                ",\"finished_at\":" TIME ",\"steps\":{\"type\":\"array\",\"items\":" REF("Step") "}}}"},
         {"Step",
-         "{\"type\":\"object\",\"required\":[\"id\",\"tool\",\"state\",\"attempt\"],\"properties\":{\"id\":" STRING ",\"tool\":" STRING
-         ",\"state\":{\"enum\":[\"blocked\",\"ready\",\"waiting\",\"dispatched\",\"running\",\"succeeded\",\"failed\",\"skipped\",\"cancelled\","
-         "\"unknown\"]},\"attempt\":" INTEGER ",\"agent\":" NULLABLE("string") ",\"needs\":{\"type\":\"array\",\"items\":" STRING
-         "},\"exit_code\":" NULLABLE("integer") ",\"error\":" ERROR_OF ",\"outputs\":" OBJECT ",\"created_at\":" TIME
-         ",\"started_at\":" TIME ",\"finished_at\":" TIME ",\"usage\":" OBJECT ",\"output_bytes\":" INTEGER
-         ",\"attempts\":{\"type\":\"array\",\"items\":" OBJECT "}}}"},
+         "{\"type\":\"object\",\"required\":[\"id\",\"tool\",\"state\",\"attempt\"],\"properties\":{"
+         "\"id\":" STRING ",\"tool\":" STRING
+         ",\"state\":{\"enum\":[\"blocked\",\"ready\",\"waiting\",\"dispatched\",\"running\",\"succeeded\","
+         "\"failed\",\"skipped\",\"cancelled\","
+         "\"unknown\"]},\"attempt\":" INTEGER ",\"agent\":" NULLABLE(
+                 "string") ",\"needs\":{\"type\":\"array\",\"items\":" STRING
+                           "},\"exit_code\":" NULLABLE(
+                                   "integer") ",\"error\":" ERROR_OF ",\"outputs\":" OBJECT
+                                              ",\"created_at\":" TIME ",\"started_at\":" TIME
+                                              ",\"finished_at\":" TIME ",\"usage\":" OBJECT
+                                              ",\"output_bytes\":" INTEGER
+                                              ",\"attempts\":{\"type\":\"array\",\"items\":" OBJECT "}}}"},
         {"Agent",
-         "{\"type\":\"object\",\"required\":[\"name\",\"id\",\"state\"],\"properties\":{\"name\":" STRING ",\"id\":" STRING
-         ",\"state\":{\"enum\":[\"online\",\"offline\",\"draining\",\"revoked\"]},\"kind\":" STRING ",\"labels\":" LABELS
-         ",\"tools\":{\"type\":\"array\"},\"version\":" STRING ",\"os\":" STRING ",\"arch\":" STRING ",\"last_seen_at\":" TIME
-         ",\"running\":" INTEGER "}}"},
+         "{\"type\":\"object\",\"required\":[\"name\",\"id\",\"state\"],\"properties\":{\"name\":" STRING
+         ",\"id\":" STRING
+         ",\"state\":{\"enum\":[\"online\",\"offline\",\"draining\",\"revoked\"]},\"kind\":" STRING
+         ",\"labels\":" LABELS ",\"tools\":{\"type\":\"array\"},\"version\":" STRING ",\"os\":" STRING
+         ",\"arch\":" STRING ",\"last_seen_at\":" TIME ",\"running\":" INTEGER "}}"},
         {"Tool", "{\"type\":\"object\",\"required\":[\"name\",\"agents\"],\"properties\":{\"name\":" STRING
                  ",\"agents\":{\"type\":\"array\",\"items\":" STRING "}}}"},
-        {"JoinToken",
-         "{\"type\":\"object\",\"required\":[\"id\"],\"properties\":{\"id\":" STRING ",\"token\":" STRING ",\"state\":" STRING
-         ",\"uses\":" INTEGER ",\"uses_max\":" INTEGER ",\"name\":" STRING ",\"labels\":" LABELS ",\"created_by\":" STRING
-         ",\"created_at\":" TIME ",\"expires_at\":" TIME ",\"revoked_at\":" TIME "}}"},
+        {"JoinToken", "{\"type\":\"object\",\"required\":[\"id\"],\"properties\":{\"id\":" STRING
+                      ",\"token\":" STRING ",\"state\":" STRING ",\"uses\":" INTEGER ",\"uses_max\":" INTEGER
+                      ",\"name\":" STRING ",\"labels\":" LABELS ",\"created_by\":" STRING
+                      ",\"created_at\":" TIME ",\"expires_at\":" TIME ",\"revoked_at\":" TIME "}}"},
         {"ApiToken",
-         "{\"type\":\"object\",\"required\":[\"id\",\"name\",\"role\"],\"properties\":{\"id\":" STRING ",\"token\":" STRING ",\"name\":" STRING
-         ",\"role\":" STRING ",\"state\":" STRING ",\"created_by\":" STRING ",\"created_at\":" TIME ",\"expires_at\":" TIME
-         ",\"revoked_at\":" TIME ",\"last_used_at\":" TIME "}}"},
+         "{\"type\":\"object\",\"required\":[\"id\",\"name\",\"role\"],\"properties\":{\"id\":" STRING
+         ",\"token\":" STRING ",\"name\":" STRING ",\"role\":" STRING ",\"state\":" STRING
+         ",\"created_by\":" STRING ",\"created_at\":" TIME ",\"expires_at\":" TIME ",\"revoked_at\":" TIME
+         ",\"last_used_at\":" TIME "}}"},
         {"Validation",
-         "{\"type\":\"object\",\"required\":[\"valid\",\"errors\",\"warnings\"],\"properties\":{\"valid\":" BOOLEAN
-         ",\"errors\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"line\":" INTEGER ",\"column\":" INTEGER
-         ",\"message\":" STRING ",\"code\":" STRING "}}},\"warnings\":{\"type\":\"array\",\"items\":" STRING "},\"name\":" STRING
-         ",\"steps\":" INTEGER "}}"},
+         "{\"type\":\"object\",\"required\":[\"valid\",\"errors\",\"warnings\"],\"properties\":{"
+         "\"valid\":" BOOLEAN
+         ",\"errors\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"line\":" INTEGER
+         ",\"column\":" INTEGER ",\"message\":" STRING ",\"code\":" STRING
+         "}}},\"warnings\":{\"type\":\"array\",\"items\":" STRING "},\"name\":" STRING ",\"steps\":" INTEGER
+         "}}"},
         {"RunPage", PAGE("Run")},
         {"AgentPage", PAGE("Agent")},
         {"ToolPage", PAGE("Tool")},
         {"JoinTokenPage", PAGE("JoinToken")},
         {"ApiTokenPage", PAGE("ApiToken")},
-        {"RunRequest",
-         "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"workflow\"],\"properties\":{\"workflow\":" WORKFLOW
-         ",\"inputs\":" OBJECT ",\"priority\":{\"type\":\"integer\",\"minimum\":-100,\"maximum\":100}}}"},
-        {"ValidateRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"workflow\"],\"properties\":{\"workflow\":" WORKFLOW "}}"},
+        {"RunRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"workflow\"],"
+                       "\"properties\":{\"workflow\":" WORKFLOW ",\"inputs\":" OBJECT
+                       ",\"priority\":{\"type\":\"integer\",\"minimum\":-100,\"maximum\":100}}}"},
+        {"ValidateRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"workflow\"],"
+                            "\"properties\":{\"workflow\":" WORKFLOW "}}"},
         {"CallRequest",
-         "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"tool\"],\"properties\":{\"tool\":" STRING ",\"input\":" OBJECT
-         ",\"agent\":" STRING ",\"labels\":" LABELS ",\"timeout\":" DURATION
+         "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"tool\"],\"properties\":{"
+         "\"tool\":" STRING ",\"input\":" OBJECT ",\"agent\":" STRING ",\"labels\":" LABELS
+         ",\"timeout\":" DURATION
          ",\"effect\":{\"enum\":[\"pure\",\"idempotent\",\"at-most-once\"]},\"stdin\":" BOOLEAN "}}"},
-        {"CancelRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"reason\":" STRING "}}"},
-        {"ResolveRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"outcome\"],\"properties\":{\"outcome\":{\"enum\":[\"retry\","
+        {"CancelRequest",
+         "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"reason\":" STRING "}}"},
+        {"ResolveRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"outcome\"],"
+                           "\"properties\":{\"outcome\":{\"enum\":[\"retry\","
                            "\"succeeded\",\"failed\"]}}}"},
         {"JoinTokenRequest",
-         "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"uses\":{\"type\":\"integer\",\"minimum\":1},\"ttl\":" DURATION
-         ",\"name\":" STRING ",\"labels\":" LABELS "}}"},
+         "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"uses\":{\"type\":\"integer\","
+         "\"minimum\":1},\"ttl\":" DURATION ",\"name\":" STRING ",\"labels\":" LABELS "}}"},
         {"ApiTokenRequest",
-         "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"name\",\"role\"],\"properties\":{\"name\":" STRING
-         ",\"role\":{\"enum\":[\"client\",\"operator\",\"technical-operator\",\"admin\"]},\"ttl\":" DURATION "}}"},
+         "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"name\",\"role\"],"
+         "\"properties\":{\"name\":" STRING
+         ",\"role\":{\"enum\":[\"client\",\"operator\",\"technical-operator\",\"admin\"]},\"ttl\":" DURATION
+         "}}"},
 };
 
 static void parameter(struct jsonw *w, const char *name, size_t n, const char *in)
@@ -165,7 +186,8 @@ static const char *media_type(const struct route *r)
 
 static void responses(struct jsonw *w, const struct route *r)
 {
-        char status[4] = {(char)('0' + r->status / 100), (char)('0' + r->status / 10 % 10), (char)('0' + r->status % 10), 0};
+        char status[4] = {(char)('0' + r->status / 100), (char)('0' + r->status / 10 % 10),
+                          (char)('0' + r->status % 10), 0};
 
         jw_open(w, "responses", '{');
         jw_open(w, status, '{');
@@ -180,7 +202,8 @@ static void responses(struct jsonw *w, const struct route *r)
         }
         jw_close(w, '}');
         jw_raw(w, "default",
-               "{\"description\":\"A problem (RFC 9457)\",\"content\":{\"application/problem+json\":{\"schema\":" REF("Problem") "}}}",
+               "{\"description\":\"A problem (RFC "
+               "9457)\",\"content\":{\"application/problem+json\":{\"schema\":" REF("Problem") "}}}",
                "");
         jw_close(w, '}');
 }
@@ -191,7 +214,8 @@ static void operation(struct jsonw *w, const struct route *r)
         size_t n = strlen(r->method);
 
         for (size_t i = 0; i <= n && i < sizeof key; i++)
-                key[i] = (char)(r->method[i] >= 'A' && r->method[i] <= 'Z' ? r->method[i] + 32 : r->method[i]);
+                key[i] =
+                        (char)(r->method[i] >= 'A' && r->method[i] <= 'Z' ? r->method[i] + 32 : r->method[i]);
         jw_open(w, key, '{');
         jw_str(w, "summary", r->summary);
         if (r->perm == PERM_PUBLIC)

@@ -12,12 +12,12 @@
 
 /* ---- definitions ---- */
 
-#define CACHED_DEFS 4
+#define CACHED_DEFS      4
 #define CACHED_STEPS_MAX 4000 /* larger ones are parsed again each time rather than kept */
 
 struct def_cache {
         struct {
-                char             sha[65];
+                char sha[65];
                 struct workflow *wf;
         } slot[CACHED_DEFS];
         unsigned next;
@@ -182,10 +182,10 @@ void present_attempt(struct jsonw *w, const struct row_attempt *a)
 
 void present_join_token(struct jsonw *w, const struct row_join_token *t, long long now_us)
 {
-        const char *state = t->revoked_us                                 ? "revoked"
-                            : t->expires_us && t->expires_us <= now_us    ? "expired"
-                            : t->uses_max > 0 && t->uses >= t->uses_max   ? "spent"
-                                                                          : "active";
+        const char *state = t->revoked_us                               ? "revoked"
+                            : t->expires_us && t->expires_us <= now_us  ? "expired"
+                            : t->uses_max > 0 && t->uses >= t->uses_max ? "spent"
+                                                                        : "active";
 
         jw_open(w, NULL, '{');
         jw_str(w, "id", t->id);
@@ -223,13 +223,13 @@ void present_api_token(struct jsonw *w, const struct row_api_token *t, long long
 /* ---- whole documents ---- */
 
 struct run_doc {
-        struct http_thread    *t;
-        struct jsonw           w;
+        struct http_thread *t;
+        struct jsonw w;
         const struct workflow *wf;
-        const char            *step_id;
-        int64_t                seq;
-        char                   sha[65];
-        bool                   call, brief;
+        const char *step_id;
+        int64_t seq;
+        char sha[65];
+        bool call, brief;
 };
 
 static int on_run(void *arg, const struct row_run *r)
@@ -304,7 +304,8 @@ static int on_attempt(void *arg, const struct row_attempt *a)
         return jw_end(&x->d.w);
 }
 
-int present_step_by_id(struct http_thread *t, const char *run_id, const char *step_id, struct buf *out, struct err *e)
+int present_step_by_id(struct http_thread *t, const char *run_id, const char *step_id, struct buf *out,
+                       struct err *e)
 {
         struct step_doc x = {.d = {.t = t, .brief = true}};
         int rc;

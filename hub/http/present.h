@@ -33,6 +33,7 @@ void present_api_token(struct jsonw *w, const struct row_api_token *t, long long
 
 /* Appends the whole run. -E_NOENT, -E_*; e says why. */
 int present_run_by_id(struct http_thread *t, const char *id, bool steps, struct buf *out, struct err *e);
-int present_step_by_id(struct http_thread *t, const char *run_id, const char *step_id, struct buf *out, struct err *e);
+int present_step_by_id(struct http_thread *t, const char *run_id, const char *step_id, struct buf *out,
+                       struct err *e);
 
 #endif

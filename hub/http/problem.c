@@ -7,11 +7,11 @@
 #include "hub/http/jsonw.h"
 
 static const short by_code[E_MAX_CODE] = {
-        [E_OK] = 200,      [E_NOMEM] = 503,    [E_INVAL] = 400,  [E_NOENT] = 404,    [E_EXIST] = 409,
-        [E_DENIED] = 403,  [E_UNAUTH] = 401,   [E_STATE] = 409,  [E_FULL] = 429,     [E_TOOBIG] = 413,
-        [E_TIMEOUT] = 504, [E_CANCELLED] = 409, [E_IO] = 500,    [E_NOSPACE] = 503,  [E_READONLY] = 503,
-        [E_CLOSED] = 503,  [E_PROTO] = 400,    [E_UNAVAIL] = 503, [E_CORRUPT] = 500, [E_AGAIN] = 409,
-        [E_NOTSUP] = 501,  [E_VERSION] = 409,  [E_INTERNAL] = 500,
+        [E_OK] = 200,      [E_NOMEM] = 503,     [E_INVAL] = 400,    [E_NOENT] = 404,   [E_EXIST] = 409,
+        [E_DENIED] = 403,  [E_UNAUTH] = 401,    [E_STATE] = 409,    [E_FULL] = 429,    [E_TOOBIG] = 413,
+        [E_TIMEOUT] = 504, [E_CANCELLED] = 409, [E_IO] = 500,       [E_NOSPACE] = 503, [E_READONLY] = 503,
+        [E_CLOSED] = 503,  [E_PROTO] = 400,     [E_UNAVAIL] = 503,  [E_CORRUPT] = 500, [E_AGAIN] = 409,
+        [E_NOTSUP] = 501,  [E_VERSION] = 409,   [E_INTERNAL] = 500,
 };
 
 static const struct {
@@ -53,7 +53,8 @@ const char *problem_title(int status)
         return "Error";
 }
 
-int problem_write(struct buf *b, int status, const char *code, const struct err *e, const char *path, const char *extra)
+int problem_write(struct buf *b, int status, const char *code, const struct err *e, const char *path,
+                  const char *extra)
 {
         struct jsonw w;
         const char *c = code ? code : err_name(e->code);

@@ -15,6 +15,7 @@ const char *problem_title(int status);
 /* Appends {"type","title","status","detail","code"} with line, column and path
  * where known. `code` NULL: e's own. `extra`: more members without the
  * leading comma ("\"taken\":7"), or NULL. */
-int problem_write(struct buf *b, int status, const char *code, const struct err *e, const char *path, const char *extra);
+int problem_write(struct buf *b, int status, const char *code, const struct err *e, const char *path,
+                  const char *extra);
 
 #endif

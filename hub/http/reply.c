@@ -25,8 +25,8 @@ void reply_problem(struct http_req *q, int rc, const struct err *e)
         if (q->status == 429 && !q->retry_after_s)
                 q->retry_after_s = 1;
         if (q->status >= 500)
-                log_warn("http", "request failed", "status=%u method=%s path=%s token=%s why=\"%s\"", q->status,
-                         q->route ? q->route->method : "-", q->route ? q->route->pattern : "-",
+                log_warn("http", "request failed", "status=%u method=%s path=%s token=%s why=\"%s\"",
+                         q->status, q->route ? q->route->method : "-", q->route ? q->route->pattern : "-",
                          q->known_caller ? q->caller.token_id : "-", e->msg);
         q->content_type = PROBLEM_TYPE;
         if (problem_write(&q->out, (int)q->status, q->problem_code, e, NULL, q->problem_extra))

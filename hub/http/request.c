@@ -69,7 +69,8 @@ static void watch_phase(struct http_req *q, enum watch_phase p)
 
 static bool from_loopback(struct http_req *q)
 {
-        const union MHD_ConnectionInfo *i = MHD_get_connection_info(q->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+        const union MHD_ConnectionInfo *i =
+                MHD_get_connection_info(q->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
         const struct sockaddr *sa = i ? i->client_addr : NULL;
 
         if (!sa)
@@ -91,7 +92,8 @@ static int authenticate(struct http_req *q, struct err *e)
         int rc;
 
         if (!a)
-                return err_set(e, E_UNAUTH, "this needs an API token: send \"Authorization: Bearer pat_...\"");
+                return err_set(e, E_UNAUTH,
+                               "this needs an API token: send \"Authorization: Bearer pat_...\"");
         if (strncasecmp(a, "Bearer ", 7) != 0)
                 return err_set(e, E_UNAUTH, "only \"Authorization: Bearer pat_...\" is understood");
         a += 7 + strspn(a + 7, " ");
@@ -125,8 +127,8 @@ static int authorise(struct http_req *q, struct err *e)
 
 struct query_check {
         struct http_req *q;
-        struct err      *e;
-        int              rc;
+        struct err *e;
+        int rc;
 };
 
 static enum MHD_Result on_query(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
@@ -334,7 +336,8 @@ enum MHD_Result req_on_access(void *cls, struct MHD_Connection *conn, const char
         return run(q, q->route->handler);
 }
 
-void req_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls, enum MHD_RequestTerminationCode why)
+void req_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
+                      enum MHD_RequestTerminationCode why)
 {
         struct http_req *q = *con_cls;
         struct http *h = cls;
@@ -348,7 +351,8 @@ void req_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls, en
         slot = q->status / 100 < HTTP_STATUS_SLOTS ? q->status / 100 : 0;
         atomic_fetch_add(&h->answered[slot], 1);
         if (!q->route || !(q->route->flags & (ROUTE_STREAM | ROUTE_BYTES)))
-                atomic_fetch_add(&h->answer_us, (unsigned long long)(clock_now_us(h->o.clock) - q->started_us));
+                atomic_fetch_add(&h->answer_us,
+                                 (unsigned long long)(clock_now_us(h->o.clock) - q->started_us));
         if (q->counted)
                 atomic_fetch_sub(&h->streams, 1);
         watch_phase(q, WATCH_IDLE);
@@ -403,7 +407,8 @@ static void on_mail(struct mail *m)
                 q->on_loop(q); /* which looks at idem->replay */
 }
 
-void req_hop(struct http_req *q, void (*on_loop)(struct http_req *q), int (*after)(struct http_req *q, struct err *e))
+void req_hop(struct http_req *q, void (*on_loop)(struct http_req *q),
+             int (*after)(struct http_req *q, struct err *e))
 {
         q->on_loop = on_loop;
         q->after = after;
@@ -470,7 +475,7 @@ void req_audit(struct http_req *q, const char *action, const char *object, const
 
 void reqs_sweep(struct http *h, int64_t now_ms)
 {
-        LIST_EACH_SAFE(it, nx, &h->waiting) {
+        LIST_EACH_SAFE (it, nx, &h->waiting) {
                 struct http_req *q = container_of(it, struct http_req, link);
 
                 if (q->deadline_ms && now_ms >= q->deadline_ms)
@@ -484,6 +489,6 @@ void reqs_sweep(struct http *h, int64_t now_ms)
 
 void reqs_end_all(struct http *h)
 {
-        LIST_EACH_SAFE(it, nx, &h->waiting)
+        LIST_EACH_SAFE (it, nx, &h->waiting)
                 end(container_of(it, struct http_req, link), REQ_STOPPING, 0, NULL);
 }

@@ -28,30 +28,30 @@ struct stream;
 enum req_end { REQ_ANSWERED, REQ_TIMED_OUT, REQ_GONE, REQ_STOPPING };
 
 struct http_req {
-        struct http           *h;
+        struct http *h;
         struct MHD_Connection *conn;
-        struct watch          *watch;
-        int                    fd;
-        const struct route    *route;
-        char                  *path;
-        const char            *param[ROUTE_PARAMS_MAX]; /* into path */
-        struct caller          caller;
-        bool                   known_caller;
-        struct buf             body;
-        int64_t                started_us;
+        struct watch *watch;
+        int fd;
+        const struct route *route;
+        char *path;
+        const char *param[ROUTE_PARAMS_MAX]; /* into path */
+        struct caller caller;
+        bool known_caller;
+        struct buf body;
+        int64_t started_us;
 
         /* The answer: a status with `json` or `out`, or a stream. */
-        unsigned       status; /* 0: the route's own */
-        cJSON         *json;   /* owned; printed on the HTTP thread */
-        struct buf     out;
-        const char    *content_type; /* NULL: application/json */
-        char           location[192];
-        struct idem   *idem;         /* the request has an Idempotency-Key (idem.h) */
-        int            retry_after_s;
-        struct stream *stream;       /* owned until queued */
-        const char    *problem_code; /* NULL: the error's own */
-        int            problem_status; /* 0: by the error */
-        char           problem_extra[160];
+        unsigned status; /* 0: the route's own */
+        cJSON *json;     /* owned; printed on the HTTP thread */
+        struct buf out;
+        const char *content_type; /* NULL: application/json */
+        char location[192];
+        struct idem *idem; /* the request has an Idempotency-Key (idem.h) */
+        int retry_after_s;
+        struct stream *stream;    /* owned until queued */
+        const char *problem_code; /* NULL: the error's own */
+        int problem_status;       /* 0: by the error */
+        char problem_extra[160];
 
         /* What a handler keeps between its parts; free_state is called once, on any thread. */
         void *state;
@@ -59,50 +59,52 @@ struct http_req {
 
         /* The hop. */
         void (*on_loop)(struct http_req *q);
-        int  (*after)(struct http_req *q, struct err *e);
+        int (*after)(struct http_req *q, struct err *e);
         void (*on_gone)(struct http_req *q); /* [loop] abandoned: forget waiters */
-        int          rc;
-        struct err   err;
+        int rc;
+        struct err err;
         enum req_end end;
 
         /* Inside of request.c */
-        struct list link;      /* [loop] http.waiting */
+        struct list link; /* [loop] http.waiting */
         struct mail mail;
-        atomic_int  refs;
-        atomic_int  parked;
-        bool        hopping;   /* the handler asked for a hop */
-        bool        hopped;
-        bool        over;      /* [loop] answered; later callbacks only pay */
-        int         owed;      /* [loop] callbacks the engine has yet to make */
-        bool        counted;   /* against max_streams */
-        int64_t     deadline_ms; /* [loop] 0: none */
-        size_t      body_limit, drained;
-        int         refused;   /* -E_*: answer with `err` as soon as allowed */
-        bool        first_seen, allow_set;
-        char        allow[64];
+        atomic_int refs;
+        atomic_int parked;
+        bool hopping; /* the handler asked for a hop */
+        bool hopped;
+        bool over;           /* [loop] answered; later callbacks only pay */
+        int owed;            /* [loop] callbacks the engine has yet to make */
+        bool counted;        /* against max_streams */
+        int64_t deadline_ms; /* [loop] 0: none */
+        size_t body_limit, drained;
+        int refused; /* -E_*: answer with `err` as soon as allowed */
+        bool first_seen, allow_set;
+        char allow[64];
 };
 
 /* ---- HTTP thread ---- */
 struct store_reader *req_reader(struct http_req *q, struct err *e); /* NULL: e says why */
-const char *req_query(struct http_req *q, const char *name);       /* NULL: absent; lent */
-int  req_query_bool(struct http_req *q, const char *name, bool def, bool *out, struct err *e);
-int  req_query_i64(struct http_req *q, const char *name, int64_t min, int64_t max, int64_t *io, struct err *e);
-int  req_query_ms(struct http_req *q, const char *name, int64_t max, int64_t *io, struct err *e);
+const char *req_query(struct http_req *q, const char *name);        /* NULL: absent; lent */
+int req_query_bool(struct http_req *q, const char *name, bool def, bool *out, struct err *e);
+int req_query_i64(struct http_req *q, const char *name, int64_t min, int64_t max, int64_t *io, struct err *e);
+int req_query_ms(struct http_req *q, const char *name, int64_t max, int64_t *io, struct err *e);
 const char *req_header(struct http_req *q, const char *name);
 /* The body as a JSON object whose members are all in `keys` (NULL-ended); an empty
  * body is {} if `may_be_empty`. */
-int  req_body_json(struct http_req *q, const char *const *keys, bool may_be_empty, cJSON **out, struct err *e);
+int req_body_json(struct http_req *q, const char *const *keys, bool may_be_empty, cJSON **out, struct err *e);
 bool req_body_is(struct http_req *q, const char *media_type);
-/* Refuses while the store cannot keep anything (-E_NOSPACE ...); asked before every route that changes state. */
-int  req_writable(struct http_req *q, struct err *e);
+/* Refuses while the store cannot keep anything (-E_NOSPACE ...); asked before every route that changes state.
+ */
+int req_writable(struct http_req *q, struct err *e);
 /* Takes a place among the streams and waits; given back with the request. -E_FULL. */
-int  req_take_place(struct http_req *q, struct err *e);
+int req_take_place(struct http_req *q, struct err *e);
 /* Hands over to the loop when the handler returns 0. */
-void req_hop(struct http_req *q, void (*on_loop)(struct http_req *q), int (*after)(struct http_req *q, struct err *e));
+void req_hop(struct http_req *q, void (*on_loop)(struct http_req *q),
+             int (*after)(struct http_req *q, struct err *e));
 void req_keep(struct http_req *q, void *state, void (*free_state)(void *state));
 /* One page of an array of objects sorted by the string member `key` (cursor: its last value). Takes `all`. */
-int  req_page(struct http_req *q, cJSON *all, const char *key, struct err *e);
-int  req_page_args(struct http_req *q, int64_t *limit, const char **cursor, struct err *e);
+int req_page(struct http_req *q, cJSON *all, const char *key, struct err *e);
+int req_page_args(struct http_req *q, int64_t *limit, const char **cursor, struct err *e);
 
 /* ---- loop thread ---- */
 void req_done(struct http_req *q, int rc, const struct err *e);

@@ -6,7 +6,7 @@
 #include "common/err.h"
 #include "hub/http/api.h"
 
-#define V1 "/api/v1"
+#define V1  "/api/v1"
 #define CHG ROUTE_CHANGES
 
 /* clang-format off */
@@ -65,7 +65,8 @@ static size_t segment(const char *s)
 }
 
 /* Where each parameter of the pattern lies in the path; false: no match. */
-static bool fits(const char *pattern, const char *path, size_t at[ROUTE_PARAMS_MAX], size_t len[ROUTE_PARAMS_MAX])
+static bool fits(const char *pattern, const char *path, size_t at[ROUTE_PARAMS_MAX],
+                 size_t len[ROUTE_PARAMS_MAX])
 {
         const char *p = pattern, *s = path;
         size_t n = 0;
@@ -91,7 +92,8 @@ static void add_method(char allow[64], const char *method)
 {
         size_t n = strlen(allow);
 
-        snprintf(allow + n, 64 - n, "%s%s%s", n ? ", " : "", method, strcmp(method, "GET") == 0 ? ", HEAD" : "");
+        snprintf(allow + n, 64 - n, "%s%s%s", n ? ", " : "", method,
+                 strcmp(method, "GET") == 0 ? ", HEAD" : "");
 }
 
 int route_match(const char *method, char *path, const struct route **out, const char *param[ROUTE_PARAMS_MAX],

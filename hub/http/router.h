@@ -13,33 +13,33 @@ struct err;
 struct http_req;
 
 #define ROUTE_PARAMS_MAX 2
-#define BODY_SMALL (1u << 20)
-#define BODY_STDIN (256u << 10)
-#define BODY_LARGE (16u << 20)
+#define BODY_SMALL       (1u << 20)
+#define BODY_STDIN       (256u << 10)
+#define BODY_LARGE       (16u << 20)
 
 enum route_flags {
-        ROUTE_LOOPBACK = 1, /* no token needed from this machine */
-        ROUTE_CHANGES  = 2, /* refused while the store cannot keep anything or the hub stops */
-        ROUTE_STREAM   = 4, /* answers text/event-stream */
-        ROUTE_BYTES    = 8, /* answers application/octet-stream */
-        ROUTE_TEXT     = 16, /* answers text/plain */
-        ROUTE_YAML     = 32, /* takes a workflow as YAML too */
-        ROUTE_RAW      = 64, /* takes application/octet-stream */
+        ROUTE_LOOPBACK = 1,    /* no token needed from this machine */
+        ROUTE_CHANGES = 2,     /* refused while the store cannot keep anything or the hub stops */
+        ROUTE_STREAM = 4,      /* answers text/event-stream */
+        ROUTE_BYTES = 8,       /* answers application/octet-stream */
+        ROUTE_TEXT = 16,       /* answers text/plain */
+        ROUTE_YAML = 32,       /* takes a workflow as YAML too */
+        ROUTE_RAW = 64,        /* takes application/octet-stream */
         ROUTE_ANY_QUERY = 128, /* query names are checked by the handler */
 };
 
 struct route {
-        const char     *method;  /* GET (answers HEAD too), POST, PUT, PATCH, DELETE */
-        const char     *pattern; /* "/api/v1/runs/{id}" */
+        const char *method;  /* GET (answers HEAD too), POST, PUT, PATCH, DELETE */
+        const char *pattern; /* "/api/v1/runs/{id}" */
         enum permission perm;
-        int           (*handler)(struct http_req *q, struct err *e);
-        size_t          body_max; /* 0: none is read */
-        unsigned        flags;
-        short           status;   /* of success */
-        const char     *query;    /* names of query parameters, separated by a space */
-        const char     *answer;   /* schema in the OpenAPI document, or NULL */
-        const char     *body;     /* schema of the body, or NULL */
-        const char     *summary;
+        int (*handler)(struct http_req *q, struct err *e);
+        size_t body_max; /* 0: none is read */
+        unsigned flags;
+        short status;       /* of success */
+        const char *query;  /* names of query parameters, separated by a space */
+        const char *answer; /* schema in the OpenAPI document, or NULL */
+        const char *body;   /* schema of the body, or NULL */
+        const char *summary;
 };
 
 const struct route *route_table(size_t *n);

@@ -35,7 +35,7 @@
 #include "hub/store/store.h"
 
 #define TLS_PRIORITIES "SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA:-DHE-RSA:%SERVER_PRECEDENCE"
-#define BACKLOG 1024
+#define BACKLOG        1024
 
 int64_t http_now_ms(void)
 {
@@ -127,7 +127,7 @@ static void sweep_connections(struct http *h, int64_t now_ms)
         };
 
         pthread_mutex_lock(&h->watch_lock);
-        LIST_EACH(it, &h->watched) {
+        LIST_EACH (it, &h->watched) {
                 struct watch *w = container_of(it, struct watch, link);
 
                 if (now_ms - atomic_load(&w->since_ms) > allowed[atomic_load(&w->phase)])
@@ -300,8 +300,8 @@ static int bind_address(struct http *h, struct err *e)
         rc = errno;
         freeaddrinfo(list);
         if (h->listen_fd < 0)
-                return err_set(e, rc == EADDRINUSE ? E_EXIST : err_from_errno(rc), "cannot listen on %s for the API: %s",
-                               h->o.listen, strerror(rc));
+                return err_set(e, rc == EADDRINUSE ? E_EXIST : err_from_errno(rc),
+                               "cannot listen on %s for the API: %s", h->o.listen, strerror(rc));
         h->port = port_of(h->listen_fd);
         snprintf(h->address, sizeof h->address, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, h->port);
         return 0;
@@ -326,23 +326,20 @@ static int start_daemon(struct http *h, struct err *e)
         const struct http_options *o = &h->o;
 
         h->daemon = MHD_start_daemon(
-                MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_TLS | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
-                req_on_access, h,
-                MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, /* first, so that it hears the others */
-                MHD_OPTION_LISTEN_SOCKET, h->listen_fd,
-                MHD_OPTION_HTTPS_MEM_KEY, h->key_pem,
-                MHD_OPTION_HTTPS_MEM_CERT, h->cert_pem,
-                MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES,
-                MHD_OPTION_CONNECTION_LIMIT, o->max_connections,
-                MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->max_per_ip,
-                MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)((o->idle_timeout_ms + 999) / 1000),
-                MHD_OPTION_THREAD_POOL_SIZE, o->threads,
-                MHD_OPTION_STRICT_FOR_CLIENT, 1,
-                MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
-                MHD_OPTION_NOTIFY_COMPLETED, req_on_completed, h,
-                MHD_OPTION_END);
+                MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_TLS | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0,
+                NULL, NULL, req_on_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log,
+                NULL, /* first, so that it hears the others */
+                MHD_OPTION_LISTEN_SOCKET, h->listen_fd, MHD_OPTION_HTTPS_MEM_KEY, h->key_pem,
+                MHD_OPTION_HTTPS_MEM_CERT, h->cert_pem, MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES,
+                MHD_OPTION_CONNECTION_LIMIT, o->max_connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+                o->max_per_ip, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)((o->idle_timeout_ms + 999) / 1000),
+                MHD_OPTION_THREAD_POOL_SIZE, o->threads, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+                MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_NOTIFY_COMPLETED, req_on_completed,
+                h, MHD_OPTION_END);
         if (!h->daemon)
-                return err_set(e, E_INVAL, "the HTTPS server did not start; is the hub's certificate with its key readable and whole?");
+                return err_set(e, E_INVAL,
+                               "the HTTPS server did not start; is the hub's certificate with its key "
+                               "readable and whole?");
         return 0;
 }
 

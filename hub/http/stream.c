@@ -10,27 +10,27 @@
 #include "hub/http/request.h"
 
 struct stream {
-        struct http             *h;
-        struct MHD_Connection   *conn;
-        int                      fd;
+        struct http *h;
+        struct MHD_Connection *conn;
+        int fd;
         const struct stream_ops *ops;
-        void                    *state;
-        struct buf               out; /* HTTP thread */
-        size_t                   off;
-        bool                     joined; /* HTTP thread: the loop knows it */
+        void *state;
+        struct buf out; /* HTTP thread */
+        size_t off;
+        bool joined; /* HTTP thread: the loop knows it */
 
-        atomic_int   refs;
-        atomic_int   parked;
-        atomic_uint  wakeups; /* by the loop, also while it is not parked */
-        atomic_bool  beat;    /* a comment is due */
-        atomic_bool  gone;    /* the client hung up */
+        atomic_int refs;
+        atomic_int parked;
+        atomic_uint wakeups; /* by the loop, also while it is not parked */
+        atomic_bool beat;    /* a comment is due */
+        atomic_bool gone;    /* the client hung up */
         _Atomic uint64_t attempt;
-        _Atomic int64_t  sent_ms;
+        _Atomic int64_t sent_ms;
 
-        struct mail  join, leave;
-        struct list  link;       /* [loop] http.subs */
-        bool         pending;    /* [loop] to be woken by the nudge timer */
-        int64_t      woken_ms;   /* [loop] */
+        struct mail join, leave;
+        struct list link; /* [loop] http.subs */
+        bool pending;     /* [loop] to be woken by the nudge timer */
+        int64_t woken_ms; /* [loop] */
 };
 
 static void stream_unref(struct stream *s)
@@ -136,7 +136,7 @@ void streams_on_event(void *ctx, int64_t last)
         if (list_empty(&h->subs))
                 return;
         now = http_now_ms();
-        LIST_EACH(it, &h->subs)
+        LIST_EACH (it, &h->subs)
                 wake_soon(container_of(it, struct stream, link), now);
 }
 
@@ -146,7 +146,7 @@ void streams_on_log(void *ctx, uint64_t attempt_id, uint64_t log_end, bool finis
         int64_t now = 0;
 
         (void)log_end;
-        LIST_EACH(it, &h->subs) {
+        LIST_EACH (it, &h->subs) {
                 struct stream *s = container_of(it, struct stream, link);
 
                 if (atomic_load(&s->attempt) != attempt_id)
@@ -167,7 +167,7 @@ void streams_on_nudge(uv_timer_t *t)
         int64_t now = http_now_ms(), next = INT64_MAX;
 
         h->nudge_armed = false;
-        LIST_EACH(it, &h->subs) {
+        LIST_EACH (it, &h->subs) {
                 struct stream *s = container_of(it, struct stream, link);
                 int64_t due = s->woken_ms + s->ops->every_ms;
 
@@ -186,7 +186,7 @@ void streams_on_nudge(uv_timer_t *t)
 
 void streams_sweep(struct http *h, int64_t now_ms)
 {
-        LIST_EACH(it, &h->subs) {
+        LIST_EACH (it, &h->subs) {
                 struct stream *s = container_of(it, struct stream, link);
 
                 if (!atomic_load(&s->parked))
@@ -205,7 +205,7 @@ void streams_end_all(struct http *h)
 {
         int64_t now = http_now_ms();
 
-        LIST_EACH(it, &h->subs)
+        LIST_EACH (it, &h->subs)
                 wake(container_of(it, struct stream, link), now);
 }
 
@@ -261,7 +261,8 @@ static ssize_t on_read(void *cls, uint64_t pos, char *to, size_t max)
                 if (atomic_load(&s->gone))
                         return MHD_CONTENT_READER_END_WITH_ERROR;
                 if (atomic_load(&s->h->stopping))
-                        return s->ops->events ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
+                        return s->ops->events ? MHD_CONTENT_READER_END_OF_STREAM
+                                              : MHD_CONTENT_READER_END_WITH_ERROR;
                 if (http_thread(s->h, &t, &e))
                         return MHD_CONTENT_READER_END_WITH_ERROR;
                 switch (s->ops->fill(s->state, s, t, &s->out)) {
@@ -300,7 +301,8 @@ static void on_free(void *cls)
 
 struct MHD_Response *stream_response(struct stream *s)
 {
-        struct MHD_Response *r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_PIECE, on_read, s, on_free);
+        struct MHD_Response *r =
+                MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_PIECE, on_read, s, on_free);
 
         if (!r) {
                 stream_drop(s);

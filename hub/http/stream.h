@@ -28,12 +28,12 @@ struct stream_ops {
          * buffer asks again at once. BROKEN: the client sees a cut-off body. */
         enum stream_more (*fill)(void *state, struct stream *s, struct http_thread *t, struct buf *out);
         void (*free)(void *state);
-        bool events; /* text/event-stream: quiet times get a comment line */
-        int  every_ms; /* least time between two wake-ups */
+        bool events;  /* text/event-stream: quiet times get a comment line */
+        int every_ms; /* least time between two wake-ups */
 };
 
 /* Takes state, on failure too. Needs a place (req_take_place) unless it never waits. */
-int  stream_create(struct http_req *q, const struct stream_ops *ops, void *state, struct stream **out);
+int stream_create(struct http_req *q, const struct stream_ops *ops, void *state, struct stream **out);
 /* Before it is queued. Accepts NULL. */
 void stream_drop(struct stream *s);
 /* The response owns the stream from then on. NULL: no memory (the stream is dropped). */

@@ -141,7 +141,9 @@ static int after(struct http_req *q, struct err *e)
         int rc;
 
         if (!s->run_id[0])
-                return err_set(e, E_TIMEOUT, "the run was not written to disk within the timeout; it may still be: list the runs");
+                return err_set(
+                        e, E_TIMEOUT,
+                        "the run was not written to disk within the timeout; it may still be: list the runs");
         rc = http_thread(q->h, &t, e);
         if (rc)
                 return rc;

@@ -11,8 +11,8 @@
 /* Finds the value of the top-level member "workflow" in the text that cJSON no longer has. */
 struct slice {
         const char *start, *end;
-        int  line, col;
-        int  depth;
+        int line, col;
+        int depth;
         bool next, inside;
 };
 
@@ -26,7 +26,8 @@ static int on_token(void *ctx, const struct json_token *t)
                 s->col = t->col;
                 s->inside = true;
         }
-        s->next = t->kind == JSON_TOK_KEY && s->depth == 1 && t->len == 8 && memcmp(t->text, "workflow", 8) == 0;
+        s->next = t->kind == JSON_TOK_KEY && s->depth == 1 && t->len == 8 &&
+                  memcmp(t->text, "workflow", 8) == 0;
         if (t->kind == JSON_TOK_OBJ || t->kind == JSON_TOK_ARR)
                 s->depth++;
         if (t->kind == JSON_TOK_OBJ_END || t->kind == JSON_TOK_ARR_END) {
@@ -41,7 +42,8 @@ static int on_token(void *ctx, const struct json_token *t)
 
 static int from_object(struct http_req *q, struct workflow_body *b, struct slice *s)
 {
-        if (json_scan((const char *)q->body.data, q->body.len, on_token, s, NULL) == 1 && s->start && s->end) {
+        if (json_scan((const char *)q->body.data, q->body.len, on_token, s, NULL) == 1 && s->start &&
+            s->end) {
                 b->len = (size_t)(s->end - s->start);
                 b->text = mem_strndup(s->start, b->len);
         } else {
@@ -53,7 +55,8 @@ static int from_object(struct http_req *q, struct workflow_body *b, struct slice
         return b->text ? 0 : -E_NOMEM;
 }
 
-static int read_json(struct http_req *q, const char *const *keys, struct workflow_body *b, struct slice *s, struct err *e)
+static int read_json(struct http_req *q, const char *const *keys, struct workflow_body *b, struct slice *s,
+                     struct err *e)
 {
         const cJSON *wf;
         int rc = req_body_json(q, keys, false, &b->doc, e);
@@ -67,15 +70,16 @@ static int read_json(struct http_req *q, const char *const *keys, struct workflo
         } else if (cJSON_IsObject(wf)) {
                 (void)from_object(q, b, s);
         } else {
-                return err_set(e, E_INVAL, "\"workflow\" must be the workflow's text, or the workflow as an object");
+                return err_set(e, E_INVAL,
+                               "\"workflow\" must be the workflow's text, or the workflow as an object");
         }
         return b->text ? 0 : err_set(e, E_NOMEM, "out of memory");
 }
 
 static bool is_yaml(struct http_req *q)
 {
-        return req_body_is(q, "application/yaml") || req_body_is(q, "application/x-yaml") || req_body_is(q, "text/yaml") ||
-               req_body_is(q, "text/x-yaml");
+        return req_body_is(q, "application/yaml") || req_body_is(q, "application/x-yaml") ||
+               req_body_is(q, "text/yaml") || req_body_is(q, "text/x-yaml");
 }
 
 static int read_yaml(struct http_req *q, struct workflow_body *b, struct err *e)
@@ -87,8 +91,8 @@ static int read_yaml(struct http_req *q, struct workflow_body *b, struct err *e)
         return b->text ? 0 : err_set(e, E_NOMEM, "out of memory");
 }
 
-int workflow_body_read(struct http_req *q, const char *const *keys, struct workflow_body *b, struct err *mistake,
-                       struct err *e)
+int workflow_body_read(struct http_req *q, const char *const *keys, struct workflow_body *b,
+                       struct err *mistake, struct err *e)
 {
         struct slice s = {0};
         struct err wrong = {0};

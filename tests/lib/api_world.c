@@ -147,7 +147,7 @@ static void on_reply(struct mail *m)
 {
         struct reply *r = container_of(m, struct reply, mail);
 
-        LIST_EACH(it, &r->w->attempts)
+        LIST_EACH (it, &r->w->attempts)
                 if (it == &r->a->link) {
                         engine_on_started(r->w->engine, AGENT, r->a->id, clock_now_us(&clock_system));
                         if (r->outcome != ENGINE_LOST)
@@ -188,7 +188,7 @@ static void wire_cancel(void *ctx, const char *agent, uint64_t attempt_id, const
 
         (void)agent;
         (void)reason;
-        LIST_EACH(it, &w->attempts) {
+        LIST_EACH (it, &w->attempts) {
                 struct attempt *a = container_of(it, struct attempt, link);
 
                 if (a->id == attempt_id)
@@ -203,7 +203,8 @@ static void wire_ack(void *ctx, const char *agent, uint64_t attempt_id)
         (void)attempt_id;
 }
 
-static void wire_stdin(void *ctx, const char *agent, uint64_t attempt_id, uint64_t offset, const void *p, size_t n, bool eof)
+static void wire_stdin(void *ctx, const char *agent, uint64_t attempt_id, uint64_t offset, const void *p,
+                       size_t n, bool eof)
 {
         struct api_world *w = ctx;
 
@@ -329,18 +330,33 @@ static void build_state(struct api_world *w)
         ao.bus = w->bus;
         must(auth_create(&ao, &w->auth, &e), &e);
         tx = store_begin(w->store);
-        must(auth_api_token_create(tx, "admin", ROLE_ADMIN, clock_now_us(&clock_system), 0, "test", w->token, id), &e);
+        must(auth_api_token_create(tx, "admin", ROLE_ADMIN, clock_now_us(&clock_system), 0, "test", w->token,
+                                   id),
+             &e);
         store_commit(tx, on_durable, w);
 }
 
 static void build_engine(struct api_world *w)
 {
-        static const struct engine_tool tools[] = {{"t.ok", true}, {"t.out", true}, {"t.fail", true}, {"t.hang", true}, {"t.cat", true}};
-        struct engine_agent agent = {.id = AGENT, .name = "fake", .kind = "local", .os = "linux", .arch = "x86_64",
-                                     .version = "0", .boot_id = "b", .tools = tools, .n_tools = 5, .max_running = 64};
-        struct engine_options eo = {.clock = &clock_system, .store = w->store, .bus = w->bus,
+        static const struct engine_tool tools[] = {
+                {"t.ok", true}, {"t.out", true}, {"t.fail", true}, {"t.hang", true}, {"t.cat", true}};
+        struct engine_agent agent = {.id = AGENT,
+                                     .name = "fake",
+                                     .kind = "local",
+                                     .os = "linux",
+                                     .arch = "x86_64",
+                                     .version = "0",
+                                     .boot_id = "b",
+                                     .tools = tools,
+                                     .n_tools = 5,
+                                     .max_running = 64};
+        struct engine_options eo = {.clock = &clock_system,
+                                    .store = w->store,
+                                    .bus = w->bus,
                                     .wire = {wire_start, wire_cancel, wire_ack, wire_stdin, w},
-                                    .want_timer = want_timer, .want_flush = want_flush, .ctx = w};
+                                    .want_timer = want_timer,
+                                    .want_flush = want_flush,
+                                    .ctx = w};
         struct err e = {0};
 
         must(engine_create(&eo, &w->engine, &e), &e);
@@ -377,11 +393,20 @@ struct api_world *world_start(void (*tweak)(struct http_options *o))
         must(file_write_atomic(w->ca_file, w->ca.ca_cert_pem, strlen(w->ca.ca_cert_pem), 0600, &e), &e);
         build_state(w);
         build_engine(w);
-        o = (struct http_options){.loop = &w->loop, .mailbox = w->mailbox, .clock = &clock_system, .listen = "127.0.0.1:0",
-                                  .cert_pem = w->ca.hub_cert_pem, .key_pem = w->ca.hub_key_pem, .store = w->store,
-                                  .engine = w->engine, .bus = w->bus, .auth = w->auth, .logs = w->logs,
-                                  .logs_dir = w->logs_dir,
-                                  .ops = {op_revoke, op_drain, op_label, describe, describe_all, op_online, op_join_text, w}};
+        o = (struct http_options){
+                .loop = &w->loop,
+                .mailbox = w->mailbox,
+                .clock = &clock_system,
+                .listen = "127.0.0.1:0",
+                .cert_pem = w->ca.hub_cert_pem,
+                .key_pem = w->ca.hub_key_pem,
+                .store = w->store,
+                .engine = w->engine,
+                .bus = w->bus,
+                .auth = w->auth,
+                .logs = w->logs,
+                .logs_dir = w->logs_dir,
+                .ops = {op_revoke, op_drain, op_label, describe, describe_all, op_online, op_join_text, w}};
         if (tweak)
                 tweak(&o);
         must(http_create(&o, &w->http, &e), &e);
@@ -491,7 +516,7 @@ struct bus *world_bus(struct api_world *w)
 
 static void count(struct api_world *w, void *arg)
 {
-        LIST_EACH(it, &w->attempts)
+        LIST_EACH (it, &w->attempts)
                 ++*(size_t *)arg;
 }
 
@@ -614,8 +639,8 @@ static struct curl_slist *header_list(const char *type, const char *token, const
         return l;
 }
 
-struct answer ask(struct api_world *w, const char *method, const char *path, const char *type, const void *body, size_t n,
-                  const char *token, const char *const *headers)
+struct answer ask(struct api_world *w, const char *method, const char *path, const char *type,
+                  const void *body, size_t n, const char *token, const char *const *headers)
 {
         struct answer a = {0};
         struct buf out, head;
@@ -662,7 +687,8 @@ struct answer get(struct api_world *w, const char *path)
 
 struct answer post(struct api_world *w, const char *path, const char *json)
 {
-        return ask(w, "POST", path, json ? "application/json" : NULL, json ? json : "", json ? strlen(json) : 0, NULL, NULL);
+        return ask(w, "POST", path, json ? "application/json" : NULL, json ? json : "",
+                   json ? strlen(json) : 0, NULL, NULL);
 }
 
 void answer_fini(struct answer *a)

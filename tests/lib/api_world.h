@@ -20,16 +20,16 @@ struct api_world;
 /* tweak (may be NULL) changes the options before the API starts. */
 struct api_world *world_start(void (*tweak)(struct http_options *o));
 void world_stop(struct api_world *w);
-int  world_port(const struct api_world *w);
-const char *world_token(const struct api_world *w);      /* an admin's */
-const char *world_ca(const struct api_world *w);         /* file with the CA's certificate */
+int world_port(const struct api_world *w);
+const char *world_token(const struct api_world *w);            /* an admin's */
+const char *world_ca(const struct api_world *w);               /* file with the CA's certificate */
 char *world_make_token(struct api_world *w, const char *role); /* mem_free */
 
 /* On the loop thread; returns when fn has. */
 void world_on_loop(struct api_world *w, void (*fn)(struct api_world *w, void *arg), void *arg);
 struct engine *world_engine(struct api_world *w);
-struct store  *world_store(struct api_world *w);
-struct bus    *world_bus(struct api_world *w);
+struct store *world_store(struct api_world *w);
+struct bus *world_bus(struct api_world *w);
 /* Attempts the agent has and has not finished. */
 size_t world_running(struct api_world *w);
 /* Ends the agent's oldest attempt with success. */
@@ -40,16 +40,16 @@ void world_write(struct api_world *w, const void *p, size_t n);
 const char *world_stdin(struct api_world *w, bool *eof);
 
 struct answer {
-        long   status; /* 0: no answer */
-        int    curl;   /* CURLcode */
-        char  *body;
+        long status; /* 0: no answer */
+        int curl;    /* CURLcode */
+        char *body;
         size_t len;
-        char  *headers;
-        cJSON *json;   /* NULL: not JSON */
+        char *headers;
+        cJSON *json; /* NULL: not JSON */
 };
 /* body NULL: none. headers: NULL-ended or NULL. token NULL: the admin's; "": none. */
-struct answer ask(struct api_world *w, const char *method, const char *path, const char *type, const void *body, size_t n,
-                  const char *token, const char *const *headers);
+struct answer ask(struct api_world *w, const char *method, const char *path, const char *type,
+                  const void *body, size_t n, const char *token, const char *const *headers);
 struct answer get(struct api_world *w, const char *path);
 struct answer post(struct api_world *w, const char *path, const char *json);
 void answer_fini(struct answer *a);

@@ -19,9 +19,11 @@
 
 static void expect(struct answer a, long status, const char *code, const char *says)
 {
-        if (a.status != status || (code && strcmp(answer_str(&a, "code"), code) != 0) || (says && !strstr(a.body, says)))
-                test_fail(__FILE__, __LINE__, "expected %ld %s %s, got %ld (curl %d): %.400s", status, code ? code : "",
-                          says ? says : "", a.status, a.curl, a.body ? a.body : "(nothing)");
+        if (a.status != status || (code && strcmp(answer_str(&a, "code"), code) != 0) ||
+            (says && !strstr(a.body, says)))
+                test_fail(__FILE__, __LINE__, "expected %ld %s %s, got %ld (curl %d): %.400s", status,
+                          code ? code : "", says ? says : "", a.status, a.curl,
+                          a.body ? a.body : "(nothing)");
         answer_fini(&a);
 }
 
@@ -44,7 +46,9 @@ TEST(http_auth, tokens)
         CHECK(strstr(a.headers, "invalid_token") != NULL);
         CHECK(!strstr(a.body, "pat_wrong"));
         answer_fini(&a);
-        expect(ask(w, "GET", "/api/v1/runs", NULL, NULL, 0, "", (const char *const[]){"Authorization: Basic eDp5", NULL}), 401, "unauthenticated", "Bearer");
+        expect(ask(w, "GET", "/api/v1/runs", NULL, NULL, 0, "",
+                   (const char *const[]){"Authorization: Basic eDp5", NULL}),
+               401, "unauthenticated", "Bearer");
         expect(get(w, "/api/v1/whoami"), 200, NULL, "\"role\":\"admin\"");
         world_stop(w);
 }
@@ -75,10 +79,13 @@ TEST(http_auth, every_route_for_every_role)
                         if (rs[i].flags & ROUTE_STREAM)
                                 strcat(path, "?follow=false");
                         a = as(w, token, rs[i].method, path);
-                        snprintf(denied, sizeof denied, "lacks the permission %s", permission_name(rs[i].perm));
-                        if (a.status == 0 || a.status == 401 || (a.status == 403) == (may || (rs[i].flags & ROUTE_LOOPBACK)) ||
+                        snprintf(denied, sizeof denied, "lacks the permission %s",
+                                 permission_name(rs[i].perm));
+                        if (a.status == 0 || a.status == 401 ||
+                            (a.status == 403) == (may || (rs[i].flags & ROUTE_LOOPBACK)) ||
                             (a.status == 403 && !strstr(a.body, denied)))
-                                test_fail(__FILE__, __LINE__, "%s %s as %s: %ld %.300s", rs[i].method, path, roles[r], a.status, a.body);
+                                test_fail(__FILE__, __LINE__, "%s %s as %s: %ld %.300s", rs[i].method, path,
+                                          roles[r], a.status, a.body);
                         answer_fini(&a);
                 }
                 mem_free(token);
@@ -89,7 +96,8 @@ TEST(http_auth, every_route_for_every_role)
 TEST(http_auth, an_api_token_lives_and_dies)
 {
         struct api_world *w = world_start(NULL);
-        struct answer a = post(w, "/api/v1/api-tokens", "{\"name\":\"ci\",\"role\":\"client\",\"ttl\":\"1h\"}");
+        struct answer a =
+                post(w, "/api/v1/api-tokens", "{\"name\":\"ci\",\"role\":\"client\",\"ttl\":\"1h\"}");
         char token[128], path[128];
 
         CHECK_INT(a.status, 201);
@@ -105,7 +113,8 @@ TEST(http_auth, an_api_token_lives_and_dies)
         expect(as(w, token, "GET", "/api/v1/whoami"), 401, "unauthenticated", NULL);
         expect(as(w, NULL, "DELETE", path), 409, NULL, NULL);
         expect(as(w, NULL, "DELETE", "/api/v1/api-tokens/none"), 404, "not_found", NULL);
-        expect(post(w, "/api/v1/api-tokens", "{\"name\":\"x\",\"role\":\"god\"}"), 400, "invalid_argument", "admin");
+        expect(post(w, "/api/v1/api-tokens", "{\"name\":\"x\",\"role\":\"god\"}"), 400, "invalid_argument",
+               "admin");
         expect(post(w, "/api/v1/api-tokens", "{\"role\":\"client\"}"), 400, "invalid_argument", "name");
         world_stop(w);
 }
@@ -113,7 +122,8 @@ TEST(http_auth, an_api_token_lives_and_dies)
 TEST(http_auth, join_tokens)
 {
         struct api_world *w = world_start(NULL);
-        struct answer a = post(w, "/api/v1/join-tokens", "{\"uses\":3,\"ttl\":\"10m\",\"name\":\"lap-*\",\"labels\":{\"team\":\"x\"}}");
+        struct answer a = post(w, "/api/v1/join-tokens",
+                               "{\"uses\":3,\"ttl\":\"10m\",\"name\":\"lap-*\",\"labels\":{\"team\":\"x\"}}");
         char path[128];
 
         CHECK_INT(a.status, 201);
@@ -121,7 +131,8 @@ TEST(http_auth, join_tokens)
         snprintf(path, sizeof path, "/api/v1/join-tokens/%s", answer_str(&a, "id"));
         answer_fini(&a);
         a = get(w, "/api/v1/join-tokens");
-        CHECK(strstr(a.body, "\"uses_max\":3") && strstr(a.body, "lap-*") && !strstr(a.body, "pj1.") && !strstr(a.body, "stored_key"));
+        CHECK(strstr(a.body, "\"uses_max\":3") && strstr(a.body, "lap-*") && !strstr(a.body, "pj1.") &&
+              !strstr(a.body, "stored_key"));
         answer_fini(&a);
         expect(as(w, NULL, "DELETE", path), 204, NULL, NULL);
         expect(get(w, "/api/v1/join-tokens"), 200, NULL, "\"state\":\"revoked\"");
@@ -141,9 +152,15 @@ TEST(http_agents, show_and_change)
         expect(post(w, "/api/v1/agents/fake/drain", NULL), 200, NULL, "draining");
         expect(post(w, "/api/v1/agents/fake/undrain", NULL), 200, NULL, "online");
         expect(post(w, "/api/v1/agents/none/drain", NULL), 404, "not_found", NULL);
-        expect(ask(w, "PATCH", "/api/v1/agents/fake/labels", "application/json", "{\"gpu\":\"a100\"}", 14, NULL, NULL), 200, NULL, "a100");
-        expect(ask(w, "PATCH", "/api/v1/agents/fake/labels", "application/json", "{\"gpu\":null}", 12, NULL, NULL), 200, NULL, "\"labels\":{}");
-        expect(ask(w, "PATCH", "/api/v1/agents/fake/labels", "application/json", "{\"gpu\":1}", 9, NULL, NULL), 400, "invalid_argument", NULL);
+        expect(ask(w, "PATCH", "/api/v1/agents/fake/labels", "application/json", "{\"gpu\":\"a100\"}", 14,
+                   NULL, NULL),
+               200, NULL, "a100");
+        expect(ask(w, "PATCH", "/api/v1/agents/fake/labels", "application/json", "{\"gpu\":null}", 12, NULL,
+                   NULL),
+               200, NULL, "\"labels\":{}");
+        expect(ask(w, "PATCH", "/api/v1/agents/fake/labels", "application/json", "{\"gpu\":1}", 9, NULL,
+                   NULL),
+               400, "invalid_argument", NULL);
         expect(get(w, "/api/v1/tools"), 200, NULL, "{\"name\":\"t.ok\",\"agents\":[\"fake\"]}");
         expect(get(w, "/api/v1/tools?limit=1"), 200, NULL, "\"next_cursor\":\"dC5vaw\"");
         expect(get(w, "/api/v1/tools?cursor=dC5vaw"), 200, NULL, "t.out");
@@ -198,7 +215,8 @@ TEST(http_meta, metrics_are_clean)
                                 test_fail(__FILE__, __LINE__, "%s is a %s", type, kind);
                         continue;
                 }
-                CHECK(sscanf(l, "%127[a-z_]%*[^ ] %lf", name, &v) == 2 || sscanf(l, "%127[a-z_] %lf", name, &v) == 2);
+                CHECK(sscanf(l, "%127[a-z_]%*[^ ] %lf", name, &v) == 2 ||
+                      sscanf(l, "%127[a-z_] %lf", name, &v) == 2);
                 CHECK(strncmp(name, type, strlen(type)) == 0);
                 samples++;
         }
@@ -246,15 +264,24 @@ static void bad_json(struct api_world *w, const char *json, size_t n, const char
 {
         struct answer a = ask(w, "POST", "/api/v1/calls", "application/json", json, n, NULL, NULL);
 
-        if (a.status != 400 || !strstr(a.headers, "application/problem+json") || (says && !strstr(a.body, says)))
+        if (a.status != 400 || !strstr(a.headers, "application/problem+json") ||
+            (says && !strstr(a.body, says)))
                 test_fail(__FILE__, __LINE__, "%.60s: %ld %.300s", json, a.status, a.body);
         answer_fini(&a);
 }
 
 TEST(http_bad, json)
 {
-        static const char *const texts[] = {"", "{", "[]", "null", "{\"tool\":\"a\"} x", "{'tool':1}", "{\"tool\":\"\xff\"}", "{\"tool\":\"\\u0000\"}",
-                                            "{\"tool\":\"\\ud800\"}", "{\"tool\":1e999}"};
+        static const char *const texts[] = {"",
+                                            "{",
+                                            "[]",
+                                            "null",
+                                            "{\"tool\":\"a\"} x",
+                                            "{'tool':1}",
+                                            "{\"tool\":\"\xff\"}",
+                                            "{\"tool\":\"\\u0000\"}",
+                                            "{\"tool\":\"\\ud800\"}",
+                                            "{\"tool\":1e999}"};
         static const char twice[] = "{\"tool\":\"t.ok\",\"tool\":\"t.out\"}";
         struct api_world *w = world_start(NULL);
         size_t n;
@@ -266,9 +293,12 @@ TEST(http_bad, json)
         deep = repeat("{\"tool\":\"t.ok\",\"input\":{\"a\":", '[', 100000, "", &n);
         bad_json(w, deep, n, NULL);
         mem_free(deep);
-        expect(ask(w, "POST", "/api/v1/calls", "text/plain", "{\"tool\":\"t.ok\"}", 15, NULL, NULL), 415, "unsupported_media_type", NULL);
-        expect(ask(w, "POST", "/api/v1/runs", "application/yaml", "name: \0x", 8, NULL, NULL), 400, "invalid_argument", "NUL");
-        expect(ask(w, "POST", "/api/v1/runs", "application/yaml", "a: [", 4, NULL, NULL), 400, "invalid_argument", "\"line\":");
+        expect(ask(w, "POST", "/api/v1/calls", "text/plain", "{\"tool\":\"t.ok\"}", 15, NULL, NULL), 415,
+               "unsupported_media_type", NULL);
+        expect(ask(w, "POST", "/api/v1/runs", "application/yaml", "name: \0x", 8, NULL, NULL), 400,
+               "invalid_argument", "NUL");
+        expect(ask(w, "POST", "/api/v1/runs", "application/yaml", "a: [", 4, NULL, NULL), 400,
+               "invalid_argument", "\"line\":");
         world_stop(w);
 }
 
@@ -281,12 +311,18 @@ TEST(http_bad, bodies_that_are_too_large)
         char *big = repeat("{\"tool\":\"", 'a', 2 << 20, "\"}", &n);
         char *huge = repeat("name: ", 'a', 100 << 20, "\n", &m);
 
-        expect(ask(w, "POST", "/api/v1/calls", "application/json", big, n, NULL, NULL), 413, "too_large", "1MiB");
-        expect(ask(w, "POST", "/api/v1/calls", "application/json", big, n, NULL, no_expect), 413, "too_large", "1MiB");
-        expect(ask(w, "POST", "/api/v1/calls", "application/json", big, n, NULL, chunked), 413, "too_large", "1MiB");
-        expect(ask(w, "POST", "/api/v1/runs", "application/yaml", huge, m, NULL, NULL), 413, "too_large", "16MiB");
-        expect(ask(w, "POST", "/api/v1/runs", "application/yaml", huge, m, NULL, no_expect), 413, "too_large", "16MiB");
-        expect(ask(w, "DELETE", "/api/v1/join-tokens/x", NULL, "body", 4, NULL, NULL), 413, "too_large", "no body");
+        expect(ask(w, "POST", "/api/v1/calls", "application/json", big, n, NULL, NULL), 413, "too_large",
+               "1MiB");
+        expect(ask(w, "POST", "/api/v1/calls", "application/json", big, n, NULL, no_expect), 413, "too_large",
+               "1MiB");
+        expect(ask(w, "POST", "/api/v1/calls", "application/json", big, n, NULL, chunked), 413, "too_large",
+               "1MiB");
+        expect(ask(w, "POST", "/api/v1/runs", "application/yaml", huge, m, NULL, NULL), 413, "too_large",
+               "16MiB");
+        expect(ask(w, "POST", "/api/v1/runs", "application/yaml", huge, m, NULL, no_expect), 413, "too_large",
+               "16MiB");
+        expect(ask(w, "DELETE", "/api/v1/join-tokens/x", NULL, "body", 4, NULL, NULL), 413, "too_large",
+               "no body");
         expect(get(w, "/healthz"), 200, NULL, NULL);
         mem_free(big);
         mem_free(huge);
@@ -301,7 +337,8 @@ TEST(http_bad, a_huge_header)
         struct answer a = ask(w, "GET", "/healthz", NULL, NULL, 0, "", (const char *const[]){h, NULL});
 
         /* libmicrohttpd answers and closes with bytes unread, so the answer may be lost to a reset. */
-        CHECK(a.status == 431 || a.status == 413 || a.status == 400 || (a.status == 0 && a.curl != CURLE_OPERATION_TIMEDOUT));
+        CHECK(a.status == 431 || a.status == 413 || a.status == 400 ||
+              (a.status == 0 && a.curl != CURLE_OPERATION_TIMEDOUT));
         answer_fini(&a);
         expect(get(w, "/healthz"), 200, NULL, NULL);
         mem_free(h);
@@ -312,7 +349,8 @@ TEST(http_bad, a_huge_header)
 
 static int dial(struct api_world *w)
 {
-        struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons((uint16_t)world_port(w)),
+        struct sockaddr_in sin = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)world_port(w)),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -447,8 +485,11 @@ TEST(http_slow, a_body_that_drips)
 
         tls_dial(w, &t);
         p.fd = t.fd;
-        snprintf(head, sizeof head, "POST /api/v1/calls HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"
-                                    "Content-Length: 10000\r\n\r\n{", world_token(w));
+        snprintf(head, sizeof head,
+                 "POST /api/v1/calls HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: "
+                 "application/json\r\n"
+                 "Content-Length: 10000\r\n\r\n{",
+                 world_token(w));
         tls_write(&t, head);
         while (poll(&p, 1, 100) == 0 && drips++ < 80)
                 (void)gnutls_record_send(t.s, " ", 1);

@@ -20,7 +20,8 @@ static cJSON *parse(const struct buf *b)
         cJSON *doc = NULL;
 
         if (json_parse((const char *)b->data, b->len, &doc, &e))
-                test_fail(__FILE__, __LINE__, "not JSON (%d:%d %s): %.*s", e.line, e.col, e.msg, (int)b->len, (const char *)b->data);
+                test_fail(__FILE__, __LINE__, "not JSON (%d:%d %s): %.*s", e.line, e.col, e.msg, (int)b->len,
+                          (const char *)b->data);
         return doc;
 }
 
@@ -58,7 +59,8 @@ TEST(http_access, every_cell_of_the_table)
                 CHECK_STR(permission_name(cells[i].p), cells[i].name);
                 for (int r = ROLE_CLIENT; r <= ROLE_ADMIN; r++)
                         if (role_may((enum role)r, cells[i].p) != cells[i].may[r])
-                                test_fail(__FILE__, __LINE__, "%s for %s", cells[i].name, role_name((enum role)r));
+                                test_fail(__FILE__, __LINE__, "%s for %s", cells[i].name,
+                                          role_name((enum role)r));
         }
 }
 
@@ -66,7 +68,7 @@ TEST(http_access, what_the_table_does_not_know_is_denied)
 {
         CHECK(!role_may(ROLE_ADMIN, PERM_COUNT));
         CHECK(!role_may((enum role)(ROLE_ADMIN + 1), PERM_SELF));
-        CHECK(!role_may((enum role)-1, PERM_SELF));
+        CHECK(!role_may((enum role) - 1, PERM_SELF));
 }
 
 TEST(http_problem, every_code_has_a_status_and_a_document)
@@ -98,7 +100,8 @@ TEST(http_problem, every_code_has_a_status_and_a_document)
 
 /* ---- routes ---- */
 
-static int match(const char *method, const char *path, const struct route **r, char param[2][64], char allow[64])
+static int match(const char *method, const char *path, const struct route **r, char param[2][64],
+                 char allow[64])
 {
         const char *p[ROUTE_PARAMS_MAX] = {0};
         char *copy = mem_strdup(path);
@@ -129,9 +132,25 @@ TEST(http_router, finds_routes_and_cuts_parameters)
 TEST(http_router, near_misses_are_not_found)
 {
         static const char *const paths[] = {
-                "", "/", "//", "/api", "/api/v1", "/api/v1/", "/api/v1/run", "/api/v1/runs/", "/api/v1/runs//logs", "/api/v1/runs/x/",
-                "/api/v1/../v1/runs", "/../../etc/passwd", "/api/v1/runs/x/steps", "/api/v1/runs/x/steps//logs", "api/v1/runs",
-                "/healthz/", "/healthz/x", "/API/v1/runs", "/api/v1/runs/a/b/c/d/e/f/g/h",
+                "",
+                "/",
+                "//",
+                "/api",
+                "/api/v1",
+                "/api/v1/",
+                "/api/v1/run",
+                "/api/v1/runs/",
+                "/api/v1/runs//logs",
+                "/api/v1/runs/x/",
+                "/api/v1/../v1/runs",
+                "/../../etc/passwd",
+                "/api/v1/runs/x/steps",
+                "/api/v1/runs/x/steps//logs",
+                "api/v1/runs",
+                "/healthz/",
+                "/healthz/x",
+                "/API/v1/runs",
+                "/api/v1/runs/a/b/c/d/e/f/g/h",
         };
         const struct route *r = NULL;
         char p[2][64], allow[64];
@@ -216,7 +235,8 @@ TEST(http_openapi, says_what_the_route_table_says)
 
                 snprintf(method, sizeof method, "%s", rs[i].method);
                 lower(method);
-                op = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(paths, rs[i].pattern), method);
+                op = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(paths, rs[i].pattern),
+                                                      method);
                 CHECK(op != NULL);
                 CHECK_STR(str(op, "summary"), rs[i].summary);
                 CHECK((rs[i].perm == PERM_PUBLIC) == (cJSON_GetObjectItem(op, "security") != NULL));
@@ -267,8 +287,13 @@ TEST(http_docs, every_route_and_permission_is_in_the_guide)
 
 TEST(http_present, a_run_has_the_promised_members)
 {
-        struct row_run r = {.id = "r", .workflow = "w \"x\"", .kind = "run", .state = RUN_RUNNING, .inputs = "{\"a\":1}",
-                            .created_us = 1000000, .started_us = 2000001};
+        struct row_run r = {.id = "r",
+                            .workflow = "w \"x\"",
+                            .kind = "run",
+                            .state = RUN_RUNNING,
+                            .inputs = "{\"a\":1}",
+                            .created_us = 1000000,
+                            .started_us = 2000001};
         struct jsonw w;
         struct buf b;
         cJSON *doc;
@@ -294,9 +319,19 @@ TEST(http_present, a_run_has_the_promised_members)
 
 TEST(http_present, a_step_has_the_promised_members)
 {
-        struct row_step s = {.id = "build", .tool = "process.exec", .state = STEP_FAILED, .attempt = 2, .agent_name = "a1",
-                             .has_exit_code = true, .exit_code = 3, .error_code = "exit_nonzero", .error_message = "no",
-                             .outputs = "{\"exit_code\":3}", .started_us = 1, .finished_us = 2, .parent = -1};
+        struct row_step s = {.id = "build",
+                             .tool = "process.exec",
+                             .state = STEP_FAILED,
+                             .attempt = 2,
+                             .agent_name = "a1",
+                             .has_exit_code = true,
+                             .exit_code = 3,
+                             .error_code = "exit_nonzero",
+                             .error_message = "no",
+                             .outputs = "{\"exit_code\":3}",
+                             .started_us = 1,
+                             .finished_us = 2,
+                             .parent = -1};
         struct jsonw w;
         struct buf b;
         cJSON *doc;

@@ -24,9 +24,10 @@ static const char *step_str(const struct answer *a, int i, const char *key)
 
 static void expect(struct answer a, long status, const char *code, const char *says)
 {
-        if (a.status != status || (code && strcmp(answer_str(&a, "code"), code) != 0) || (says && !strstr(a.body, says)))
-                test_fail(__FILE__, __LINE__, "expected %ld %s %s, got %ld: %.400s", status, code ? code : "", says ? says : "",
-                          a.status, a.body ? a.body : "(nothing)");
+        if (a.status != status || (code && strcmp(answer_str(&a, "code"), code) != 0) ||
+            (says && !strstr(a.body, says)))
+                test_fail(__FILE__, __LINE__, "expected %ld %s %s, got %ld: %.400s", status, code ? code : "",
+                          says ? says : "", a.status, a.body ? a.body : "(nothing)");
         if (status >= 400) {
                 CHECK(strstr(a.headers, "application/problem+json") != NULL);
                 CHECK(a.json != NULL);
@@ -45,7 +46,8 @@ TEST(http_calls, a_call_that_waits_answers_with_the_run)
         CHECK_STR(answer_str(&a, "workflow"), "t.ok");
         CHECK_STR(step_str(&a, 0, "state"), "succeeded");
         CHECK_STR(step_str(&a, 0, "agent"), "fake");
-        CHECK(strstr(a.headers, "Location: /api/v1/runs/") != NULL || strstr(a.headers, "location: /api/v1/runs/") != NULL);
+        CHECK(strstr(a.headers, "Location: /api/v1/runs/") != NULL ||
+              strstr(a.headers, "location: /api/v1/runs/") != NULL);
         /* The tool was given what the caller wrote, expressions and quotes and all. */
         {
                 const cJSON *out = cJSON_GetObjectItem(cJSON_GetArrayItem(at(&a, "steps"), 0), "outputs");
@@ -88,13 +90,19 @@ TEST(http_calls, mistakes)
 
         expect(post(w, "/api/v1/calls", "{}"), 400, "invalid_argument", "tool");
         expect(post(w, "/api/v1/calls", "{\"tool\":1}"), 400, "invalid_argument", "tool");
-        expect(post(w, "/api/v1/calls", "{\"tool\":\"t.ok\",\"inputs\":{}}"), 400, "invalid_argument", "inputs");
-        expect(post(w, "/api/v1/calls", "{\"tool\":\"t.ok\",\"timeout\":\"soon\"}"), 400, "invalid_argument", NULL);
-        expect(post(w, "/api/v1/calls", "{\"tool\":\"t.ok\",\"effect\":\"twice\"}"), 400, "invalid_argument", NULL);
-        expect(post(w, "/api/v1/calls", "{\"tool\":\"t.ok\",\"agent\":\"a\",\"labels\":{}}"), 400, "invalid_argument", "not both");
-        expect(post(w, "/api/v1/calls", "{\"tool\":\"t.ok\",\"agent\":\"${{ x }}\"}"), 400, "invalid_argument", NULL);
+        expect(post(w, "/api/v1/calls", "{\"tool\":\"t.ok\",\"inputs\":{}}"), 400, "invalid_argument",
+               "inputs");
+        expect(post(w, "/api/v1/calls", "{\"tool\":\"t.ok\",\"timeout\":\"soon\"}"), 400, "invalid_argument",
+               NULL);
+        expect(post(w, "/api/v1/calls", "{\"tool\":\"t.ok\",\"effect\":\"twice\"}"), 400, "invalid_argument",
+               NULL);
+        expect(post(w, "/api/v1/calls", "{\"tool\":\"t.ok\",\"agent\":\"a\",\"labels\":{}}"), 400,
+               "invalid_argument", "not both");
+        expect(post(w, "/api/v1/calls", "{\"tool\":\"t.ok\",\"agent\":\"${{ x }}\"}"), 400,
+               "invalid_argument", NULL);
         expect(post(w, "/api/v1/calls?wait=maybe", "{\"tool\":\"t.ok\"}"), 400, "invalid_argument", "wait");
-        expect(post(w, "/api/v1/calls?wait=true&timeout=2h", "{\"tool\":\"t.ok\"}"), 400, "invalid_argument", "1h");
+        expect(post(w, "/api/v1/calls?wait=true&timeout=2h", "{\"tool\":\"t.ok\"}"), 400, "invalid_argument",
+               "1h");
         expect(post(w, "/api/v1/calls?wat=1", "{\"tool\":\"t.ok\"}"), 400, "invalid_argument", "wat");
         world_stop(w);
 }
@@ -109,14 +117,20 @@ static const char flow[] = "name: two\n"
 TEST(http_runs, yaml_with_inputs_in_the_query)
 {
         struct api_world *w = world_start(NULL);
-        struct answer a = ask(w, "POST", "/api/v1/runs?wait=true&input.v=7", "application/yaml", flow, sizeof flow - 1, NULL, NULL);
+        struct answer a = ask(w, "POST", "/api/v1/runs?wait=true&input.v=7", "application/yaml", flow,
+                              sizeof flow - 1, NULL, NULL);
         char path[200];
 
         CHECK_INT(a.status, 201);
         CHECK_STR(answer_str(&a, "state"), "succeeded");
         CHECK_INT(cJSON_GetArraySize(at(&a, "steps")), 2);
-        CHECK_STR(cJSON_GetStringValue(cJSON_GetArrayItem(cJSON_GetObjectItem(cJSON_GetArrayItem(at(&a, "steps"), 1), "needs"), 0)), "a");
-        CHECK_INT(cJSON_GetObjectItem(cJSON_GetObjectItem(cJSON_GetArrayItem(at(&a, "steps"), 0), "outputs"), "v")->valueint, 7);
+        CHECK_STR(cJSON_GetStringValue(cJSON_GetArrayItem(
+                          cJSON_GetObjectItem(cJSON_GetArrayItem(at(&a, "steps"), 1), "needs"), 0)),
+                  "a");
+        CHECK_INT(cJSON_GetObjectItem(cJSON_GetObjectItem(cJSON_GetArrayItem(at(&a, "steps"), 0), "outputs"),
+                                      "v")
+                          ->valueint,
+                  7);
         snprintf(path, sizeof path, "/api/v1/runs/%s/steps/b", answer_str(&a, "id"));
         expect(get(w, path), 200, NULL, "\"attempts\":[]");
         answer_fini(&a);
@@ -132,7 +146,8 @@ TEST(http_runs, an_object_keeps_the_places_of_its_mistakes)
         CHECK_INT(at(&a, "line")->valueint, 3);
         CHECK_INT(at(&a, "column")->valueint, 5);
         answer_fini(&a);
-        a = post(w, "/api/v1/validate", "{\"workflow\":\"name: x\\nsteps:\\n  - {id: a, uses: t.ok, needs: [zz]}\\n\"}");
+        a = post(w, "/api/v1/validate",
+                 "{\"workflow\":\"name: x\\nsteps:\\n  - {id: a, uses: t.ok, needs: [zz]}\\n\"}");
         CHECK_INT(a.status, 200);
         CHECK(cJSON_IsFalse(at(&a, "valid")));
         CHECK_INT(cJSON_GetObjectItem(cJSON_GetArrayItem(at(&a, "errors"), 0), "line")->valueint, 3);
@@ -150,18 +165,21 @@ TEST(http_runs, lists_page_by_page_newest_first)
         struct answer a;
 
         for (int i = 0; i < 4; i++) {
-                a = post(w, "/api/v1/calls?wait=true", i == 1 ? "{\"tool\":\"t.fail\"}" : "{\"tool\":\"t.ok\"}");
+                a = post(w, "/api/v1/calls?wait=true",
+                         i == 1 ? "{\"tool\":\"t.fail\"}" : "{\"tool\":\"t.ok\"}");
                 snprintf(seen[i], sizeof seen[i], "%s", answer_str(&a, "id"));
                 answer_fini(&a);
         }
         a = get(w, "/api/v1/runs?limit=3");
         CHECK_INT(cJSON_GetArraySize(at(&a, "items")), 3);
-        CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItem(cJSON_GetArrayItem(at(&a, "items"), 0), "id")), seen[3]);
+        CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItem(cJSON_GetArrayItem(at(&a, "items"), 0), "id")),
+                  seen[3]);
         snprintf(path, sizeof path, "/api/v1/runs?limit=3&cursor=%s", answer_str(&a, "next_cursor"));
         answer_fini(&a);
         a = get(w, path);
         CHECK_INT(cJSON_GetArraySize(at(&a, "items")), 1);
-        CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItem(cJSON_GetArrayItem(at(&a, "items"), 0), "id")), seen[0]);
+        CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItem(cJSON_GetArrayItem(at(&a, "items"), 0), "id")),
+                  seen[0]);
         CHECK(cJSON_IsNull(at(&a, "next_cursor")));
         answer_fini(&a);
         a = get(w, "/api/v1/runs?state=failed&kind=call");
@@ -190,12 +208,14 @@ static void until_running(struct api_world *w, size_t n)
                 ;
 }
 
-static struct answer about(struct api_world *w, const char *method, const char *id, const char *what, const char *json)
+static struct answer about(struct api_world *w, const char *method, const char *id, const char *what,
+                           const char *json)
 {
         char path[200];
 
         snprintf(path, sizeof path, "/api/v1/runs/%s%s", id, what);
-        return ask(w, method, path, json ? "application/json" : NULL, json, json ? strlen(json) : 0, NULL, NULL);
+        return ask(w, method, path, json ? "application/json" : NULL, json, json ? strlen(json) : 0, NULL,
+                   NULL);
 }
 
 /* A watcher's stream ends with the run. */
@@ -242,8 +262,10 @@ TEST(http_runs, retry_runs_again)
         a = about(w, "GET", id, "", NULL);
         CHECK_INT(cJSON_GetObjectItem(cJSON_GetArrayItem(at(&a, "steps"), 0), "attempt")->valueint, 2);
         answer_fini(&a);
-        expect(about(w, "POST", id, "/steps/call/resolve", "{\"outcome\":\"retry\"}"), 409, "failed_precondition", NULL);
-        expect(about(w, "POST", id, "/steps/call/resolve", "{\"outcome\":\"maybe\"}"), 400, "invalid_argument", NULL);
+        expect(about(w, "POST", id, "/steps/call/resolve", "{\"outcome\":\"retry\"}"), 409,
+               "failed_precondition", NULL);
+        expect(about(w, "POST", id, "/steps/call/resolve", "{\"outcome\":\"maybe\"}"), 400,
+               "invalid_argument", NULL);
         expect(about(w, "GET", id, "/explain", NULL), 200, NULL, "placement");
         expect(about(w, "GET", id, "/explain?step=none", NULL), 404, "not_found", "none");
         world_stop(w);
@@ -266,8 +288,10 @@ TEST(http_idempotency, the_same_key_is_the_same_run)
         static const char *const key[] = {"Idempotency-Key: k1", NULL};
         static const char body[] = "{\"tool\":\"t.ok\"}", other[] = "{\"tool\":\"t.out\"}";
         struct api_world *w = world_start(NULL);
-        struct answer a = ask(w, "POST", "/api/v1/calls", "application/json", body, sizeof body - 1, NULL, key);
-        struct answer b = ask(w, "POST", "/api/v1/calls?wait=true", "application/json", body, sizeof body - 1, NULL, key);
+        struct answer a =
+                ask(w, "POST", "/api/v1/calls", "application/json", body, sizeof body - 1, NULL, key);
+        struct answer b = ask(w, "POST", "/api/v1/calls?wait=true", "application/json", body, sizeof body - 1,
+                              NULL, key);
         struct answer list = get(w, "/api/v1/runs");
 
         CHECK_INT(a.status, 201);
@@ -275,7 +299,8 @@ TEST(http_idempotency, the_same_key_is_the_same_run)
         CHECK_STR(answer_str(&b, "id"), answer_str(&a, "id"));
         CHECK(strstr(b.headers, "Idempotent-Replayed: true") != NULL);
         CHECK_INT(cJSON_GetArraySize(at(&list, "items")), 1);
-        expect(ask(w, "POST", "/api/v1/calls", "application/json", other, sizeof other - 1, NULL, key), 422, "idempotency_mismatch", NULL);
+        expect(ask(w, "POST", "/api/v1/calls", "application/json", other, sizeof other - 1, NULL, key), 422,
+               "idempotency_mismatch", NULL);
         answer_fini(&a);
         answer_fini(&b);
         answer_fini(&list);
@@ -307,8 +332,10 @@ TEST(http_idempotency, bad_keys)
         const char *const one[] = {longest, NULL};
 
         snprintf(longest, sizeof longest, "Idempotency-Key: %0300d", 7);
-        expect(ask(w, "POST", "/api/v1/calls", "application/json", "{\"tool\":\"t.ok\"}", 15, NULL, spaces), 400, "invalid_argument", NULL);
-        expect(ask(w, "POST", "/api/v1/calls", "application/json", "{\"tool\":\"t.ok\"}", 15, NULL, one), 400, "invalid_argument", NULL);
+        expect(ask(w, "POST", "/api/v1/calls", "application/json", "{\"tool\":\"t.ok\"}", 15, NULL, spaces),
+               400, "invalid_argument", NULL);
+        expect(ask(w, "POST", "/api/v1/calls", "application/json", "{\"tool\":\"t.ok\"}", 15, NULL, one), 400,
+               "invalid_argument", NULL);
         world_stop(w);
 }
 

@@ -169,7 +169,8 @@ static void reads(struct api_world *w, const char *path, const char *want)
         struct answer a = get(w, path);
 
         if (a.status != 200 || a.len != strlen(want) || memcmp(a.body, want, a.len) != 0)
-                test_fail(__FILE__, __LINE__, "%s: %ld \"%.300s\", expected \"%s\"", path, a.status, a.body, want);
+                test_fail(__FILE__, __LINE__, "%s: %ld \"%.300s\", expected \"%s\"", path, a.status, a.body,
+                          want);
         answer_fini(&a);
 }
 
@@ -202,7 +203,8 @@ static size_t ids_of(const char *text, int64_t *ids, size_t max)
 
 TEST(http_events, a_run_from_its_beginning_to_its_end)
 {
-        static const char *const order[] = {"event: run.created", "event: run.started", "event: step.succeeded", "event: run.succeeded"};
+        static const char *const order[] = {"event: run.created", "event: run.started",
+                                            "event: step.succeeded", "event: run.succeeded"};
         struct api_world *w = world_start(NULL);
         const char *p;
         struct answer a;
@@ -245,14 +247,16 @@ TEST(http_events, resumes_exactly_wherever_it_was_cut)
 
                 CHECK(i == 0 || all[i] == all[i - 1] + 1);
                 snprintf(header, sizeof header, "Last-Event-ID: %lld", (long long)all[i]);
-                a = ask(w, "GET", "/api/v1/events?follow=false", NULL, NULL, 0, NULL, (const char *const[]){header, NULL});
+                a = ask(w, "GET", "/api/v1/events?follow=false", NULL, NULL, 0, NULL,
+                        (const char *const[]){header, NULL});
                 m = ids_of(a.body, rest, 64);
                 CHECK_INT(m, n - i - 1);
                 CHECK(!m || memcmp(rest, all + i + 1, m * sizeof *rest) == 0);
                 CHECK(!strstr(a.body, "gap"));
                 answer_fini(&a);
         }
-        a = ask(w, "GET", "/api/v1/events", NULL, NULL, 0, NULL, (const char *const[]){"Last-Event-ID: x7", NULL});
+        a = ask(w, "GET", "/api/v1/events", NULL, NULL, 0, NULL,
+                (const char *const[]){"Last-Event-ID: x7", NULL});
         CHECK_INT(a.status, 400);
         answer_fini(&a);
         world_stop(w);
@@ -340,7 +344,8 @@ TEST(http_events, stopping_ends_streams_and_waits)
         run = tail_start(w, of_run(id, "/events"));
         logs = tail_start(w, of_run(id, "/logs?follow=true&format=json"));
         world_write(w, "x", 1);
-        CHECK(tail_sees(all, "retry:") && tail_sees(run, "event: run.started") && tail_sees(logs, "\"data\":\"x\""));
+        CHECK(tail_sees(all, "retry:") && tail_sees(run, "event: run.started") &&
+              tail_sees(logs, "\"data\":\"x\""));
         world_stop(w);
         CHECK(tail_sees(all, NULL) && tail_sees(run, NULL) && tail_sees(logs, NULL));
         CHECK_INT(all->rc, CURLE_OK);
@@ -371,7 +376,7 @@ TEST(http_calls, a_waiting_client_that_hangs_up_is_forgotten)
         curl_slist_free_all(l);
         CHECK_INT(world_running(w), 1);
         while (gauge(w, "photon_http_streams_active") != 0)
-                ; /* the sweep looks once a second */
+                ;        /* the sweep looks once a second */
         world_finish(w); /* and the engine calls nobody */
         CHECK(gauge(w, "photon_http_requests_active") == 1);
         world_stop(w);
@@ -397,7 +402,8 @@ TEST(http_logs, small_output_by_channel_offset_and_form)
         reads(w, of_run(id, "/steps/call/logs?attempt=1&follow=true"), "out\nerr\n");
         a = get(w, of_run(id, "/steps/call/logs?format=json"));
         CHECK(strstr(a.headers, "application/x-ndjson") != NULL);
-        CHECK(strstr(a.body, "\"offset\":0,\"channel\":\"stdout\"") && strstr(a.body, "\"offset\":4,\"channel\":\"stderr\""));
+        CHECK(strstr(a.body, "\"offset\":0,\"channel\":\"stdout\"") &&
+              strstr(a.body, "\"offset\":4,\"channel\":\"stderr\""));
         answer_fini(&a);
         a = get(w, of_run(id, "/steps/call/logs?attempt=2"));
         CHECK_INT(a.status, 404);
