@@ -120,8 +120,9 @@ tsan:
 
 # An archive, so that a target links only what it uses.
 $(BUILD)/libphoton.a: $(COMMON_O) $(HUB_O) $(AGENT_O)
-	rm -f $@
-	ar rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)rm -f $@
+	$(Q)ar rcs $@ $^
 $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/libphoton.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
@@ -146,7 +147,7 @@ $(BUILD)/bench/grpc_echo: bench/grpc/grpc_echo.cc bench/grpc/echo.proto
 	$(Q)protoc -Ibench/grpc --cpp_out=$(@D) --grpc_out=$(@D) --plugin=protoc-gen-grpc=$$(command -v grpc_cpp_plugin) bench/grpc/echo.proto
 	$(Q)$(CXX) -std=c++17 -O2 -w -I$(@D) bench/grpc/grpc_echo.cc $(@D)/echo.pb.cc $(@D)/echo.grpc.pb.cc -o $@ \
 		$$(pkg-config --cflags --libs grpc++ protobuf)
-bench-build: all $(BENCH_BINS)
+bench-build: $(BUILD)/photon-hub $(BUILD)/photon-agent $(BENCH_BINS)
 	+@if pkg-config --exists grpc++ 2>/dev/null && command -v grpc_cpp_plugin >/dev/null; then \
 		$(MAKE) --no-print-directory $(BUILD)/bench/grpc_echo; \
 	else echo "bench: no gRPC here, so nothing beside RPC (deploy/deps.sh bench)" >&2; fi

@@ -1,7 +1,9 @@
 /* How fast is RPC over mTLS on this machine? Two processes:
  *
- *     rpc_echo server DIR            makes a CA and identities in DIR, prints its port, runs until killed
- *     rpc_echo client DIR [SECONDS]  prints one JSON object: unary latency, unary rates, streaming
+ *     rpc_echo server DIR            makes a CA and identities in DIR (bench/grpc uses them too), prints its
+ *                                    address, runs until killed
+ *     rpc_echo client DIR [SECONDS [WHAT]]  prints one JSON object: unary latency, unary rates, streaming;
+ *                                    WHAT, a list like "unary_1,stream_up", picks some
  *     rpc_echo swarm  DIR N          holds N connections, prints how long that took, until killed */
 #include <inttypes.h>
 #include <stdio.h>
@@ -55,7 +57,7 @@ static char *get(const char *dir, const char *name)
 
 static char *issue(const char *ca, const char *ca_key, enum pki_purpose p, const char *key)
 {
-        static const char *const hosts[] = {"127.0.0.1", NULL};
+        static const char *const hosts[] = {"127.0.0.1", "localhost", NULL};
         int64_t now = clock_now_us(&clock_system);
         struct pki_issue what = {.purpose = p,
                                  .cn = "bench",
@@ -158,6 +160,8 @@ static void serve(const char *dir)
         cert = issue(ca, ca_key, PKI_CLIENT, client_key);
         put(dir, "client.pem", cert);
         cert = issue(ca, ca_key, PKI_SERVER, key);
+        put(dir, "server.key", key);
+        put(dir, "server.pem", cert);
         tls = (struct link_tls){.ca_pem = ca, .cert_pem = cert, .key_pem = key, .require_peer = true};
         if (link_listen(net, &o, &tls, &ll, &e) != 0)
                 die("listen", &e);
@@ -178,6 +182,8 @@ static struct {
         double *us;
         Photon__V1__OutputChunk msg;
         bool stream_over;
+        const char *what; /* NULL: all */
+        int printed;
         uint8_t block[65536 - 64];
 } cl;
 
@@ -229,12 +235,25 @@ static int by_value(const void *a, const void *b)
         return x < y ? -1 : x > y;
 }
 
+static bool wanted(const char *name)
+{
+        size_t n = strlen(name);
+
+        for (const char *at = cl.what; at && (at = strstr(at, name)) != NULL; at += n) {
+                if ((at == cl.what || at[-1] == ',') && (at[n] == ',' || !at[n]))
+                        return true;
+        }
+        return !cl.what;
+}
+
 static void unary(const char *name, size_t outstanding, double seconds)
 {
         uint64_t began = uv_hrtime();
         double took;
         size_t n;
 
+        if (!wanted(name))
+                return;
         cl.done = cl.issued = 0;
         cl.end_ns = began + (uint64_t)(seconds * 1e9);
         for (size_t i = 0; i < outstanding; i++)
@@ -244,8 +263,9 @@ static void unary(const char *name, size_t outstanding, double seconds)
         took = (double)(uv_hrtime() - began) / 1e9;
         n = cl.done < SAMPLES ? cl.done : SAMPLES;
         qsort(cl.us, n, sizeof *cl.us, by_value);
-        printf("\"%s\":{\"outstanding\":%zu,\"calls_per_s\":%.0f,\"p50_us\":%.1f,\"p99_us\":%.1f},", name,
-               outstanding, (double)cl.done / took, cl.us[n / 2], cl.us[n * 99 / 100]);
+        printf("%s\"%s\":{\"outstanding\":%zu,\"calls_per_s\":%.0f,\"p50_us\":%.1f,\"p99_us\":%.1f}",
+               cl.printed++ ? "," : "", name, outstanding, (double)cl.done / took, cl.us[n / 2],
+               cl.us[n * 99 / 100]);
 }
 
 static void fill(struct rpc_call *c, void *arg)
@@ -268,12 +288,14 @@ static void stream_end(struct rpc_call *c, const struct rpc_status *st, void *ar
         cl.stream_over = true;
 }
 
-static void stream(const char *name, const char *method, double seconds, const char *sep)
+static void stream(const char *name, const char *method, double seconds)
 {
         static const struct rpc_call_events ev = {.on_writable = fill, .on_end = stream_end};
         struct rpc_call *c;
         uint64_t began = uv_hrtime();
 
+        if (!wanted(name))
+                return;
         cl.bytes = 0;
         cl.stream_over = false;
         cl.end_ns = began + (uint64_t)(seconds * 1e9);
@@ -282,8 +304,8 @@ static void stream(const char *name, const char *method, double seconds, const c
         fill(c, NULL);
         while (!cl.stream_over)
                 uv_run(loop, UV_RUN_ONCE);
-        printf("\"%s\":{\"message_bytes\":%zu,\"mb_per_s\":%.1f}%s", name, sizeof cl.block,
-               (double)cl.bytes / ((double)(uv_hrtime() - began) / 1e9) / 1e6, sep);
+        printf("%s\"%s\":{\"message_bytes\":%zu,\"mb_per_s\":%.1f}", cl.printed++ ? "," : "", name,
+               sizeof cl.block, (double)cl.bytes / ((double)(uv_hrtime() - began) / 1e9) / 1e6);
 }
 
 static struct link_tls client_tls(const char *dir)
@@ -314,8 +336,9 @@ static void client(const char *dir, double seconds)
         unary("unary_1", 1, seconds);
         unary("unary_64", 64, seconds);
         unary("unary_1000", 1000, seconds);
-        stream("stream_up", "bench.Echo/Sink", seconds, ",");
-        stream("stream_both", "bench.Echo/Bidi", seconds, "}\n");
+        stream("stream_up", "bench.Echo/Sink", seconds);
+        stream("stream_both", "bench.Echo/Bidi", seconds);
+        printf("}\n");
 }
 
 /* --- swarm --- */
@@ -358,9 +381,10 @@ int main(int argc, char **argv)
 
         loop = uv_default_loop();
         if (argc < 3) {
-                fprintf(stderr, "usage: rpc_echo server|client|swarm DIR [SECONDS|N]\n");
+                fprintf(stderr, "usage: rpc_echo server|client|swarm DIR [SECONDS [WHAT]|N]\n");
                 return 64;
         }
+        cl.what = argc > 4 ? argv[4] : NULL;
         if (link_net_create(loop, &net, &e) != 0)
                 die("net", &e);
         if (strcmp(argv[1], "server") == 0)

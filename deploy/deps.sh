@@ -1,19 +1,22 @@
 #!/bin/sh
-# Installs the Debian packages that building needs, and those of the tests
-# when called with "test". Does nothing when all are there; asks the network
-# only for what is missing.
+# Installs the Debian packages that building needs, and those of the tests when
+# called with "test", of the benchmarks with "bench". Does nothing when all are
+# there; asks the network only for what is missing.
 set -eu
 
 build="gcc make libc6-dev libnng-dev libmbedtls-dev libprotobuf-c-dev protobuf-c-compiler libsqlite3-dev libcjson-dev
 libuv1-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev libyaml-dev"
 tests="clang clang-format libclang-rt-14-dev universal-ctags python3 curl jq openssl sqlite3 iproute2"
+# gRPC C++ is measured beside our RPC; nothing of ours is built on it.
+bench="g++ pkg-config libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc python3"
 
 wanted=$build
 case "${1:-}" in
 "") ;;
 test) wanted="$build $tests" ;;
+bench) wanted="$build $bench" ;;
 *)
-        echo "usage: deploy/deps.sh [test]" >&2
+        echo "usage: deploy/deps.sh [test|bench]" >&2
         exit 64
         ;;
 esac

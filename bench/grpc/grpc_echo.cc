@@ -1,6 +1,6 @@
 // The peer of bench/rpc_echo: gRPC C++ callback unary over mTLS, P-256 certificates.
 //
-//     grpc_echo server DIR            prints the port; DIR holds ca.pem cert.pem key.pem
+//     grpc_echo server DIR            prints the port; DIR is that of rpc_echo server: ca.pem, {server,client}.{pem,key}
 //     grpc_echo client DIR PORT CALLS OUTSTANDING BYTES
 //
 // The client prints {"p50_us":..,"p99_us":..,"calls_per_s":..}.
@@ -54,7 +54,7 @@ static int serve(const std::string &dir)
         int                               port = 0;
 
         o.pem_root_certs = slurp(dir + "/ca.pem");
-        o.pem_key_cert_pairs.push_back({slurp(dir + "/key.pem"), slurp(dir + "/cert.pem")});
+        o.pem_key_cert_pairs.push_back({slurp(dir + "/server.key"), slurp(dir + "/server.pem")});
         b.AddListeningPort("127.0.0.1:0", grpc::SslServerCredentials(o), &port);
         b.RegisterService(&service);
         auto server = b.BuildAndStart();
@@ -108,7 +108,7 @@ struct Load {
 
 static int load(const std::string &dir, const std::string &port, long calls, long outstanding, long bytes)
 {
-        grpc::SslCredentialsOptions o{slurp(dir + "/ca.pem"), slurp(dir + "/key.pem"), slurp(dir + "/cert.pem")};
+        grpc::SslCredentialsOptions o{slurp(dir + "/ca.pem"), slurp(dir + "/client.key"), slurp(dir + "/client.pem")};
         grpc::ChannelArguments      args;
         Load                        l;
 
