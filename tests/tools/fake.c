@@ -72,6 +72,7 @@ void tool_finish(struct tool_call *c, struct tool_result *r)
 
         CHECK(!f->finished);
         f->finished = true;
+        uv_stop(&f->loop); /* a timer may have ended it: the loop must not go on to wait */
         f->outcome = r->outcome;
         f->outputs = r->outputs;
         f->has_exit_code = r->has_exit_code;
@@ -304,6 +305,7 @@ void fake_fini(struct fake *f)
         forget(f);
         tools_close();
         uv_close((uv_handle_t *)&f->room, NULL);
+        uv_run(&f->loop, UV_RUN_NOWAIT); /* takes a uv_stop of before */
         uv_run(&f->loop, UV_RUN_DEFAULT);
         rc = uv_loop_close(&f->loop);
         if (rc) {
