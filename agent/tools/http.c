@@ -554,7 +554,7 @@ static int read_input(struct http *h, struct err *e)
         return h->url && h->method ? 0 : err_set(e, E_NOMEM, "out of memory");
 }
 
-int http_permit(const struct policy *p, const cJSON *input, struct err *e)
+int http_request_permit(const struct policy *p, const cJSON *input, struct err *e)
 {
         const char *url = NULL;
         char        host[256];
@@ -566,7 +566,7 @@ int http_permit(const struct policy *p, const cJSON *input, struct err *e)
         return rc ? rc : policy_host(p, host, port, e);
 }
 
-int http_start(struct tool_call *c, const cJSON *input, struct err *e)
+int http_request_start(struct tool_call *c, const cJSON *input, struct err *e)
 {
         struct http *h = mem_calloc(1, sizeof *h);
         int          rc = -E_NOMEM;
@@ -586,11 +586,11 @@ int http_start(struct tool_call *c, const cJSON *input, struct err *e)
                 rc = hop(h, e);
         }
         if (rc)
-                http_free(c);
+                http_request_free(c);
         return rc;
 }
 
-void http_cancel(struct tool_call *c, int grace_ms)
+void http_request_cancel(struct tool_call *c, int grace_ms)
 {
         struct http *h = c->state;
         struct err   e;
@@ -602,7 +602,7 @@ void http_cancel(struct tool_call *c, int grace_ms)
         finish(h, TOOL_CANCELLED, "cancelled", &e, NULL);
 }
 
-void http_free(struct tool_call *c)
+void http_request_free(struct tool_call *c)
 {
         struct http *h = c->state;
 

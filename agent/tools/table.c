@@ -59,7 +59,7 @@ const struct tool tools[] = {
                 .name = "http.request", .version = "1", .effect = "at-most-once", .no_scratch = true,
                 .description = "Sends an HTTP request and returns the answer.",
                 .input_schema = http_input_schema, .output_schema = http_output_schema,
-                .permit = http_permit, .start = http_start, .cancel = http_cancel, .free = http_free,
+                .permit = http_request_permit, .start = http_request_start, .cancel = http_request_cancel, .free = http_request_free,
         },
         {
                 .name = "photon.echo", .version = "1", .effect = "pure", .no_scratch = true,
