@@ -44,6 +44,7 @@ struct store_tx;
 #define MESSAGE_TEXT_MAX    4096u           /* error_message */
 #define CHUNK_BYTES_MAX     (1u << 20)      /* data of one OutputChunk */
 #define SYNC_BYTES          (1u << 20)      /* output is made durable after this much ... */
+#define SYNC_NEXT_BYTES     (128u << 10)    /* or this much came during the last sync */
 #define SYNC_MS             100             /* ... or after this long, or when it ends */
 #define STALL_MS            500             /* a log that could not be written is tried again */
 #define SEEN_MS             60000           /* rows of last_seen are this fresh at best */

@@ -216,7 +216,10 @@ static void on_durable(void *arg, int rc, uint64_t end)
         }
         if (end > t->durable)
                 t->durable = end;
-        if (attempt_end(t) > t->durable)
+        /* A fast stream keeps the disk busy: what came during one sync goes with the next. */
+        if (attempt_end(t) - t->durable >= SYNC_NEXT_BYTES)
+                attempt_sync(t);
+        else if (attempt_end(t) > t->durable)
                 note_unsynced(t);
         if (t->out)
                 output_durable(t->out, t->durable);

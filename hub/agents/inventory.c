@@ -194,6 +194,14 @@ static int parses(const char *text, size_t n, struct err *e)
         return rc ? err_set(e, -rc, "a tool's schema: %s", why.msg) : 0;
 }
 
+/* "photon-agent/0.1.0" is shown as the version that it is. */
+static const char *version_of(const char *software)
+{
+        static const char ours[] = "photon-agent/";
+
+        return strncmp(software, ours, sizeof ours - 1) == 0 ? software + sizeof ours - 1 : software;
+}
+
 int inventory_from_hello(const Photon__V1__HelloRequest *q, char **out_json, struct err *e)
 {
         struct buf b;
@@ -202,7 +210,7 @@ int inventory_from_hello(const Photon__V1__HelloRequest *q, char **out_json, str
         if (rc)
                 return rc;
         buf_init(&b, 2 * HELLO_BYTES_MAX);
-        if (buf_putc(&b, '{') || member_str(&b, "version", q->software) ||
+        if (buf_putc(&b, '{') || member_str(&b, "version", version_of(q->software)) ||
             member_str(&b, "hostname", q->hostname) || member_str(&b, "os", q->os) ||
             member_str(&b, "arch", q->arch) || member_str(&b, "kind", q->kind[0] ? q->kind : kinds[0]) ||
             member_key(&b, "max_running") || buf_printf(&b, "%u", q->max_running ? q->max_running : 1) ||
