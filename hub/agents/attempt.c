@@ -406,7 +406,7 @@ void attempt_finish(struct attempt *t, Photon__V1__StepFinished *fin, size_t byt
         t->fin = fin;
         t->fin_bytes = bytes;
         s->held_bytes += bytes;
-        rc = look_in_log(t, &e);
+        rc = fin->output_bytes ? look_in_log(t, &e) : 0; /* no look for what was never written */
         if (rc) {
                 log_error(AREA, "the log of an attempt cannot be read",
                           "agent=%s attempt=%" PRIu64 " reason=\"%s\"", s->name, t->id, e.msg);
