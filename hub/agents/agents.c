@@ -42,6 +42,19 @@ void op_end(struct op *op)
 
 /* ---- timers ---- */
 
+/* TLS looks at a certificate once; one that was never renewed must not keep its connection for ever. */
+static bool expired(struct agents *a, struct session *s)
+{
+        const struct agent_record *r = auth_agent(a->opt.auth, s->agent_id);
+
+        if (!r || r->cert_not_after_us > agents_now_us(a))
+                return false;
+        log_warn(AREA, "agent's certificate expired, its connection is closed", "agent=%s addr=%s", s->name,
+                 s->address);
+        session_cut(s, E_UNAUTH, "the certificate of this agent expired and was not renewed: rejoin");
+        return true;
+}
+
 /* last_seen of those who are connected, in one transaction. */
 static void seen_tick(struct agents *a, int64_t now_ms)
 {
@@ -51,7 +64,7 @@ static void seen_tick(struct agents *a, int64_t now_ms)
         LIST_EACH (it, &a->sessions) {
                 struct session *s = container_of(it, struct session, link);
 
-                if (s->state != SESSION_READY || now_ms - s->seen_ms < SEEN_MS)
+                if (s->state != SESSION_READY || now_ms - s->seen_ms < SEEN_MS || expired(a, s))
                         continue;
                 if (!tx)
                         tx = store_begin(a->opt.store);

@@ -708,6 +708,23 @@ TEST(agents, a_certificate_is_renewed_for_the_same_key_only)
         world_end(&h, &m);
 }
 
+TEST(agents, an_expired_certificate_does_not_keep_its_connection)
+{
+        struct hb h;
+        struct hb_machine m;
+        struct hb_agent *a = calloc(1, sizeof *a);
+
+        world(&h, &m);
+        hb_agent_up(&h, a, &m, NULL, 0);
+        h.skew_ms = INT64_C(25) * 3600 * 1000;
+        HB_UNTIL(&h, a->c.closed);
+        CHECK_INT(a->c.rc, E_UNAUTH);
+        CHECK(strstr(a->c.why, "expired") != NULL);
+        hb_agent_down(a);
+        free(a);
+        world_end(&h, &m);
+}
+
 TEST(agents, drain_and_label_reach_the_agent_and_the_scheduler)
 {
         struct hb h;

@@ -160,3 +160,18 @@ TEST(bus, a_large_batch_is_split_into_rows)
         store_reader_close(r);
         world_end(&w);
 }
+
+static int make_bus(void *arg)
+{
+        struct bus *b = NULL;
+        int rc = bus_create(0, &b);
+
+        (void)arg;
+        bus_free(b);
+        return rc;
+}
+
+TEST(bus, create_survives_no_memory)
+{
+        test_each_alloc_fails(make_bus, NULL);
+}
