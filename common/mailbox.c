@@ -3,6 +3,7 @@
 #include "common/err.h"
 #include "common/mem.h"
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -12,6 +13,7 @@ struct mailbox {
         struct mail *first;
         struct mail **last;
         bool closed;
+        int senders; /* atomic: threads between the lock and uv_async_send's end */
         void (*on_closed)(void *arg);
         void *arg;
 };
@@ -44,14 +46,22 @@ int mailbox_create(uv_loop_t *loop, struct mailbox **out)
 
 void mailbox_post(struct mailbox *mb, struct mail *m)
 {
+        bool wake;
+
         m->next = NULL;
         uv_mutex_lock(&mb->lock);
         *mb->last = m;
         mb->last = &m->next;
-        /* Sent under the lock, so that the handle cannot be closing. */
-        if (!mb->closed)
-                uv_async_send(&mb->async);
+        wake = !mb->closed;
+        if (wake)
+                __atomic_add_fetch(&mb->senders, 1, __ATOMIC_RELAXED);
         uv_mutex_unlock(&mb->lock);
+        /* Not under the lock: the kernel likes to run the woken loop at once, in place of
+         * this thread, and it would find the lock taken. */
+        if (wake) {
+                uv_async_send(&mb->async);
+                __atomic_sub_fetch(&mb->senders, 1, __ATOMIC_RELEASE);
+        }
 }
 
 int mailbox_drain(struct mailbox *mb)
@@ -91,6 +101,9 @@ void mailbox_close(struct mailbox *mb, void (*on_closed)(void *arg), void *arg)
         uv_mutex_lock(&mb->lock);
         mb->closed = true;
         uv_mutex_unlock(&mb->lock);
+        /* Whoever was not stopped by `closed` is a few instructions from done. */
+        while (__atomic_load_n(&mb->senders, __ATOMIC_ACQUIRE) > 0)
+                sched_yield();
         mb->on_closed = on_closed;
         mb->arg = arg;
         uv_close((uv_handle_t *)&mb->async, on_handle_closed);
