@@ -150,7 +150,7 @@ static void serve(const char *dir)
         struct link_listener *ll;
         struct link_tls tls;
         struct err e = {0};
-        char *ca_key, *ca, *key, *client_key, *cert, text[32];
+        char *ca_key = NULL, *ca = NULL, *key = NULL, *client_key = NULL, *cert, text[32];
 
         if (pki_key_make(&ca_key, &e) || pki_key_make(&key, &e) || pki_key_make(&client_key, &e) ||
             pki_ca_make(ca_key, "bench CA", now - DAY_US, now + DAY_US, &ca, &e))
