@@ -716,6 +716,8 @@ TEST(agents, an_expired_certificate_does_not_keep_its_connection)
 
         world(&h, &m);
         hb_agent_up(&h, a, &m, NULL, 0);
+        hb_submit(&h, one_step);
+        HB_UNTIL(&h, a->n_starts == 1);
         h.skew_ms = INT64_C(25) * 3600 * 1000;
         HB_UNTIL(&h, a->c.closed);
         CHECK_INT(a->c.rc, E_UNAUTH);
