@@ -1,0 +1,418 @@
+/* exec: one command somewhere else as if it were here. call: one tool, its outputs. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/client.h"
+#include "cli/feed.h"
+#include "cli/follow.h"
+#include "cli/input.h"
+#include "cli/interrupt.h"
+#include "cli/logline.h"
+#include "cli/print.h"
+#include "cli/watch.h"
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/mem.h"
+#include "common/str.h"
+
+#define CALL_STEP     "call"
+#define LOOK_EVERY_MS 2000
+#define TAKE_PLACE_MS 100
+
+/* ---- the request ---- */
+
+static int no_memory(struct err *e)
+{
+        return err_set(e, E_NOMEM, "no memory");
+}
+
+/* tool, agent, labels, timeout, effect. Usage mistakes are said here: STATUS_USAGE. */
+static int call_body(struct cli *c, const char *tool, cJSON **out, struct err *e)
+{
+        cJSON *b = cJSON_CreateObject(), *labels = NULL;
+        char text[32];
+        int rc = b && cJSON_AddStringToObject(b, "tool", tool) ? 0 : no_memory(e);
+
+        if (!rc && c->o.agent && c->o.labels.n)
+                rc = cli_usage(c, "give --agent or --label, not both");
+        if (!rc && c->o.agent && !cJSON_AddStringToObject(b, "agent", c->o.agent))
+                rc = no_memory(e);
+        if (!rc && c->o.labels.n) {
+                rc = input_pairs(&c->o.labels, "--label", &labels, e);
+                if (rc == -E_INVAL)
+                        rc = cli_usage(c, "%s", e->msg);
+                if (!rc)
+                        cJSON_AddItemToObject(b, "labels", labels);
+        }
+        if (!rc && c->o.timeout_ms) {
+                str_format_duration(c->o.timeout_ms, text);
+                rc = cJSON_AddStringToObject(b, "timeout", text) ? 0 : no_memory(e);
+        }
+        if (!rc && c->o.effect && !cJSON_AddStringToObject(b, "effect", c->o.effect))
+                rc = no_memory(e);
+        if (rc) {
+                cJSON_Delete(b);
+                return rc;
+        }
+        *out = b;
+        return 0;
+}
+
+static int exec_input(struct cli *c, cJSON *body, struct err *e)
+{
+        cJSON *input = cJSON_AddObjectToObject(body, "input"), *argv = cJSON_AddArrayToObject(input, "argv"), *env = NULL;
+        int rc = argv ? 0 : no_memory(e);
+
+        for (size_t i = 0; i < c->n_tail && !rc; i++) {
+                cJSON *w = cJSON_CreateString(c->tail[i]);
+
+                if (!str_is_utf8(c->tail[i], strlen(c->tail[i])))
+                        rc = cli_usage(c, "argument %zu of the command is not UTF-8", i + 1);
+                else if (!w)
+                        rc = no_memory(e);
+                else
+                        cJSON_AddItemToArray(argv, w);
+                if (rc)
+                        cJSON_Delete(w);
+        }
+        if (!rc && c->o.env.n) {
+                rc = input_pairs(&c->o.env, "--env", &env, e);
+                if (rc == -E_INVAL)
+                        rc = cli_usage(c, "%s", e->msg);
+                if (!rc)
+                        cJSON_AddItemToObject(input, "env", env);
+        }
+        if (!rc && c->o.cwd && !cJSON_AddStringToObject(input, "cwd", c->o.cwd))
+                rc = no_memory(e);
+        return rc;
+}
+
+/* Is there anything to read? /dev/null and a closed descriptor are not. */
+static bool has_stdin(const struct cli *c)
+{
+        struct stat sb;
+
+        if (c->o.no_stdin || fstat(STDIN_FILENO, &sb))
+                return false;
+        return !(S_ISCHR(sb.st_mode) && major(sb.st_rdev) == 1 && minor(sb.st_rdev) == 3);
+}
+
+/* ---- while it runs ---- */
+
+struct session {
+        struct cli    *c;
+        const char    *run;
+        struct follow  out;
+        struct feed    in;
+        int64_t        attempt, end; /* of the output that was written */
+        bool           told;         /* that it waits */
+        bool           cancelling;
+        cJSON         *doc;          /* the last look at the run */
+};
+
+static int on_output(void *ctx, const char *event, const char *id, const char *data, size_t n)
+{
+        struct session *s = ctx;
+        struct log_line l;
+        int rc = log_line_parse(data, n, &l);
+
+        (void)event;
+        (void)id;
+        if (rc)
+                return rc;
+        if (l.attempt > s->attempt) {
+                s->attempt = l.attempt;
+                s->end = 0;
+        }
+        if (l.attempt == s->attempt && l.offset >= s->end) {
+                if (s->c->format == OUT_JSON) {
+                        printf("%s\n", data);
+                        fflush(stdout);
+                } else {
+                        write_out(l.err ? STDERR_FILENO : STDOUT_FILENO, l.data, l.len);
+                }
+                s->end = l.offset + (int64_t)l.len;
+        }
+        log_line_fini(&l);
+        return 0;
+}
+
+/* After a break the stream begins where it was. */
+static void on_again(void *ctx, struct follow *f)
+{
+        struct session *s = ctx;
+        char *base = client_path("/runs/%s/steps/" CALL_STEP "/logs?format=json&follow=true", s->run), *path = base;
+
+        if (base && s->attempt)
+                path = str_printf("%s&attempt=%lld&offset=%lld", base, (long long)s->attempt, (long long)s->end);
+        if (path) {
+                mem_free(f->path);
+                f->path = path;
+        }
+        if (path != base)
+                mem_free(base);
+}
+
+static const cJSON *first_step(const cJSON *run)
+{
+        const cJSON *steps = jget(run, "steps");
+
+        return steps ? steps->child : NULL;
+}
+
+static bool run_over(const cJSON *run)
+{
+        const char *s = jstr(run, "state");
+
+        return strcmp(s, "succeeded") == 0 || strcmp(s, "failed") == 0 || strcmp(s, "cancelled") == 0;
+}
+
+static int look(struct session *s, struct err *e)
+{
+        char *path = client_path("/runs/%s", s->run);
+        cJSON *doc = NULL;
+        int rc = path ? client_json(s->c->client, "GET", path, NULL, &doc, e) : no_memory(e);
+
+        mem_free(path);
+        if (rc)
+                return rc;
+        cJSON_Delete(s->doc);
+        s->doc = doc;
+        return 0;
+}
+
+/* It waits for an agent: says why, once. */
+static void tell_why(struct session *s)
+{
+        const char *state = jstr(first_step(s->doc), "state");
+        const cJSON *steps;
+        char *path;
+        cJSON *doc = NULL;
+
+        if (s->told || (strcmp(state, "ready") != 0 && strcmp(state, "blocked") != 0))
+                return;
+        s->told = true;
+        path = client_path("/runs/%s/explain", s->run);
+        if (path && client_json(s->c->client, "GET", path, NULL, &doc, NULL) == 0) {
+                steps = jget(doc, "steps");
+                note("waiting for an agent%s%s", steps && *jstr(steps->child, "reason") ? ": " : "", jstr(steps ? steps->child : NULL, "reason"));
+        }
+        cJSON_Delete(doc);
+        mem_free(path);
+}
+
+static int cancel(struct session *s, struct err *e)
+{
+        char *path = client_path("/runs/%s/cancel", s->run);
+        int rc;
+
+        s->cancelling = true;
+        note("cancelling; once more to leave without waiting");
+        rc = path ? client_json(s->c->client, "POST", path, NULL, NULL, e) : no_memory(e);
+        mem_free(path);
+        return rc == -E_STATE ? 0 : rc; /* it was over already */
+}
+
+/* STATUS_* to leave with, 0: go on. */
+static int on_interrupt(struct session *s, int asked, struct err *e)
+{
+        if (!s->cancelling)
+                return cancel(s, e);
+        if (asked < 2)
+                return 0;
+        note("left; the call %s is being cancelled", s->run);
+        return STATUS_SIGNAL + interrupt_signal();
+}
+
+/* Copies in and out until all output was written. */
+static int pump(struct session *s, struct err *e)
+{
+        int64_t look_ms = clock_mono_ms(&clock_system) + LOOK_EVERY_MS, now;
+        int asked = interrupt_count(), rc = 0;
+        bool readable;
+
+        while (!rc && !s->out.over) {
+                int wait = feed_step(&s->in, follow_step(&s->out, 1000));
+
+                rc = client_turn(s->c->client, s->out.over ? 0 : wait, feed_wants(&s->in), &readable, e);
+                if (!rc && readable)
+                        feed_read(&s->in);
+                if (!rc && interrupt_count() > asked)
+                        rc = on_interrupt(s, interrupt_count() - asked, e);
+                now = clock_mono_ms(&clock_system);
+                if (rc || now < look_ms || s->out.over || s->out.since_ms)
+                        continue;
+                /* A lost agent ends no stream. */
+                look_ms = now + LOOK_EVERY_MS;
+                if (look(s, NULL) == 0) {
+                        tell_why(s);
+                        if (strcmp(jstr(first_step(s->doc), "state"), "unknown") == 0)
+                                break;
+                }
+        }
+        if (!rc && s->out.over && s->out.rc) {
+                rc = s->out.rc;
+                *e = s->out.err;
+        }
+        return rc;
+}
+
+/* The step is over; the run is a moment later. */
+static int settle(struct session *s, struct err *e)
+{
+        int rc = look(s, e);
+
+        while (!rc && !run_over(s->doc) && strcmp(jstr(first_step(s->doc), "state"), "unknown") != 0) {
+                rc = client_turn(s->c->client, TAKE_PLACE_MS, -1, NULL, e);
+                if (!rc)
+                        rc = look(s, e);
+        }
+        return rc;
+}
+
+static int exec_status(const struct session *s)
+{
+        const cJSON *step = first_step(s->doc), *code = jget(step, "exit_code"), *error = jget(step, "error");
+        const char *state = jstr(step, "state");
+
+        if (strcmp(jstr(s->doc, "state"), "cancelled") == 0)
+                return STATUS_CANCELLED;
+        if (strcmp(state, "unknown") == 0) {
+                note("the agent was lost; nobody knows whether the command ended. Decide: photon run resolve %s " CALL_STEP
+                     " retry|succeeded|failed",
+                     s->run);
+                return STATUS_FAILED;
+        }
+        if (strcmp(state, "succeeded") == 0)
+                return cJSON_IsNumber(code) ? code->valueint : STATUS_OK;
+        /* Its exit status says it all, as it would here. */
+        if (*jstr(error, "message") && strcmp(jstr(error, "code"), "exit_nonzero") != 0 &&
+            strcmp(jstr(error, "code"), "killed_by_signal") != 0)
+                note("%s", jstr(error, "message"));
+        return cJSON_IsNumber(code) && code->valueint ? code->valueint & 255 : STATUS_FAILED;
+}
+
+static int run_session(struct cli *c, const char *run, bool with_stdin, struct err *e)
+{
+        struct session s = {.c = c, .run = run};
+        int rc;
+
+        s.out = (struct follow){.c = c->client, .on_item = on_output, .on_again = on_again, .ctx = &s};
+        on_again(&s, &s.out);
+        follow_init(&s.out);
+        rc = feed_init(&s.in, c->client, run, with_stdin ? STDIN_FILENO : -1, e);
+        if (!rc && !s.out.path)
+                rc = no_memory(e);
+        if (!rc)
+                rc = pump(&s, e);
+        feed_fini(&s.in);
+        follow_fini(&s.out);
+        if (!rc)
+                rc = settle(&s, e);
+        if (!rc && c->format == OUT_JSON)
+                print_json(s.doc);
+        if (!rc)
+                rc = exec_status(&s);
+        cJSON_Delete(s.doc);
+        return rc;
+}
+
+int cmd_exec(struct cli *c, struct err *e)
+{
+        bool with_stdin = has_stdin(c);
+        cJSON *body = NULL, *run = NULL;
+        int rc = call_body(c, "process.exec", &body, e);
+
+        if (!rc)
+                rc = exec_input(c, body, e);
+        if (!rc && with_stdin && !cJSON_AddTrueToObject(body, "stdin"))
+                rc = no_memory(e);
+        interrupt_catch();
+        if (!rc)
+                rc = client_json(c->client, "POST", "/api/v1/calls", body, &run, e);
+        if (!rc && !*jstr(run, "id"))
+                rc = err_set(e, E_PROTO, "%s did not answer with a run; is --hub right?", client_hub(c->client));
+        if (!rc)
+                rc = run_session(c, jstr(run, "id"), with_stdin, e);
+        cJSON_Delete(run);
+        cJSON_Delete(body);
+        return rc;
+}
+
+/* ---- call ---- */
+
+/* Ctrl-C while the hub keeps us waiting. */
+static int wait_for(struct session *s, struct err *e)
+{
+        int64_t look_ms = clock_mono_ms(&clock_system);
+        int asked = interrupt_count(), rc = 0, pause = 20;
+
+        while (!rc && !run_over(s->doc) && strcmp(jstr(first_step(s->doc), "state"), "unknown") != 0) {
+                rc = client_turn(s->c->client, pause, -1, NULL, e);
+                if (!rc && interrupt_count() > asked)
+                        rc = on_interrupt(s, interrupt_count() - asked, e);
+                if (rc || clock_mono_ms(&clock_system) < look_ms)
+                        continue;
+                rc = look(s, e);
+                tell_why(s);
+                pause = pause < 500 ? pause * 2 : 1000;
+                look_ms = clock_mono_ms(&clock_system) + pause;
+        }
+        return rc;
+}
+
+static int call_result(struct cli *c, const struct session *s)
+{
+        const cJSON *step = first_step(s->doc), *outputs = jget(step, "outputs"), *error = jget(step, "error");
+
+        if (outputs && (outputs->child || strcmp(jstr(step, "state"), "succeeded") == 0) && !print_doc(c, outputs))
+                print_json(outputs);
+        if (strcmp(jstr(step, "state"), "unknown") == 0)
+                note("the agent was lost; nobody knows whether the call happened. Decide: photon run resolve %s " CALL_STEP
+                     " retry|succeeded|failed",
+                     s->run);
+        else if (*jstr(error, "message"))
+                note("%s (%s)", jstr(error, "message"), jstr(error, "code"));
+        return watch_status(jstr(s->doc, "state"));
+}
+
+int cmd_call(struct cli *c, struct err *e)
+{
+        struct session s = {.c = c};
+        cJSON *body = NULL, *input = NULL;
+        int rc = call_body(c, c->args[0], &body, e);
+
+        if (!rc && c->o.input) {
+                rc = input_json(c->o.input, "--input", &input, e);
+                if (!rc && !cJSON_IsObject(input))
+                        rc = err_set(e, E_INVAL, "--input: a tool's input is an object: {\"name\": value, ...}");
+                if (rc == -E_INVAL)
+                        rc = cli_usage(c, "%s", e->msg);
+        }
+        if (!rc && input) {
+                cJSON_AddItemToObject(body, "input", input);
+                input = NULL;
+        }
+        interrupt_catch();
+        /* Short ones are answered at once; for the others Ctrl-C must be able to cancel. */
+        if (!rc)
+                rc = client_json(c->client, "POST", "/api/v1/calls?wait=true&timeout=1s", body, &s.doc, e);
+        s.run = rc ? "" : mem_strdup(jstr(s.doc, "id"));
+        if (!rc && (!s.run || !*s.run))
+                rc = err_set(e, E_PROTO, "%s did not answer with a run; is --hub right?", client_hub(c->client));
+        if (!rc)
+                rc = wait_for(&s, e);
+        if (!rc)
+                rc = call_result(c, &s);
+        if (s.run && *s.run)
+                mem_free((char *)s.run);
+        cJSON_Delete(s.doc);
+        cJSON_Delete(input);
+        cJSON_Delete(body);
+        return rc;
+}

@@ -1,0 +1,240 @@
+/* The table of commands, and the help that is made from it. */
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/print.h"
+#include "common/mem.h"
+
+#define O(field) offsetof(struct opts, field)
+
+/* clang-format off */
+const struct conf_opt global_opts[] = {
+        {"hub", 0, CONF_STR, O(hub), NULL, "PHOTON_HUB", "URL", "where the hub's API is: https://HOST:7443", 0, 0},
+        {"token", 0, CONF_STR, O(token), NULL, "PHOTON_TOKEN", "TOKEN", "API token (safer: the environment, or photon login)", 0, 0},
+        {"ca", 0, CONF_STR, O(ca), NULL, "PHOTON_CA", "FILE", "certificate (PEM) of the authority that signed the hub's", 0, 0},
+        {"output", 'o', CONF_STR, O(output), NULL, NULL, "FORMAT", "table, wide, json or yaml (default: table)", 0, 0},
+        {"no-color", 0, CONF_BOOL, O(no_color), NULL, NULL, "", "no colours (NO_COLOR does the same)", 0, 0},
+        {0},
+};
+
+#define FLAG_AGENT   {"agent", 'a', CONF_STR, O(agent), NULL, NULL, "NAME", "on this agent", 0, 0}
+#define FLAG_LABELS  {"label", 'l', CONF_STRLIST, O(labels), NULL, NULL, "KEY=VALUE", "on an agent with this label; may be repeated", 0, 0}
+#define FLAG_TIMEOUT {"timeout", 't', CONF_DURATION, O(timeout_ms), NULL, NULL, "TIME", "stop it after this long: 300ms, 10s, 5m, 1h", 0, 0}
+#define FLAG_LIMIT   {"limit", 'n', CONF_INT, O(limit), "50", NULL, "N", "at most so many; 0: all", 0, 1000000000}
+#define FLAG_EFFECT  {"effect", 0, CONF_STR, O(effect), NULL, NULL, "EFFECT", "may it run twice if an agent is lost: pure, idempotent or at-most-once (default)", 0, 0}
+
+static const struct conf_opt token_create_opts[] = {
+        {"uses", 0, CONF_INT, O(uses), "1", NULL, "N", "how many machines may join with it", 1, 1000000},
+        {"ttl", 0, CONF_DURATION, O(ttl_ms), "1h", NULL, "TIME", "how long it is valid", 1000, 0x7fffffffffff},
+        {"name", 0, CONF_STR, O(name), NULL, NULL, "GLOB", "names that agents may take with it, e.g. 'laptop-*'", 0, 0},
+        {"label", 'l', CONF_STRLIST, O(labels), NULL, NULL, "KEY=VALUE", "label that each such agent gets; may be repeated", 0, 0},
+        {0},
+};
+static const struct conf_opt api_token_create_opts[] = {
+        {"name", 0, CONF_STR, O(name), NULL, NULL, "NAME", "whose token it is (needed)", 0, 0},
+        {"role", 0, CONF_STR, O(role), "client", NULL, "ROLE", "client, operator, technical-operator or admin", 0, 0},
+        {"ttl", 0, CONF_DURATION, O(ttl_ms), NULL, NULL, "TIME", "how long it is valid (default: until it is revoked)", 1000, 0x7fffffffffff},
+        {0},
+};
+static const struct conf_opt run_opts[] = {
+        {"input", 'i', CONF_STRLIST, O(inputs), NULL, NULL, "KEY=VALUE", "an input of the workflow; may be repeated", 0, 0},
+        {"inputs", 0, CONF_STR, O(inputs_file), NULL, NULL, "FILE", "inputs as a JSON or YAML file; -i wins over it", 0, 0},
+        {"detach", 'd', CONF_BOOL, O(detach), NULL, NULL, "", "only submit; the run goes on by itself", 0, 0},
+        {"priority", 0, CONF_INT, O(priority), NULL, NULL, "N", "-100 to 100, added to the workflow's", -100, 100},
+        {0},
+};
+static const struct conf_opt runs_opts[] = {
+        {"state", 0, CONF_STR, O(state), NULL, NULL, "STATE", "queued, running, waiting, succeeded, failed or cancelled", 0, 0},
+        {"workflow", 0, CONF_STR, O(workflow), NULL, NULL, "NAME", "of this workflow", 0, 0},
+        {"kind", 0, CONF_STR, O(kind), NULL, NULL, "KIND", "run or call (default: both)", 0, 0},
+        FLAG_LIMIT,
+        {0},
+};
+static const struct conf_opt logs_opts[] = {
+        {"follow", 'f', CONF_BOOL, O(follow), NULL, NULL, "", "go on while it runs", 0, 0},
+        {"attempt", 0, CONF_INT, O(attempt), NULL, NULL, "N", "of this try (default: the last); needs STEP", 1, 0xffffffff},
+        {"channel", 0, CONF_STR, O(channel), NULL, NULL, "NAME", "stdout, stderr or output (default: output, both in order)", 0, 0},
+        {0},
+};
+static const struct conf_opt exec_opts[] = {
+        FLAG_AGENT, FLAG_LABELS, FLAG_TIMEOUT,
+        {"env", 'e', CONF_STRLIST, O(env), NULL, NULL, "NAME=VALUE", "variable for the command; may be repeated", 0, 0},
+        {"cwd", 'C', CONF_STR, O(cwd), NULL, NULL, "DIR", "folder on the agent to run it in", 0, 0},
+        {"no-stdin", 'n', CONF_BOOL, O(no_stdin), NULL, NULL, "", "give the command an empty standard input", 0, 0},
+        FLAG_EFFECT,
+        {0},
+};
+static const struct conf_opt call_opts[] = {
+        FLAG_AGENT, FLAG_LABELS, FLAG_TIMEOUT,
+        {"input", 'i', CONF_STR, O(input), NULL, NULL, "JSON", "the tool's input as an object; @FILE or - reads it", 0, 0},
+        FLAG_EFFECT,
+        {0},
+};
+static const struct conf_opt events_opts[] = {
+        {"follow", 'f', CONF_BOOL, O(follow), NULL, NULL, "", "what happens from now on, until Ctrl-C", 0, 0},
+        {"after", 0, CONF_INT, O(after), "-1", NULL, "ID", "those after this event", -1, 0x7ffffffffffffff},
+        FLAG_LIMIT,
+        {0},
+};
+static const struct conf_opt cancel_opts[] = {
+        {"reason", 0, CONF_STR, O(name), NULL, NULL, "TEXT", "why, for the record", 0, 0},
+        {0},
+};
+static const struct conf_opt import_opts[] = {
+        {"scale", 0, CONF_STR, O(scale), "1", NULL, "F", "multiplies every runtime, e.g. 0.01", 0, 0},
+        {"out", 'O', CONF_STR, O(out), NULL, NULL, "FILE", "write the workflow there (default: stdout)", 0, 0},
+        {"bytes", 0, CONF_STR, O(bytes), "files", NULL, "WHICH", "what a step writes: files (sizes of its output files), written (writtenBytes) or none", 0, 0},
+        {"max-bytes", 0, CONF_SIZE, O(max_bytes), "0", NULL, "SIZE", "a step writes at most this; 0: no limit", 0, 0},
+        {0},
+};
+static const struct conf_opt login_opts[] = {
+        {"ca-sha256", 0, CONF_STR, O(ca_sha256), NULL, NULL, "HEX", "fetch the hub's authority and pin it, if it has this SHA-256", 0, 0},
+        {"token-file", 0, CONF_STR, O(token_file), NULL, NULL, "FILE", "read the token from a file, or from - (standard input)", 0, 0},
+        {0},
+};
+
+const struct command commands[] = {
+        {.name = "run", .args = "FILE", .summary = "run a workflow and follow it to its end", .opts = run_opts, .min_args = 1, .max_args = 1, .run = cmd_run,
+         .help = "The run's id comes first, on standard error. Ctrl-C stops following, not the run.\nFILE - is standard input. Exit status: 0 succeeded, 1 failed, 2 cancelled."},
+        {.name = "run show", .args = "RUN", .summary = "a run with its steps", .min_args = 1, .max_args = 1, .run = cmd_run_show},
+        {.name = "run watch", .args = "RUN", .summary = "follow a run to its end", .min_args = 1, .max_args = 1, .run = cmd_run_watch},
+        {.name = "run cancel", .args = "RUN", .summary = "cancel a run; its tools are stopped", .opts = cancel_opts, .min_args = 1, .max_args = 1, .run = cmd_run_cancel},
+        {.name = "run retry", .args = "RUN", .summary = "run failed, cancelled and unknown steps again", .min_args = 1, .max_args = 1, .run = cmd_run_retry},
+        {.name = "run explain", .args = "RUN [STEP]", .summary = "why steps went where they went, or why they wait", .min_args = 1, .max_args = 2, .run = cmd_run_explain},
+        {.name = "run resolve", .args = "RUN STEP retry|succeeded|failed", .summary = "decide a step whose outcome is unknown", .min_args = 3, .max_args = 3, .run = cmd_run_resolve},
+        {.name = "runs", .args = "", .summary = "list runs, newest first", .opts = runs_opts, .max_args = 0, .run = cmd_runs},
+        {.name = "logs", .args = "RUN [STEP]", .summary = "the bytes that tools wrote, nothing added", .opts = logs_opts, .min_args = 1, .max_args = 2, .run = cmd_logs},
+        {.name = "exec", .args = "-- COMMAND [ARG...]", .summary = "run one command on an agent, with stdin, stdout and stderr", .opts = exec_opts, .max_args = 0, .tail = true, .run = cmd_exec,
+         .help = "The exit status is the command's, 128+N if signal N ended it. Ctrl-C cancels the command and waits for\nits end; a second one leaves."},
+        {.name = "call", .args = "TOOL", .summary = "call one tool and print its outputs as JSON", .opts = call_opts, .min_args = 1, .max_args = 1, .run = cmd_call},
+        {.name = "tools", .args = "", .summary = "tools of all agents, and who has them", .max_args = 0, .run = cmd_tools},
+        {.name = "validate", .args = "FILE", .summary = "check a workflow without running it", .min_args = 1, .max_args = 1, .run = cmd_validate,
+         .help = "Mistakes are printed as FILE:LINE:COLUMN: MESSAGE."},
+        {.name = "events", .args = "", .summary = "what happened, or happens (-f)", .opts = events_opts, .max_args = 0, .run = cmd_events},
+        {.name = "agent list", .args = "", .summary = "list agents", .max_args = 0, .run = cmd_agent_list},
+        {.name = "agent show", .args = "AGENT", .summary = "one agent", .min_args = 1, .max_args = 1, .run = cmd_agent_show},
+        {.name = "agent drain", .args = "AGENT", .summary = "give an agent no new work", .min_args = 1, .max_args = 1, .run = cmd_agent_drain},
+        {.name = "agent undrain", .args = "AGENT", .summary = "give an agent work again", .min_args = 1, .max_args = 1, .run = cmd_agent_undrain},
+        {.name = "agent revoke", .args = "AGENT", .summary = "end an agent's identity and cut its connection", .min_args = 1, .max_args = 1, .run = cmd_agent_revoke},
+        {.name = "agent label", .args = "AGENT KEY=VALUE|KEY-...", .summary = "set labels; KEY- removes one", .min_args = 2, .max_args = -1, .run = cmd_agent_label},
+        {.name = "agents", .args = "", .summary = "the same as agent list", .max_args = 0, .run = cmd_agent_list},
+        {.name = "token create", .args = "", .summary = "make a token with which machines join; prints it alone", .opts = token_create_opts, .max_args = 0, .run = cmd_token_create},
+        {.name = "token list", .args = "", .summary = "list join tokens", .max_args = 0, .run = cmd_token_list},
+        {.name = "token revoke", .args = "ID", .summary = "revoke a join token", .min_args = 1, .max_args = 1, .run = cmd_token_revoke},
+        {.name = "api-token create", .args = "", .summary = "make a token for a person or a script; prints it alone", .opts = api_token_create_opts, .max_args = 0, .run = cmd_api_token_create},
+        {.name = "api-token list", .args = "", .summary = "list API tokens", .max_args = 0, .run = cmd_api_token_list},
+        {.name = "api-token revoke", .args = "ID", .summary = "revoke an API token", .min_args = 1, .max_args = 1, .run = cmd_api_token_revoke},
+        {.name = "import wfformat", .args = "FILE", .summary = "turn a WfFormat 1.5 instance into a workflow", .opts = import_opts, .min_args = 1, .max_args = 1, .local = true, .run = cmd_import_wfformat,
+         .help = "Each task becomes a step that sleeps for its measured runtime times F and writes its measured bytes\nto standard output. No hub is needed."},
+        {.name = "login", .args = "", .summary = "remember a hub and a token (--hub, --token)", .opts = login_opts, .max_args = 0, .local = true, .run = cmd_login},
+        {.name = "logout", .args = "", .summary = "forget them", .max_args = 0, .local = true, .run = cmd_logout},
+        {.name = "whoami", .args = "", .summary = "whose token this is and what it allows", .max_args = 0, .run = cmd_whoami},
+        {.name = "completion", .args = "bash|zsh|fish", .summary = "print the shell's completion script", .min_args = 1, .max_args = 1, .local = true, .run = cmd_completion},
+        {.name = "version", .args = "", .summary = "the version of this command, and of the hub if there is one", .max_args = 0, .local = true, .run = cmd_version},
+        {.name = "help", .args = "[COMMAND...]", .summary = "about a command; -o json: all of them", .max_args = 2, .local = true, .run = cmd_help},
+        {0},
+};
+/* clang-format on */
+
+static void list_commands(FILE *f, const char *group)
+{
+        size_t width = 0, n = group ? strlen(group) : 0;
+        char head[96];
+
+        for (int pass = 0; pass < 2; pass++) {
+                for (const struct command *c = commands; c->name; c++) {
+                        if (c->hidden || (group && (strncmp(c->name, group, n) != 0 || (c->name[n] && c->name[n] != ' '))))
+                                continue;
+                        snprintf(head, sizeof head, "photon %s %s", c->name, c->args);
+                        if (!pass && strlen(head) > width && strlen(head) < 44)
+                                width = strlen(head);
+                        if (pass)
+                                fprintf(f, "  %-*s  %s\n", (int)width, head, c->summary);
+                }
+        }
+}
+
+void help_top(FILE *f)
+{
+        fputs("photon: run tools and workflows on your machines\n\n", f);
+        list_commands(f, NULL);
+        fputs("\nEverywhere:\n", f);
+        conf_help(f, global_opts);
+        fputs("\nphoton COMMAND --help says more about one of them. Exit status: 0 ok, 1 failed, 2 cancelled, 4 not allowed,\n"
+              "64 wrong usage, 69 hub not reachable. First time: photon login --hub URL --token TOKEN --ca-sha256 HEX\n",
+              f);
+}
+
+void help_command(FILE *f, const struct command *cmd)
+{
+        fprintf(f, "photon %s%s%s%s\n  %s\n", cmd->name, cmd->opts ? " [flags]" : "", *cmd->args ? " " : "", cmd->args, cmd->summary);
+        if (cmd->help)
+                fprintf(f, "\n%s\n", cmd->help);
+        if (cmd->opts) {
+                fputs("\nFlags:\n", f);
+                conf_help(f, cmd->opts);
+        }
+        fputs("\nEverywhere:\n", f);
+        conf_help(f, global_opts);
+        if (strcmp(cmd->name, "run") == 0) {
+                fputs("\nMore about runs:\n", f);
+                list_commands(f, "run");
+        }
+}
+
+bool help_group(FILE *f, const char *word)
+{
+        size_t n = strlen(word);
+        bool any = false;
+
+        for (const struct command *c = commands; c->name; c++)
+                any = any || (strncmp(c->name, word, n) == 0 && c->name[n] == ' ');
+        if (any)
+                list_commands(f, word);
+        return any;
+}
+
+static cJSON *flags_json(const struct conf_opt *opts)
+{
+        cJSON *list = cJSON_CreateArray();
+
+        for (const struct conf_opt *o = opts; o && o->name; o++) {
+                cJSON *f = cJSON_CreateObject();
+                char letter[2] = {o->shortname, '\0'};
+
+                cJSON_AddStringToObject(f, "name", o->name);
+                if (o->shortname)
+                        cJSON_AddStringToObject(f, "letter", letter);
+                cJSON_AddStringToObject(f, "value", o->metavar ? o->metavar : "");
+                cJSON_AddStringToObject(f, "help", o->help);
+                if (o->def)
+                        cJSON_AddStringToObject(f, "default", o->def);
+                cJSON_AddItemToArray(list, f);
+        }
+        return list;
+}
+
+int help_json(struct err *e)
+{
+        cJSON *doc = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(doc, "commands");
+
+        if (!list) {
+                cJSON_Delete(doc);
+                return err_set(e, E_NOMEM, "no memory");
+        }
+        cJSON_AddItemToObject(doc, "flags", flags_json(global_opts));
+        for (const struct command *c = commands; c->name; c++) {
+                cJSON *o = cJSON_CreateObject();
+
+                cJSON_AddStringToObject(o, "name", c->name);
+                cJSON_AddStringToObject(o, "args", c->args);
+                cJSON_AddStringToObject(o, "summary", c->summary);
+                cJSON_AddItemToObject(o, "flags", flags_json(c->opts));
+                cJSON_AddItemToArray(list, o);
+        }
+        print_json(doc);
+        cJSON_Delete(doc);
+        return 0;
+}

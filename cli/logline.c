@@ -1,0 +1,46 @@
+#include "cli/logline.h"
+
+#include <string.h>
+
+#include "cli/print.h"
+#include "common/err.h"
+#include "common/json.h"
+#include "common/mem.h"
+#include "common/str.h"
+
+int log_line_parse(const char *text, size_t n, struct log_line *out)
+{
+        struct log_line l = {0};
+        const char *data;
+        int rc = json_parse(text, n, &l.doc, NULL);
+
+        if (rc)
+                return rc == -E_NOMEM ? rc : -E_PROTO;
+        data = cJSON_GetStringValue(jget(l.doc, "data"));
+        if (!data || !*jstr(l.doc, "step")) {
+                cJSON_Delete(l.doc);
+                return -E_PROTO;
+        }
+        l.step = jstr(l.doc, "step");
+        l.attempt = jnum(l.doc, "attempt");
+        l.offset = jnum(l.doc, "offset");
+        l.err = strcmp(jstr(l.doc, "channel"), "stderr") == 0;
+        l.data = (const uint8_t *)data;
+        l.len = strlen(data);
+        if (strcmp(jstr(l.doc, "encoding"), "base64") == 0) {
+                rc = str_unb64(data, l.len, &l.decoded, &l.len);
+                l.data = l.decoded;
+        }
+        if (rc) {
+                cJSON_Delete(l.doc);
+                return rc == -E_NOMEM ? rc : -E_PROTO;
+        }
+        *out = l;
+        return 0;
+}
+
+void log_line_fini(struct log_line *l)
+{
+        cJSON_Delete(l->doc);
+        mem_free(l->decoded);
+}
