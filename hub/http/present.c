@@ -248,6 +248,9 @@ static int on_step(void *arg, const struct row_step *s)
 {
         struct run_doc *d = arg;
 
+        /* Once it has instances, they are the steps that people see. */
+        if (s->fanout && s->started_us)
+                return 0;
         present_step(&d->w, NULL, s, d->wf);
         return jw_end(&d->w);
 }

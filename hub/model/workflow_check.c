@@ -103,7 +103,7 @@ static int fail_cycle(struct wf_parser *p, const struct order *o)
                 s = next;
         } while (s != start);
         return err_at(p->e, E_INVAL, w->steps[start].line, w->steps[start].col,
-                      "steps need each other in a circle: %.330s%s%.60s (\"a -> b\": a needs b); take one of "
+                      "these steps form a cycle: %.330s%s%.60s (\"a -> b\": a needs b); take one of "
                       "these needs out",
                       names, count >= CYCLE_NAMES_MAX ? "... -> " : "", w->steps[start].id);
 }

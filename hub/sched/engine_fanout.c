@@ -59,7 +59,8 @@ void fanout_open(struct step *s)
                 step_fail(s, "expression_error", e.msg);
                 return;
         }
-        s->ready_us = s->started_us = engine_now(s->run->en);
+        if (cJSON_GetArraySize(items) > 0)
+                s->started_us = engine_now(s->run->en);
         s->first_child = s->run->n_steps;
         step_move(s, STEP_RUNNING);
         while ((item = cJSON_DetachItemFromArray(items, 0))) {

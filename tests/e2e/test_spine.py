@@ -83,7 +83,7 @@ class Spine(World):
         self.assertEqual(r.returncode, 0, r.stderr)
         r = hub.cli("call", "file.read", "--input", json.dumps({"path": p}))
         self.assertEqual(json.loads(r.stdout)["content"], "hé")
-        r = hub.cli("call", "file.read", "--input", '{"path": 5}')
+        r = hub.cli("call", "file.read", "--input", '{"path": ["x"]}')
         self.assertEqual(r.returncode, 1)
         self.assertIn("path", r.stderr)
 

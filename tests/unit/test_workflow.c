@@ -323,10 +323,10 @@ static const struct {
         {ONE "  needs: f\nfinally:\n- id: f\n  run: x\n", 4, 10, "runs last"},
         {ONE "finally:\n- id: f\n  run: x\n  needs: a\n", 7, 10, "anyway"},
         {"steps:\n- {id: a, run: x, needs: b}\n- {id: b, run: x, needs: c}\n- {id: c, run: x, needs: a}\n", 2,
-         3, "circle: a -> b -> c -> a"},
+         3, "cycle: a -> b -> c -> a"},
         {"steps:\n- {id: z, run: x}\n- {id: a, run: x, needs: [z, b]}\n- {id: b, run: x, needs: a}\n- {id: "
          "c, run: x, needs: b}\n",
-         3, 3, "circle: a -> b -> a"},
+         3, 3, "cycle: a -> b -> a"},
         /* expressions */
         {"steps:\n- id: a\n  run: echo ${{ 1 + 1 }}\n", 3, 19, "no arithmetic"},
         {"steps:\n- id: a\n  run: \"echo ${{ inputs.x\"\n", 3, 14, "not closed"},
@@ -620,7 +620,7 @@ TEST(operation, mistakes)
                  "unknown step \"2\""},
                 {"workflow:\n- {step: 1, platform: a, dependencies: [2]}\n- {step: 2, platform: a, "
                  "dependencies: [1]}\n",
-                 2, 3, "circle"},
+                 2, 3, "cycle"},
                 {"workflow:\n- {step: 1, platform: a}\n- {step: 1, platform: a}\n", 3, 10, "already"},
                 {"workflow:\n- {platform: a, inputs: [1]}\n", 2, 25, "expected a map"},
                 {"agents: A\nworkflow:\n- {platform: a}\n", 1, 9, "list of names"},
