@@ -270,6 +270,14 @@ int api_api_tokens_list(struct http_req *q, struct err *e)
 
 /* ---- revoking ---- */
 
+static void on_revoked(void *arg)
+{
+        struct http_req *q = arg;
+
+        atomic_fetch_add(&q->h->token_changes, 1); /* before the answer */
+        req_on_answer(q, 0, NULL);
+}
+
 static void revoke_token(struct http_req *q, bool api)
 {
         struct store_tx *tx = store_begin(q->h->o.store);
@@ -292,7 +300,7 @@ static void revoke_token(struct http_req *q, bool api)
                 return;
         }
         req_owe(q);
-        auth_commit(q->h->o.auth, tx, on_durable, q);
+        auth_commit(q->h->o.auth, tx, on_revoked, q);
 }
 
 static void revoke_join_on_loop(struct http_req *q)

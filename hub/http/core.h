@@ -14,6 +14,7 @@
 #include <uv.h>
 
 #include "common/list.h"
+#include "hub/auth/auth.h"
 #include "hub/http/http.h"
 
 struct store_reader;
@@ -24,10 +25,21 @@ struct map;
 #define HTTP_STATUS_SLOTS 6
 #define HTTP_TICK_MS      1000
 
+/* A token that was good a moment ago, by its hash. */
+#define TOKENS_CACHED 8
+struct known_token {
+        uint8_t sha256[32];
+        struct caller caller;
+        int64_t until_ms; /* 0: empty */
+        unsigned changes; /* http.token_changes when it was checked */
+};
+
 /* What each HTTP thread has for itself; made on first use, closed when the thread ends. */
 struct http_thread {
         struct store_reader *reader;
         struct def_cache *defs; /* present.h */
+        struct known_token tokens[TOKENS_CACHED];
+        unsigned next_token;
 };
 
 struct http {
@@ -48,6 +60,7 @@ struct http {
         atomic_ullong answered[HTTP_STATUS_SLOTS]; /* by status class */
         atomic_ullong answer_us;                   /* sum over answered requests */
         atomic_ullong bytes_in;
+        atomic_uint token_changes; /* API tokens revoked: what threads remember of them is void */
 
         struct list waiting; /* [loop] struct http_req.link: hopped, not answered */
         struct list subs;    /* [loop] struct stream.link */
