@@ -17,6 +17,13 @@ static void run_chunk(struct mail *m);
 
 /* --- on NNG's threads, under the connection's lock: post and be gone --- */
 
+static void on_tls_hello(struct tls_sink *s)
+{
+        struct link *l = container_of(s, struct link, sink);
+
+        mailbox_post(l->net->mb, &l->hello_mail);
+}
+
 static void on_tls_open(struct tls_sink *s, const uint8_t *der, size_t n)
 {
         struct link *l = container_of(s, struct link, sink);
@@ -146,8 +153,7 @@ void link_die(struct link *l, int rc, const char *why)
                 l->rc = rc > 0 ? -rc : rc;
                 snprintf(l->why, sizeof l->why, "%s", why ? why : "");
         }
-        if (l->state == LINK_HANDSHAKE && l->ll)
-                l->ll->n_handshakes--;
+        link_hs_leave(l);
         l->state = LINK_DEAD;
         uv_timer_stop(&l->timer);
         l->pending++; /* so that the end is not posted twice below */
@@ -243,6 +249,30 @@ void link_free(struct link *l)
 
 /* --- the beginning --- */
 
+void link_hs_leave(struct link *l)
+{
+        if (!l->ll)
+                return;
+        if (!list_empty(&l->in_silent)) {
+                list_remove(&l->in_silent);
+                l->ll->n_silent--;
+        }
+        if (l->counted)
+                l->ll->n_handshakes--;
+        l->counted = false;
+}
+
+static void run_hello(struct mail *m)
+{
+        struct link *l = container_of(m, struct link, hello_mail);
+
+        if (l->state != LINK_HANDSHAKE || !l->ll)
+                return;
+        link_hs_leave(l);
+        l->counted = true;
+        l->ll->n_handshakes++;
+}
+
 static void run_open(struct mail *m)
 {
         struct link *l = container_of(m, struct link, open_mail);
@@ -255,10 +285,9 @@ static void run_open(struct mail *m)
         }
         l->state = LINK_OPEN;
         uv_timer_stop(&l->timer);
-        if (l->ll) {
-                l->ll->n_handshakes--;
+        link_hs_leave(l);
+        if (l->ll)
                 link_listener_pump(l->ll);
-        }
         link_mark_dirty(l);
         if (l->ev && l->ev->on_open)
                 l->ev->on_open(l, &l->peer, l->arg);
@@ -293,7 +322,8 @@ int link_create(struct link_net *net, struct link_listener *ll, struct link **ou
         l->state = LINK_DIALING;
         l->frame_max = LINK_FRAME_MAX;
         l->rx_last = &l->rx_first;
-        l->sink = (struct tls_sink){on_tls_open, on_tls_data, on_tls_drain, on_tls_fail, 0};
+        l->sink = (struct tls_sink){on_tls_hello, on_tls_open, on_tls_data, on_tls_drain, on_tls_fail, 0};
+        l->hello_mail.run = run_hello;
         l->open_mail.run = run_open;
         l->drain_mail.run = run_drain;
         l->rx_end.run = run_rx_end;
@@ -303,6 +333,7 @@ int link_create(struct link_net *net, struct link_listener *ll, struct link **ou
         l->timer.data = l;
         list_init(&l->dirty);
         list_init(&l->in_ll);
+        list_init(&l->in_silent);
         list_push_back(&net->links, &l->in_net);
         if (ll) {
                 list_push_back(&ll->links, &l->in_ll);
@@ -342,8 +373,11 @@ int link_start(struct link *l, nng_stream *s)
         if (rc)
                 return rc;
         l->state = LINK_HANDSHAKE;
-        if (l->ll)
-                l->ll->n_handshakes++;
+        l->accepted_ms = uv_now(l->net->loop);
+        if (l->ll) {
+                list_push_back(&l->ll->silent, &l->in_silent);
+                l->ll->n_silent++;
+        }
         nng_aio_set_iov(l->rx_aio, 1, &iov);
         nng_aio_set_iov(l->tx_aio, 1, &iov);
         l->pending += 2;

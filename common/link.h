@@ -24,7 +24,9 @@ struct mailbox;
 #define LINK_QUEUE_MAX      (4u << 20) /* high-water mark of the send queue */
 #define LINK_READ_AHEAD     (1u << 20) /* bytes received and not yet taken by the loop */
 #define LINK_HANDSHAKE_MS   5000
-#define LINK_HANDSHAKES_MAX 64
+#define LINK_HANDSHAKES_MAX 64  /* of one listener, begun and not done: more wait in the kernel */
+#define LINK_SILENT_MAX     256 /* accepted, nothing said yet: the oldest goes when there are more */
+#define LINK_SILENT_MS      200 /* unless it is younger than this */
 
 /* Who is at the other end, from the TLS session itself. */
 struct link_peer {
@@ -63,7 +65,7 @@ int link_net_create(uv_loop_t *loop, struct link_net **out, struct err *e);
 void link_net_close(struct link_net *net, void (*on_closed)(void *arg), void *arg);
 
 /* on_accept is asked for each new link before its handshake: fill ev/arg.
- * Handshake deadline 5 s; at most 64 handshakes at once; at most max_links open. */
+ * Handshake deadline 5 s, at most LINK_HANDSHAKES_MAX at once; at most max_links open. */
 struct link_listener_options {
         const char *host_port; /* "0.0.0.0:7440", "[::1]:0" */
         size_t max_links;

@@ -40,8 +40,9 @@ struct link_listener {
         nng_aio *aio;
         struct mail mail; /* the posted accept has ended */
         struct list links;
-        size_t n_links, n_handshakes, max_links;
-        bool posted, closed;
+        struct list silent; /* accepted, and nothing heard; oldest first */
+        size_t n_links, n_silent, n_handshakes, max_links;
+        bool posted, closed, pumping;
         int64_t complained_ms;
         uv_timer_t retry;
         int (*on_accept)(struct link *l, const struct link_events **ev, void **arg, void *ctx);
@@ -67,11 +68,13 @@ struct link {
         struct tls_sink sink; /* first; called on NNG's threads */
         struct link_net *net;
         struct link_listener *ll; /* NULL: dialled, or the listener is gone */
-        struct list in_net, in_ll, dirty;
+        struct list in_net, in_ll, in_silent, dirty;
         enum link_state state;
+        bool counted;         /* among ll->n_handshakes */
+        uint64_t accepted_ms; /* loop time */
         nng_stream *stream;
         nng_aio *rx_aio, *tx_aio; /* posted once, for the life of the stream */
-        struct mail open_mail, drain_mail, rx_end, tx_end, final;
+        struct mail hello_mail, open_mail, drain_mail, rx_end, tx_end, final;
         bool drain_posted; /* atomic: drain_mail is in the mailbox */
         size_t ahead;      /* atomic: bytes in chunks the loop has not taken */
         int pending;
@@ -105,7 +108,8 @@ void link_die(struct link *l, int rc, const char *why);
 void link_unpend(struct link *l); /* one pending thing has ended */
 void link_set_events(struct link *l, const struct link_events *ev, void *arg);
 void link_arm(struct link *l, int ms);
-void link_turn(struct link *l); /* end of the loop turn */
+void link_turn(struct link *l);     /* end of the loop turn */
+void link_hs_leave(struct link *l); /* no longer counted as being in its handshake */
 
 /* link_dial.c */
 void link_dial_abort(struct link *l); /* the link is DEAD: end what is under way */

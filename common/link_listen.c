@@ -1,5 +1,7 @@
 /* Listeners: one accept is posted at a time, and only while there is room for
- * another handshake, so that a flood waits in the kernel's queue. */
+ * another handshake, so that a flood waits in the kernel's queue. A connection
+ * costs little until its peer has said something: many of these may wait, and
+ * the oldest makes place for the next, so that silence keeps nobody out. */
 #include <stdio.h>
 #include <string.h>
 
@@ -16,13 +18,33 @@ static void on_retry(uv_timer_t *t)
         link_listener_pump(t->data);
 }
 
+/* False: those that are silent came only just now. */
+static bool make_room(struct link_listener *ll)
+{
+        struct link *oldest;
+
+        if (ll->n_silent < LINK_SILENT_MAX)
+                return true;
+        oldest = container_of(ll->silent.next, struct link, in_silent);
+        if (uv_now(ll->net->loop) - oldest->accepted_ms < LINK_SILENT_MS)
+                return false;
+        link_die(oldest, E_TIMEOUT, "the peer said nothing while others waited");
+        return true;
+}
+
 void link_listener_pump(struct link_listener *ll)
 {
-        if (ll->posted || ll->closed || ll->n_handshakes >= LINK_HANDSHAKES_MAX ||
+        if (ll->posted || ll->closed || ll->pumping || ll->n_handshakes >= LINK_HANDSHAKES_MAX ||
             uv_is_active((uv_handle_t *)&ll->retry))
                 return;
-        ll->posted = true;
-        nng_stream_listener_accept(ll->nl, ll->aio);
+        ll->pumping = true; /* a link that dies to make room comes back here */
+        if (make_room(ll)) {
+                ll->posted = true;
+                nng_stream_listener_accept(ll->nl, ll->aio);
+        } else {
+                uv_timer_start(&ll->retry, on_retry, LINK_SILENT_MS, 0);
+        }
+        ll->pumping = false;
 }
 
 /* NNG's thread. */
@@ -56,7 +78,7 @@ static void accept_stream(struct link_listener *ll, nng_stream *s)
         void *arg = NULL;
         struct link *l;
 
-        if (ll->n_links >= ll->max_links) {
+        if (ll->n_links - ll->n_silent >= ll->max_links) {
                 complain(ll, "as many connections as allowed are open");
                 drop_stream(s);
                 return;
@@ -88,6 +110,7 @@ static void on_retry_closed(uv_handle_t *h)
                 struct link *l = container_of(it, struct link, in_ll);
 
                 list_remove(&l->in_ll);
+                list_remove(&l->in_silent);
                 l->ll = NULL;
         }
         list_remove(&ll->in_net);
@@ -162,6 +185,7 @@ int link_listen(struct link_net *net, const struct link_listener_options *o, con
         ll->ctx = o->ctx;
         ll->mail.run = run_accept;
         list_init(&ll->links);
+        list_init(&ll->silent);
         rc = open_listener(ll, o->host_port, tls, e);
         if (rc)
                 goto fail;

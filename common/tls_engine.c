@@ -39,7 +39,7 @@ struct nng_tls_engine_conn {
         struct tls_tx *tx_first, **tx_last;
         size_t tx_bytes;
         int failed; /* NNG error that every later call gets */
-        bool set_up, open, stalled;
+        bool set_up, heard, open, stalled;
         char why[192];
 };
 
@@ -203,6 +203,10 @@ static int conn_handshake(struct nng_tls_engine_conn *c)
         if (!c->sink)
                 return NNG_EAGAIN; /* not attached yet */
         rv = mbedtls_ssl_handshake(&c->ssl);
+        if (c->cfg->is_server && !c->heard && c->ssl.state > MBEDTLS_SSL_CLIENT_HELLO) {
+                c->heard = true;
+                c->sink->on_hello(c->sink);
+        }
         if (rv == MBEDTLS_ERR_SSL_WANT_READ || rv == MBEDTLS_ERR_SSL_WANT_WRITE)
                 return NNG_EAGAIN;
         crt = rv ? NULL : mbedtls_ssl_get_peer_cert(&c->ssl);

@@ -49,6 +49,8 @@ struct tls_tx {
  * connection's lock, on an NNG thread or inside tls_engine_*: they may post to
  * a mailbox and must not call NNG. None is called after nng_stream_close. */
 struct tls_sink {
+        /* Server: the peer has begun a handshake; its costly part is under way or done. */
+        void (*on_hello)(struct tls_sink *s);
         void (*on_open)(struct tls_sink *s, const uint8_t *cert_der, size_t n); /* NULL: peer showed none */
         bool (*on_data)(struct tls_sink *s, struct tls_chunk *c); /* takes c; false: stop reading */
         void (*on_drain)(struct tls_sink *s); /* queued fell below TLS_TX_LOW, or to nothing */

@@ -2,6 +2,7 @@
  * bytes arrive whole under load. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <mbedtls/ssl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,7 +78,7 @@ static void on_close(struct link *l, int rc, const char *why, void *arg)
 
 static const struct link_events events = {on_open, on_frame, on_drain, NULL, on_close};
 
-#define SERVERS 400
+#define SERVERS 600
 struct world {
         struct wire w;
         struct link_listener *ll;
@@ -450,22 +451,88 @@ TEST(link, silent_connection_is_ended)
         world_end(o);
 }
 
-TEST(link, handshakes_wait_their_turn)
+TEST(link, silence_keeps_nobody_out)
 {
+        enum { SILENT = LINK_SILENT_MAX + 100 };
         struct world *o = world_with(NULL, 0);
-        int fd[LINK_HANDSHAKES_MAX + 10];
+        int fd[SILENT];
+        uint64_t began;
 
-        for (size_t i = 0; i < sizeof fd / sizeof fd[0]; i++)
+        for (size_t i = 0; i < SILENT; i++) {
+                fd[i] = raw_connect(o, SOCK_NONBLOCK);
+                for (int turn = 0; turn < 3; turn++)
+                        uv_run(&o->w.loop, UV_RUN_NOWAIT);
+        }
+        began = uv_hrtime();
+        dial(o, NULL);
+        WIRE_UNTIL(&o->w, o->client.open);
+        CHECK(uv_hrtime() - began < 4000000000ULL); /* long before the silent ones' time is over */
+        for (size_t i = 0; i < SILENT; i++)
+                close(fd[i]);
+        world_end(o);
+}
+
+static int to_buf(void *arg, const unsigned char *p, size_t n)
+{
+        return buf_put(arg, p, n) == 0 ? (int)n : MBEDTLS_ERR_SSL_ALLOC_FAILED;
+}
+
+static int nothing(void *arg, unsigned char *p, size_t n)
+{
+        (void)arg;
+        (void)p;
+        (void)n;
+        return MBEDTLS_ERR_SSL_WANT_READ;
+}
+
+static int zeros(void *arg, unsigned char *p, size_t n)
+{
+        (void)arg;
+        memset(p, 7, n);
+        return 0;
+}
+
+/* What an honest client says first. */
+static void client_hello(struct buf *out)
+{
+        mbedtls_ssl_config conf;
+        mbedtls_ssl_context ssl;
+
+        buf_init(out, 0);
+        mbedtls_ssl_config_init(&conf);
+        mbedtls_ssl_init(&ssl);
+        CHECK_INT(mbedtls_ssl_config_defaults(&conf, MBEDTLS_SSL_IS_CLIENT, MBEDTLS_SSL_TRANSPORT_STREAM,
+                                              MBEDTLS_SSL_PRESET_DEFAULT),
+                  0);
+        mbedtls_ssl_conf_rng(&conf, zeros, NULL);
+        CHECK_INT(mbedtls_ssl_setup(&ssl, &conf), 0);
+        mbedtls_ssl_set_bio(&ssl, out, to_buf, nothing, NULL);
+        CHECK_INT(mbedtls_ssl_handshake(&ssl), MBEDTLS_ERR_SSL_WANT_READ);
+        mbedtls_ssl_free(&ssl);
+        mbedtls_ssl_config_free(&conf);
+}
+
+TEST(link, begun_handshakes_are_limited)
+{
+        enum { BEGUN = LINK_HANDSHAKES_MAX + 30 };
+        struct world *o = world_with(NULL, 0);
+        int fd[BEGUN];
+        struct buf hello;
+
+        client_hello(&hello);
+        for (size_t i = 0; i < BEGUN; i++) {
                 fd[i] = raw_connect(o, 0);
-        WIRE_UNTIL(&o->w, o->accepted == LINK_HANDSHAKES_MAX);
-        wire_run_for(&o->w, 100);
-        CHECK_INT(o->accepted, LINK_HANDSHAKES_MAX);
-        for (size_t i = 0; i < 20; i++)
+                CHECK_INT(send(fd[i], hello.data, hello.len, 0), hello.len);
+        }
+        WIRE_UNTIL(&o->w, o->accepted >= LINK_HANDSHAKES_MAX);
+        wire_run_for(&o->w, 300);
+        /* Those accepted before the first hello was seen come on top. */
+        CHECK(o->accepted < BEGUN);
+        for (size_t i = 0; i < BEGUN; i++)
                 close(fd[i]);
-        WIRE_UNTIL(&o->w, o->accepted == LINK_HANDSHAKES_MAX + 10);
+        WIRE_UNTIL(&o->w, o->accepted == BEGUN);
         dial_ok(o);
-        for (size_t i = 20; i < sizeof fd / sizeof fd[0]; i++)
-                close(fd[i]);
+        buf_fini(&hello);
         world_end(o);
 }
 
