@@ -443,12 +443,43 @@ const char *http_address(const struct http *h)
         return h->address;
 }
 
+/* The loop was left before http_stop was through (a second signal): the threads
+ * must end all the same, since what they read is about to go. Each waits for
+ * nothing but a resume, so a few rounds do. What libuv still holds stays allocated. */
+static void stop_at_once(struct http *h)
+{
+        if (!atomic_exchange(&h->stopping, true)) {
+                int fd = MHD_quiesce_daemon(h->daemon);
+
+                if (fd >= 0)
+                        close(fd);
+        }
+        for (int i = 0; i < 100; i++) {
+                mailbox_drain(h->o.mailbox);
+                reqs_end_all(h);
+                streams_end_all(h);
+                if (!atomic_load(&h->parked)) {
+                        MHD_stop_daemon(h->daemon);
+                        mailbox_drain(h->o.mailbox);
+                        return;
+                }
+                poll(NULL, 0, 10);
+        }
+        log_error("http", "connections would not end, their threads are left", "parked=%d",
+                  atomic_load(&h->parked));
+}
+
 void http_free(struct http *h)
 {
         if (!h)
                 return;
+        if (h->daemon && !h->stopped) {
+                if (!h->joining)
+                        stop_at_once(h);
+                return;
+        }
         if (h->listen_fd >= 0 && !h->stopped)
-                close(h->listen_fd);
+                close(h->listen_fd); /* http_create failed */
         if (h->have_key)
                 pthread_key_delete(h->thread_key);
         pthread_mutex_destroy(&h->watch_lock);

@@ -484,6 +484,24 @@ void world_stop(struct api_world *w)
         mem_free(w);
 }
 
+static void leave_loop(struct api_world *w, void *arg)
+{
+        (void)arg;
+        uv_stop(&w->loop);
+}
+
+void world_drop(struct api_world *w)
+{
+        static struct api_world *kept; /* for the leak checker: the process is about to end */
+
+        kept = w;
+        world_on_loop(w, leave_loop, NULL);
+        uv_thread_join(&w->thread);
+        http_free(w->http);
+        store_close(w->store);
+        (void)kept;
+}
+
 int world_port(const struct api_world *w)
 {
         return http_port(w->http);

@@ -20,6 +20,8 @@ struct api_world;
 /* tweak (may be NULL) changes the options before the API starts. */
 struct api_world *world_start(void (*tweak)(struct http_options *o));
 void world_stop(struct api_world *w);
+/* As after a second signal: the loop is left with everything under way. w stays allocated. */
+void world_drop(struct api_world *w);
 int world_port(const struct api_world *w);
 const char *world_token(const struct api_world *w);            /* an admin's */
 const char *world_ca(const struct api_world *w);               /* file with the CA's certificate */

@@ -355,6 +355,23 @@ TEST(http_events, stopping_ends_streams_and_waits)
         tail_end(logs);
 }
 
+TEST(http_server, ends_at_once_when_the_loop_is_left)
+{
+        struct api_world *w = world_start(NULL);
+        struct tail *all = tail_start(w, "/api/v1/events"), *logs;
+        char id[64];
+
+        run_call(w, "{\"tool\":\"t.hang\"}", false, id);
+        until_running(w, 1);
+        logs = tail_start(w, of_run(id, "/logs?follow=true"));
+        world_write(w, "x", 1);
+        CHECK(tail_sees(all, "event: step.started") && tail_sees(logs, "x"));
+        world_drop(w);
+        CHECK(tail_sees(all, NULL) && tail_sees(logs, NULL));
+        tail_end(all);
+        tail_end(logs);
+}
+
 TEST(http_calls, a_waiting_client_that_hangs_up_is_forgotten)
 {
         struct api_world *w = world_start(NULL);
