@@ -74,7 +74,8 @@ static const char default_text[] =
         "\n"
         "# Variables of the agent's environment that commands inherit, and fixed ones.\n"
         "env:\n"
-        "  pass: [PATH, HOME, LANG, LANGUAGE, LC_*, TZ, TERM, USER, LOGNAME, SHELL, TMPDIR, XDG_RUNTIME_DIR]\n"
+        "  pass: [PATH, HOME, LANG, LANGUAGE, LC_*, TZ, TERM, USER, LOGNAME, SHELL, TMPDIR, "
+        "XDG_RUNTIME_DIR]\n"
         "  set: {}\n"
         "\n"
         "# Hosts for http.request: host or host:port. Denied here: where clouds hand out credentials.\n"
@@ -95,9 +96,9 @@ enum entry_kind { ENTRY_GLOB, ENTRY_PATH, ENTRY_HOST, ENTRY_ENV };
 
 /* Every list in the file: where it stands and where it goes. */
 static const struct list_key {
-        const char     *section, *key;
+        const char *section, *key;
         enum entry_kind kind;
-        size_t          offset;
+        size_t offset;
 } list_keys[] = {
         {"tools", "allow", ENTRY_GLOB, offsetof(struct policy, tools_allow)},
         {"tools", "deny", ENTRY_GLOB, offsetof(struct policy, tools_deny)},
@@ -164,7 +165,7 @@ const char *policy_where(const struct policy *p, const struct rule *r, char *tmp
 static int entry_path(const struct policy *p, struct rule *r, const struct doc *d, struct err *e)
 {
         struct err why = {0};
-        int        rc = policy_plain_path(p, d->text, &r->path, &why);
+        int rc = policy_plain_path(p, d->text, &r->path, &why);
 
         if (rc)
                 return err_at(e, -rc, d->line, d->col, "%s", why.msg);
@@ -185,29 +186,31 @@ static int entry_path(const struct policy *p, struct rule *r, const struct doc *
 static int entry_check(const struct list_key *k, const struct doc *d, struct err *e)
 {
         if (d->kind != DOC_STRING && d->kind != DOC_NUMBER)
-                return err_at(e, E_INVAL, d->line, d->col, "%s.%s: expected a text, got %s", k->section, k->key,
-                              doc_kind_name(d->kind));
+                return err_at(e, E_INVAL, d->line, d->col, "%s.%s: expected a text, got %s", k->section,
+                              k->key, doc_kind_name(d->kind));
         if (!*d->text)
                 return err_at(e, E_INVAL, d->line, d->col, "%s.%s: an empty entry matches nothing; remove it",
                               k->section, k->key);
         if (k->kind == ENTRY_HOST && (strstr(d->text, "//") || strpbrk(d->text, "/@ ")))
-                return err_at(e, E_INVAL, d->line, d->col,
-                              "http.%s: \"%s\" is not a host; write host or host:port without scheme and path", k->key,
-                              d->text);
+                return err_at(
+                        e, E_INVAL, d->line, d->col,
+                        "http.%s: \"%s\" is not a host; write host or host:port without scheme and path",
+                        k->key, d->text);
         if (k->kind == ENTRY_ENV && strchr(d->text, '='))
                 return err_at(e, E_INVAL, d->line, d->col,
                               "env.pass: \"%s\" holds a value; fixed values belong under env.set", d->text);
         return 0;
 }
 
-static int read_list(struct policy *p, const struct list_key *k, const struct doc *d, bool lines, struct err *e)
+static int read_list(struct policy *p, const struct list_key *k, const struct doc *d, bool lines,
+                     struct err *e)
 {
         struct rules *r = rules_at(p, k->offset);
-        int           rc;
+        int rc;
 
         if (d->kind != DOC_LIST)
-                return err_at(e, E_INVAL, d->line, d->col, "%s.%s: expected a list such as [\"*\"], got %s", k->section,
-                              k->key, doc_kind_name(d->kind));
+                return err_at(e, E_INVAL, d->line, d->col, "%s.%s: expected a list such as [\"*\"], got %s",
+                              k->section, k->key, doc_kind_name(d->kind));
         if (d->count > POLICY_RULES_MAX)
                 return err_at(e, E_TOOBIG, d->line, d->col, "%s.%s: more than %d entries", k->section, k->key,
                               POLICY_RULES_MAX);
@@ -238,7 +241,8 @@ static bool is_env_name(const char *s)
         if (!*s || (*s >= '0' && *s <= '9'))
                 return false;
         for (; *s; s++)
-                if (!(*s == '_' || (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9')))
+                if (!(*s == '_' || (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') ||
+                      (*s >= '0' && *s <= '9')))
                         return false;
         return true;
 }
@@ -246,10 +250,12 @@ static bool is_env_name(const char *s)
 static int read_env_set(struct policy *p, const struct doc *d, bool lines, struct err *e)
 {
         if (d->kind != DOC_MAP)
-                return err_at(e, E_INVAL, d->line, d->col, "env.set: expected a map such as {NAME: value}, got %s",
+                return err_at(e, E_INVAL, d->line, d->col,
+                              "env.set: expected a map such as {NAME: value}, got %s",
                               doc_kind_name(d->kind));
         if (d->count > POLICY_RULES_MAX)
-                return err_at(e, E_TOOBIG, d->line, d->col, "env.set: more than %d entries", POLICY_RULES_MAX);
+                return err_at(e, E_TOOBIG, d->line, d->col, "env.set: more than %d entries",
+                              POLICY_RULES_MAX);
         rules_fini(&p->env_set);
         p->env_set.v = mem_calloc(d->count ? d->count : 1, sizeof *p->env_set.v);
         if (!p->env_set.v)
@@ -261,8 +267,8 @@ static int read_env_set(struct policy *p, const struct doc *d, bool lines, struc
                         return err_at(e, E_INVAL, i->key_line, i->key_col,
                                       "env.set: \"%s\" is not the name of a variable", i->key);
                 if (i->kind != DOC_STRING && i->kind != DOC_NUMBER && i->kind != DOC_BOOL)
-                        return err_at(e, E_INVAL, i->line, i->col, "env.set.%s: expected a text, got %s", i->key,
-                                      doc_kind_name(i->kind));
+                        return err_at(e, E_INVAL, i->line, i->col, "env.set.%s: expected a text, got %s",
+                                      i->key, doc_kind_name(i->kind));
                 x->line = lines ? i->line : 0;
                 x->text = str_printf("%s=%s", i->key, i->text);
                 if (!x->text)
@@ -276,10 +282,10 @@ static int read_limit(struct policy *p, const struct doc *d, struct err *e)
 {
         static const int64_t size_max = (int64_t)1 << 50;
         struct policy_limits *l = &p->limits;
-        int64_t               v = 0;
-        const char           *want = "a size such as 64MiB";
-        const char           *text = d->text ? d->text : "";
-        int                   rc;
+        int64_t v = 0;
+        const char *want = "a size such as 64MiB";
+        const char *text = d->text ? d->text : "";
+        int rc;
 
         if (strcmp(d->key, "runtime") == 0) {
                 want = "a duration such as 24h";
@@ -313,19 +319,21 @@ static int read_limit(struct policy *p, const struct doc *d, struct err *e)
 
 /* --- the document ----------------------------------------------------- */
 
-static int unknown_key(const struct doc *d, const char *section, const char *const *known, size_t n, struct err *e)
+static int unknown_key(const struct doc *d, const char *section, const char *const *known, size_t n,
+                       struct err *e)
 {
         const char *near = str_nearest(d->key, known, n);
 
-        return err_at(e, E_INVAL, d->key_line, d->key_col, "unknown key \"%s%s%s\"%s%s%s", section, *section ? "." : "",
-                      d->key, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+        return err_at(e, E_INVAL, d->key_line, d->key_col, "unknown key \"%s%s%s\"%s%s%s", section,
+                      *section ? "." : "", d->key, near ? "; did you mean \"" : "", near ? near : "",
+                      near ? "\"?" : "");
 }
 
 static int read_member(struct policy *p, const char *section, const struct doc *d, bool lines, struct err *e)
 {
         static const char *const limit_keys[] = {"runtime", "output", "spool", "running", "input"};
-        const char              *known[8];
-        size_t                   n = 0;
+        const char *known[8];
+        size_t n = 0;
 
         for (size_t i = 0; i < LIST_KEYS; i++) {
                 if (strcmp(list_keys[i].section, section) != 0)
@@ -338,7 +346,8 @@ static int read_member(struct policy *p, const char *section, const struct doc *
                 known[n++] = "shell";
                 if (strcmp(d->key, "shell") == 0) {
                         if (d->kind != DOC_BOOL)
-                                return err_at(e, E_INVAL, d->line, d->col, "commands.shell: expected true or false");
+                                return err_at(e, E_INVAL, d->line, d->col,
+                                              "commands.shell: expected true or false");
                         p->shell = d->number != 0;
                         return 0;
                 }
@@ -359,15 +368,17 @@ static int read_member(struct policy *p, const char *section, const struct doc *
 
 static int read_doc(struct policy *p, const char *text, size_t len, bool lines, struct err *e)
 {
-        static const char *const sections[] = {"version", "tools", "files", "commands", "env", "http", "limits"};
-        struct doc              *top = NULL;
-        const struct doc        *v;
-        int                      rc = doc_parse(text, len, &top, e);
+        static const char *const sections[] = {"version", "tools", "files", "commands",
+                                               "env",     "http",  "limits"};
+        struct doc *top = NULL;
+        const struct doc *v;
+        int rc = doc_parse(text, len, &top, e);
 
         if (rc)
                 return rc;
         if (top->kind != DOC_MAP) {
-                rc = err_at(e, E_INVAL, top->line, top->col, "expected a map that starts with \"version: 1\"");
+                rc = err_at(e, E_INVAL, top->line, top->col,
+                            "expected a map that starts with \"version: 1\"");
                 goto out;
         }
         v = doc_get(top, "version");
@@ -424,12 +435,12 @@ static int put_env_names(struct buf *b, const struct rules *r)
 
 static int describe(struct policy *p)
 {
-        static const char *const labels[LIST_KEYS] = {"tools:",      "  but not:",  "files read:",    "files written:",
-                                                      "  but not:",  "commands:",   "  but not:",     "env passed:",
-                                                      "http hosts:", "  but not:"};
-        char                     out[32], spool[32], input[32], runtime[32];
-        struct buf               b;
-        int                      rc = 0;
+        static const char *const labels[LIST_KEYS] = {
+                "tools:",    "  but not:", "files read:", "files written:", "  but not:",
+                "commands:", "  but not:", "env passed:", "http hosts:",    "  but not:"};
+        char out[32], spool[32], input[32], runtime[32];
+        struct buf b;
+        int rc = 0;
 
         buf_init(&b, 0);
         for (size_t i = 0; i < LIST_KEYS && rc == 0; i++)
@@ -441,7 +452,8 @@ static int describe(struct policy *p)
         str_format_size(p->limits.spool_bytes, spool);
         str_format_size(p->limits.input_bytes, input);
         if (rc == 0)
-                rc = buf_printf(&b, "shell: %s\nlimits: runtime %s, output %s, spool %s, running %d, input %s\n",
+                rc = buf_printf(&b,
+                                "shell: %s\nlimits: runtime %s, output %s, spool %s, running %d, input %s\n",
                                 p->shell ? "yes" : "no", runtime, out, spool, p->limits.running, input);
         if (rc == 0) {
                 p->text = buf_steal_str(&b);
@@ -454,9 +466,9 @@ static int describe(struct policy *p)
 /* Over every rule with its length, so that no two policies look alike. */
 static int digest(struct policy *p)
 {
-        uint8_t    sum[SHA256_LEN];
+        uint8_t sum[SHA256_LEN];
         struct buf b;
-        int        rc;
+        int rc;
 
         buf_init(&b, 0);
         rc = buf_puts(&b, p->text);
@@ -481,21 +493,24 @@ static int digest(struct policy *p)
 static int slurp(const char *path, char **out, size_t *out_len, struct err *e)
 {
         struct stat st;
-        struct buf  b;
-        ssize_t     n;
-        int         rc = 0;
-        int         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        struct buf b;
+        ssize_t n;
+        int rc = 0;
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
         if (fd < 0)
-                return err_set(e, err_from_errno(errno), "cannot open the policy %s: %s", path, strerror(errno));
+                return err_set(e, err_from_errno(errno), "cannot open the policy %s: %s", path,
+                               strerror(errno));
         buf_init(&b, POLICY_FILE_MAX);
         if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
                 rc = err_set(e, E_INVAL, "the policy %s is not a regular file", path);
         else if (st.st_uid != 0 && st.st_uid != geteuid())
-                rc = err_set(e, E_DENIED, "the policy %s belongs to user %u; chown it to root or to the agent's user",
+                rc = err_set(e, E_DENIED,
+                             "the policy %s belongs to user %u; chown it to root or to the agent's user",
                              path, (unsigned)st.st_uid);
         else if (st.st_mode & 022)
-                rc = err_set(e, E_DENIED, "others may write to the policy %s; run: chmod go-w %s", path, path);
+                rc = err_set(e, E_DENIED, "others may write to the policy %s; run: chmod go-w %s", path,
+                             path);
         else if (st.st_size > (off_t)POLICY_FILE_MAX)
                 rc = err_set(e, E_TOOBIG, "the policy %s is over 1 MiB", path);
         while (rc == 0) {
@@ -508,7 +523,8 @@ static int slurp(const char *path, char **out, size_t *out_len, struct err *e)
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0)
-                        rc = err_set(e, err_from_errno(errno), "cannot read the policy %s: %s", path, strerror(errno));
+                        rc = err_set(e, err_from_errno(errno), "cannot read the policy %s: %s", path,
+                                     strerror(errno));
                 if (n <= 0)
                         break;
                 b.len += (size_t)n;
@@ -525,7 +541,7 @@ static int slurp(const char *path, char **out, size_t *out_len, struct err *e)
 
 static char *find_home(void)
 {
-        const char    *h = getenv("HOME");
+        const char *h = getenv("HOME");
         struct passwd *pw;
 
         if (!h || *h != '/') {
@@ -538,9 +554,9 @@ static char *find_home(void)
 int policy_load(const char *path, struct policy **out, struct err *e)
 {
         struct policy *p = mem_calloc(1, sizeof *p);
-        char          *text = NULL;
-        size_t         len = 0;
-        int            rc = -E_NOMEM;
+        char *text = NULL;
+        size_t len = 0;
+        int rc = -E_NOMEM;
 
         if (!p || !(p->home = find_home())) {
                 err_set(e, E_NOMEM, "out of memory");
@@ -589,8 +605,8 @@ int policy_protect(struct policy *p, const char *path)
 {
         struct rule *v = mem_realloc(p->protected.v, (p->protected.n + 1) * sizeof *v);
         struct rule *r;
-        char        *real;
-        int          rc;
+        char *real;
+        int rc;
 
         if (!v)
                 return -E_NOMEM;

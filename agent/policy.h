@@ -22,7 +22,7 @@ struct policy;
 
 /* path NULL or absent file: the default policy. A file that others may write to (group/other) is refused.
  * Mistakes: -E_INVAL with line and column. */
-int  policy_load(const char *path, struct policy **out, struct err *e);
+int policy_load(const char *path, struct policy **out, struct err *e);
 /* What a new join gets written (commented YAML) so that the owner can see and edit it. */
 const char *policy_default_text(void);
 void policy_free(struct policy *p);
@@ -33,23 +33,27 @@ int policy_tool(const struct policy *p, const char *tool, struct err *e);
 int policy_command(const struct policy *p, const char *argv0, bool shell, struct err *e);
 enum policy_access { POLICY_READ, POLICY_WRITE };
 /* `path` is absolute or relative to cwd (NULL: home); symlinks and ".." are resolved (for a file not
- * yet there: its nearest existing folder) before the roots are looked at. out_real (may be NULL) gets the resolved path, mem_free. */
-int policy_path(const struct policy *p, enum policy_access a, const char *path, const char *cwd, char **out_real,
-                struct err *e);
+ * yet there: its nearest existing folder) before the roots are looked at. out_real (may be NULL) gets the
+ * resolved path, mem_free. */
+int policy_path(const struct policy *p, enum policy_access a, const char *path, const char *cwd,
+                char **out_real, struct err *e);
 /* Only the resolving, without asking any rule. */
 int policy_resolve(const struct policy *p, const char *path, char **out_real, struct err *e);
 /* The same for a path that is known to be resolved (absolute, plain, no symlink in it): only the rules are
  * looked at, never the disk. */
 int policy_path_real(const struct policy *p, enum policy_access a, const char *real, struct err *e);
-/* Does a file that is denied or protected lie under this resolved folder? Its whole removal is then refused. */
+/* Does a file that is denied or protected lie under this resolved folder? Its whole removal is then refused.
+ */
 bool policy_covers_denied(const struct policy *p, const char *real);
 /* Is it "/", the home folder or one of the write roots itself? Those are never removed. */
 bool policy_is_root(const struct policy *p, const char *real);
-/* The agent's own data folder: neither read nor written by tools, whatever the rules say. Call after policy_load. */
+/* The agent's own data folder: neither read nor written by tools, whatever the rules say. Call after
+ * policy_load. */
 int policy_protect(struct policy *p, const char *path);
 /* host: a name, an IPv4 address or an IPv6 address with or without brackets. */
 int policy_host(const struct policy *p, const char *host, int port, struct err *e);
-/* A numeric address that a permitted name led to: only http.deny is asked (a name may not lead to what is denied). */
+/* A numeric address that a permitted name led to: only http.deny is asked (a name may not lead to what is
+ * denied). */
 int policy_address(const struct policy *p, const char *ip, int port, struct err *e);
 /* True while commands.allow is ["*"]: then the environment of a call need not be guarded either. */
 bool policy_commands_open(const struct policy *p);
@@ -60,7 +64,7 @@ char **policy_base_env(const struct policy *p);
 
 struct policy_limits {
         int64_t runtime_ms, output_bytes, spool_bytes, input_bytes;
-        int     running;
+        int running;
 };
 const struct policy_limits *policy_limits(const struct policy *p);
 const char *policy_text(const struct policy *p);   /* a few lines for people: what is allowed */

@@ -21,12 +21,13 @@ static const struct rule *match(const struct rules *rs, const char *s)
         return NULL;
 }
 
-static int denied_by(const struct policy *p, const struct rule *r, const char *what, const char *key, struct err *e)
+static int denied_by(const struct policy *p, const struct rule *r, const char *what, const char *key,
+                     struct err *e)
 {
         char where[512];
 
-        return err_set(e, E_DENIED, "%s is denied by %s \"%s\" in %s; remove that entry to allow it", what, key, r->text,
-                       policy_where(p, r, where, sizeof where));
+        return err_set(e, E_DENIED, "%s is denied by %s \"%s\" in %s; remove that entry to allow it", what,
+                       key, r->text, policy_where(p, r, where, sizeof where));
 }
 
 static int not_allowed(const struct policy *p, const char *what, const char *key, struct err *e)
@@ -75,9 +76,10 @@ static char *on_path(const char *name)
                 path = "/usr/local/bin:/usr/bin:/bin";
         while (*name) {
                 size_t n = strcspn(path, ":");
-                char  *full = n ? str_printf("%.*s/%s", (int)n, path, name) : NULL;
+                char *full = n ? str_printf("%.*s/%s", (int)n, path, name) : NULL;
 
-                if (full && full[0] == '/' && access(full, X_OK) == 0 && stat(full, &st) == 0 && S_ISREG(st.st_mode))
+                if (full && full[0] == '/' && access(full, X_OK) == 0 && stat(full, &st) == 0 &&
+                    S_ISREG(st.st_mode))
                         return full;
                 mem_free(full);
                 if (!path[n])
@@ -90,9 +92,9 @@ static char *on_path(const char *name)
 /* A denied program stays denied under another path or behind a link. */
 static const struct rule *command_denied(const struct policy *p, const char *argv0, const char *found)
 {
-        const char        *file = strchr(argv0, '/') || !found ? argv0 : found;
+        const char *file = strchr(argv0, '/') || !found ? argv0 : found;
         const struct rule *r = match(&p->commands_deny, argv0);
-        char              *real;
+        char *real;
 
         if (!r)
                 r = match(&p->commands_deny, base_name(argv0));
@@ -135,9 +137,9 @@ static bool command_allowed(const struct policy *p, const char *argv0, const cha
 int policy_command(const struct policy *p, const char *argv0, bool shell, struct err *e)
 {
         const struct rule *r;
-        char              *found = NULL;
-        char               where[512];
-        int                rc = 0;
+        char *found = NULL;
+        char where[512];
+        int rc = 0;
 
         if (shell && !p->shell)
                 return err_set(e, E_DENIED, "commands.shell is false in %s; use argv, or set it to true",
@@ -161,7 +163,7 @@ static bool plain_host(const char *host, char *out, size_t n)
 {
         size_t len = strlen(host);
         /* One colon is host:port (in a rule), two or more are IPv6. */
-        bool   bracket = host[0] != '[' && strchr(host, ':') != strrchr(host, ':');
+        bool bracket = host[0] != '[' && strchr(host, ':') != strrchr(host, ':');
 
         if (len == 0 || len + 3 > n)
                 return false;
@@ -191,7 +193,7 @@ static const struct rule *match_host(const struct rules *rs, const char *host, i
 int policy_address(const struct policy *p, const char *ip, int port, struct err *e)
 {
         const struct rule *r;
-        char               host[260];
+        char host[260];
 
         if (!plain_host(ip, host, sizeof host))
                 return err_set(e, E_INVAL, "\"%s\" is not a host name", ip);
@@ -202,7 +204,7 @@ int policy_address(const struct policy *p, const char *ip, int port, struct err 
 int policy_host(const struct policy *p, const char *host, int port, struct err *e)
 {
         char plain[260];
-        int  rc = policy_address(p, host, port, e);
+        int rc = policy_address(p, host, port, e);
 
         if (rc)
                 return rc;
@@ -217,7 +219,8 @@ int policy_host(const struct policy *p, const char *host, int port, struct err *
 static bool set_has(const struct policy *p, const char *entry, size_t name_len)
 {
         for (size_t i = 0; i < p->env_set.n; i++)
-                if (strncmp(p->env_set.v[i].text, entry, name_len) == 0 && p->env_set.v[i].text[name_len] == '=')
+                if (strncmp(p->env_set.v[i].text, entry, name_len) == 0 &&
+                    p->env_set.v[i].text[name_len] == '=')
                         return true;
         return false;
 }
@@ -225,7 +228,7 @@ static bool set_has(const struct policy *p, const char *entry, size_t name_len)
 static bool passes(const struct policy *p, const char *entry)
 {
         size_t n = strcspn(entry, "=");
-        char   name[256];
+        char name[256];
 
         if (n == 0 || n >= sizeof name || !entry[n])
                 return false;

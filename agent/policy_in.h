@@ -14,28 +14,28 @@ struct rule {
         char *text; /* as written */
         char *path; /* files.*: absolute, "~" expanded, no trailing slash but for "/" */
         char *real; /* files.*: the same after symlinks, or NULL where it does not exist */
-        int   line;
+        int line;
 };
 
 struct rules {
         struct rule *v;
-        size_t       n;
+        size_t n;
 };
 
 struct policy {
-        char                *file; /* NULL: the default policy */
-        char                *home;
-        struct rules         tools_allow, tools_deny;
-        struct rules         read, write, deny;
-        struct rules         commands_allow, commands_deny;
-        struct rules         env_pass;
-        struct rules         env_set; /* "NAME=VALUE" */
-        struct rules         http_allow, http_deny;
-        struct rules         protected; /* policy_protect: no rule opens these */
-        bool                 shell;
+        char *file; /* NULL: the default policy */
+        char *home;
+        struct rules tools_allow, tools_deny;
+        struct rules read, write, deny;
+        struct rules commands_allow, commands_deny;
+        struct rules env_pass;
+        struct rules env_set; /* "NAME=VALUE" */
+        struct rules http_allow, http_deny;
+        struct rules protected; /* policy_protect: no rule opens these */
+        bool shell;
         struct policy_limits limits;
-        char                *text;
-        char                 sha256[65];
+        char *text;
+        char sha256[65];
 };
 
 /* "line 7 of /etc/x.yaml" or "the default policy", for messages. */

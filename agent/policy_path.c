@@ -16,9 +16,9 @@
 
 int policy_plain_path(const struct policy *p, const char *text, char **out, struct err *e)
 {
-        struct buf  b;
+        struct buf b;
         const char *s = text;
-        int         rc = 0;
+        int rc = 0;
 
         buf_init(&b, PATH_MAX);
         if (text[0] == '~' && (text[1] == '\0' || text[1] == '/')) {
@@ -54,7 +54,8 @@ int policy_plain_path(const struct policy *p, const char *text, char **out, stru
         }
         buf_fini(&b);
         if (rc)
-                return err_set(e, -rc, rc == -E_TOOBIG ? "the path is longer than 4096 bytes" : "out of memory");
+                return err_set(e, -rc,
+                               rc == -E_TOOBIG ? "the path is longer than 4096 bytes" : "out of memory");
         return 0;
 }
 
@@ -72,8 +73,8 @@ static bool under(const char *root, const char *path)
 
 static bool rule_holds(const struct rule *r, const char *path)
 {
-        char  *below;
-        bool   yes;
+        char *below;
+        bool yes;
 
         if (!strchr(r->path, '*'))
                 return under(r->path, path) || (r->real && under(r->real, path));
@@ -96,19 +97,21 @@ static const struct rule *find_rule(const struct rules *rs, const char *path)
 int policy_path_real(const struct policy *p, enum policy_access a, const char *real, struct err *e)
 {
         const struct rules *allow = a == POLICY_READ ? &p->read : &p->write;
-        const char         *key = a == POLICY_READ ? "read" : "write";
-        const struct rule  *r;
-        char                where[512];
+        const char *key = a == POLICY_READ ? "read" : "write";
+        const struct rule *r;
+        char where[512];
 
         if (find_rule(&p->protected, real))
                 return err_set(e, E_DENIED, "%s belongs to the agent itself; tools may not touch it", real);
         r = find_rule(&p->deny, real);
         if (r)
-                return err_set(e, E_DENIED, "%s is denied by files.deny \"%s\" in %s; remove that entry to allow it", real,
+                return err_set(e, E_DENIED,
+                               "%s is denied by files.deny \"%s\" in %s; remove that entry to allow it", real,
                                r->text, policy_where(p, r, where, sizeof where));
         if (!find_rule(allow, real))
-                return err_set(e, E_DENIED, "%s is under none of the folders in files.%s of %s; add its folder there", real,
-                               key, policy_where(p, NULL, where, sizeof where));
+                return err_set(e, E_DENIED,
+                               "%s is under none of the folders in files.%s of %s; add its folder there",
+                               real, key, policy_where(p, NULL, where, sizeof where));
         return 0;
 }
 
@@ -128,7 +131,7 @@ bool policy_covers_denied(const struct policy *p, const char *real)
 bool policy_is_root(const struct policy *p, const char *real)
 {
         char *home;
-        bool  yes = strcmp(real, "/") == 0 || strcmp(real, p->home) == 0;
+        bool yes = strcmp(real, "/") == 0 || strcmp(real, p->home) == 0;
 
         home = realpath(p->home, NULL);
         yes = yes || (home && strcmp(real, home) == 0);
@@ -166,7 +169,8 @@ static int absolute(const struct policy *p, const char *path, const char *cwd, c
 static int resolve_failed(const char *path, int sys, struct err *e)
 {
         if (sys == EACCES)
-                return err_set(e, E_DENIED, "%s: a folder on the way may not be entered by the agent's user", path);
+                return err_set(e, E_DENIED, "%s: a folder on the way may not be entered by the agent's user",
+                               path);
         if (sys == ELOOP)
                 return err_set(e, E_INVAL, "%s: too many symbolic links on the way", path);
         if (sys == ENOTDIR)
@@ -180,7 +184,7 @@ static int append_missing(char **real, const char *rest, const char *whole, stru
 {
         while (*rest) {
                 size_t n;
-                char  *longer;
+                char *longer;
 
                 while (*rest == '/')
                         rest++;
@@ -203,9 +207,9 @@ static int append_missing(char **real, const char *rest, const char *whole, stru
 static int resolve(char *abs, char **out, struct err *e)
 {
         struct stat st;
-        size_t      len = strlen(abs), cut = len;
-        char       *sys, *real = NULL, saved;
-        int         rc;
+        size_t len = strlen(abs), cut = len;
+        char *sys, *real = NULL, saved;
+        int rc;
 
         for (;;) {
                 saved = abs[cut];
@@ -220,7 +224,8 @@ static int resolve(char *abs, char **out, struct err *e)
                         return resolve_failed(abs, err, e);
                 }
                 if (lstat(abs, &st) == 0 && S_ISLNK(st.st_mode)) {
-                        rc = err_set(e, E_DENIED, "%s is a symbolic link that leads nowhere; name the file itself", abs);
+                        rc = err_set(e, E_DENIED,
+                                     "%s is a symbolic link that leads nowhere; name the file itself", abs);
                         abs[cut] = saved;
                         return rc;
                 }
@@ -251,7 +256,7 @@ static int resolve(char *abs, char **out, struct err *e)
 static int real_path(const struct policy *p, const char *path, const char *cwd, char **out, struct err *e)
 {
         char *abs = NULL;
-        int   rc = absolute(p, path, cwd, &abs, e);
+        int rc = absolute(p, path, cwd, &abs, e);
 
         if (rc == 0)
                 rc = resolve(abs, out, e);
@@ -264,11 +269,11 @@ int policy_resolve(const struct policy *p, const char *path, char **out_real, st
         return real_path(p, path, NULL, out_real, e);
 }
 
-int policy_path(const struct policy *p, enum policy_access a, const char *path, const char *cwd, char **out_real,
-                struct err *e)
+int policy_path(const struct policy *p, enum policy_access a, const char *path, const char *cwd,
+                char **out_real, struct err *e)
 {
         char *real = NULL;
-        int   rc = real_path(p, path, cwd, &real, e);
+        int rc = real_path(p, path, cwd, &real, e);
 
         if (rc == 0)
                 rc = policy_path_real(p, a, real, e);

@@ -9,8 +9,8 @@
 struct sha256;
 
 struct sha256 *sha256_create(void); /* NULL: no memory */
-void           sha256_put(struct sha256 *s, const void *p, size_t n);
-void           sha256_get(struct sha256 *s, uint8_t out[32]); /* once, at the end */
-void           sha256_free(struct sha256 *s);
+void sha256_put(struct sha256 *s, const void *p, size_t n);
+void sha256_get(struct sha256 *s, uint8_t out[32]); /* once, at the end */
+void sha256_free(struct sha256 *s);
 
 #endif

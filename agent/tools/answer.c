@@ -9,7 +9,8 @@ void answer_ok(struct tool_call *c, cJSON *outputs)
         tool_finish(c, &r);
 }
 
-void answer_bad(struct tool_call *c, enum tool_outcome o, const char *code, const struct err *e, cJSON *outputs)
+void answer_bad(struct tool_call *c, enum tool_outcome o, const char *code, const struct err *e,
+                cJSON *outputs)
 {
         struct tool_result r = {
                 .outcome = o,

@@ -8,6 +8,7 @@
 /* Takes outputs (NULL: {}). */
 void answer_ok(struct tool_call *c, cJSON *outputs);
 /* Nothing came of it. code NULL: the name of e->code. Takes outputs (may be NULL). */
-void answer_bad(struct tool_call *c, enum tool_outcome o, const char *code, const struct err *e, cJSON *outputs);
+void answer_bad(struct tool_call *c, enum tool_outcome o, const char *code, const struct err *e,
+                cJSON *outputs);
 
 #endif

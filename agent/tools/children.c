@@ -27,13 +27,13 @@
 #define ENVIRON_MAX    ((size_t)256 << 10)
 
 static struct {
-        bool        open;
-        uv_loop_t  *loop;
+        bool open;
+        uv_loop_t *loop;
         uv_signal_t *sigchld; /* freed in its own close callback */
         struct list children;
-        pid_t      *before; /* children we had before the first spawn: not ours to end */
-        size_t      before_n;
-        int         mine_fd; /* /proc/self/task/TID/children, or -1 */
+        pid_t *before; /* children we had before the first spawn: not ours to end */
+        size_t before_n;
+        int mine_fd; /* /proc/self/task/TID/children, or -1 */
 } g = {.mine_fd = -1};
 
 /* --- lists of processes ------------------------------------------------- */
@@ -61,10 +61,10 @@ static void pids_add(struct pids *p, pid_t pid)
 /* The kernel writes "12 34 56 ". */
 static void pids_read(struct pids *out, int fd)
 {
-        char    tmp[4096];
-        off_t   at = 0;
+        char tmp[4096];
+        off_t at = 0;
         ssize_t n;
-        pid_t   pid = 0;
+        pid_t pid = 0;
 
         while ((n = pread(fd, tmp, sizeof tmp, at)) > 0) {
                 for (ssize_t i = 0; i < n; i++) {
@@ -84,8 +84,8 @@ static void pids_read(struct pids *out, int fd)
 /* Children of every thread of `pid`. */
 static void pids_below(struct pids *out, pid_t pid)
 {
-        char           path[64];
-        DIR           *d;
+        char path[64];
+        DIR *d;
         struct dirent *t;
 
         snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
@@ -110,8 +110,7 @@ static void pids_below(struct pids *out, pid_t pid)
 
 static struct child *child_by_pid(pid_t pid)
 {
-        LIST_EACH(it, &g.children)
-        {
+        LIST_EACH (it, &g.children) {
                 struct child *ch = container_of(it, struct child, link);
 
                 if (ch->pid == pid)
@@ -122,7 +121,7 @@ static struct child *child_by_pid(pid_t pid)
 
 struct uv_search {
         pid_t pid;
-        bool  found;
+        bool found;
 };
 
 static void on_walk(uv_handle_t *h, void *arg)
@@ -149,10 +148,10 @@ static bool is_orphan(pid_t pid)
 
 static bool environ_holds(pid_t pid, const char *marker)
 {
-        char   path[64], *text;
+        char path[64], *text;
         size_t len = 0, want = strlen(marker);
-        bool   yes = false;
-        int    fd;
+        bool yes = false;
+        int fd;
 
         snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
         fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -187,7 +186,7 @@ static bool orphan_of(const struct child *ch, pid_t pid)
 static int signal_below(pid_t pid, pid_t group, int sig, int depth)
 {
         struct pids below = {0};
-        int         count = 0;
+        int count = 0;
 
         pids_below(&below, pid);
         for (size_t i = 0; i < below.n; i++) {
@@ -206,7 +205,7 @@ static int signal_below(pid_t pid, pid_t group, int sig, int depth)
 static int sweep_orphans(const struct child *ch, int sig)
 {
         struct pids mine = {0};
-        int         count = 0;
+        int count = 0;
 
         if (g.mine_fd < 0)
                 return 0;
@@ -243,7 +242,8 @@ static bool look(struct child *ch)
 {
         siginfo_t si = {0};
 
-        if (ch->exited || waitid(P_PID, (id_t)ch->pid, &si, WEXITED | WNOHANG | WNOWAIT) != 0 || si.si_pid == 0)
+        if (ch->exited || waitid(P_PID, (id_t)ch->pid, &si, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+            si.si_pid == 0)
                 return false;
         ch->exited = true;
         ch->signal = si.si_code == CLD_EXITED ? 0 : si.si_status;
@@ -254,8 +254,7 @@ static bool look(struct child *ch)
 /* on_change may release its own child or spawn another, so after each the list is read anew. */
 static struct child *next_news(void)
 {
-        LIST_EACH(it, &g.children)
-        {
+        LIST_EACH (it, &g.children) {
                 struct child *ch = container_of(it, struct child, link);
 
                 if (ch->news) {
@@ -268,13 +267,12 @@ static struct child *next_news(void)
 
 static void on_sigchld(uv_signal_t *s, int signum)
 {
-        bool          known = false;
+        bool known = false;
         struct child *ch;
 
         (void)s;
         (void)signum;
-        LIST_EACH(it, &g.children)
-        {
+        LIST_EACH (it, &g.children) {
                 bool exited;
 
                 ch = container_of(it, struct child, link);
@@ -290,14 +288,15 @@ static void on_sigchld(uv_signal_t *s, int signum)
 
 static void open_mine(void)
 {
-        char        path[64];
+        char path[64];
         struct pids before = {0};
 
         /* Orphans go to the first thread of the process. */
         snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
         g.mine_fd = open(path, O_RDONLY | O_CLOEXEC);
         if (g.mine_fd < 0) {
-                log_warn("spawn", "this kernel has no list of children; daemonised grandchildren of calls may live on",
+                log_warn("spawn",
+                         "this kernel has no list of children; daemonised grandchildren of calls may live on",
                          "path=%s", path);
                 return;
         }
@@ -309,7 +308,7 @@ static void open_mine(void)
 int children_open(uv_loop_t *loop, struct err *e)
 {
         struct sigaction sa;
-        int              rc;
+        int rc;
 
         if (g.open)
                 return 0;
@@ -382,15 +381,15 @@ void spawn_close(void)
 
 int spawn_kill_leftovers(pid_t pid, const char *marker)
 {
-        DIR           *d;
+        DIR *d;
         struct dirent *x;
-        int            count = 0;
+        int count = 0;
 
         if (pid > 1 && environ_holds(pid, marker) && kill(-pid, SIGKILL) == 0)
                 count++;
         d = opendir("/proc");
         while (d && (x = readdir(d))) {
-                long        other = strtol(x->d_name, NULL, 10);
+                long other = strtol(x->d_name, NULL, 10);
                 struct stat st;
 
                 if (other <= 1 || other == getpid() || fstatat(dirfd(d), x->d_name, &st, 0) != 0 ||

@@ -9,25 +9,25 @@
 #include "common/mem.h"
 
 struct watch { /* one socket of libcurl's */
-        uv_poll_t     poll;
+        uv_poll_t poll;
         curl_socket_t fd;
-        struct list   link;
+        struct list link;
 };
 
 static struct {
-        bool            loaded, open;
+        bool loaded, open;
         struct curl_lib lib;
-        uv_loop_t      *loop;
-        CURLM          *multi;
-        uv_timer_t     *timer;
-        struct list     watches;
+        uv_loop_t *loop;
+        CURLM *multi;
+        uv_timer_t *timer;
+        struct list watches;
 } g;
 
 /* --- loading -------------------------------------------------------------- */
 
 static const struct {
         const char *name;
-        size_t      offset;
+        size_t offset;
 } symbols[] = {
         {"curl_global_init", offsetof(struct curl_lib, global_init)},
         {"curl_easy_init", offsetof(struct curl_lib, easy_init)},
@@ -55,18 +55,20 @@ static const struct {
 static int load(struct err *e)
 {
         static const char *const names[] = {"libcurl.so.4", "libcurl-gnutls.so.4", "libcurl.so"};
-        void                    *so = NULL;
+        void *so = NULL;
 
         for (size_t i = 0; i < sizeof names / sizeof *names && !so; i++)
                 so = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
         if (!so)
-                return err_set(e, E_NOTSUP, "libcurl is not installed on this agent; install the package libcurl4");
+                return err_set(e, E_NOTSUP,
+                               "libcurl is not installed on this agent; install the package libcurl4");
         for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
                 void *p = dlsym(so, symbols[i].name);
 
                 if (!p) {
                         dlclose(so);
-                        return err_set(e, E_NOTSUP, "libcurl on this agent is too old: it lacks %s", symbols[i].name);
+                        return err_set(e, E_NOTSUP, "libcurl on this agent is too old: it lacks %s",
+                                       symbols[i].name);
                 }
                 memcpy((char *)&g.lib + symbols[i].offset, &p, sizeof p);
         }
@@ -83,12 +85,12 @@ static int load(struct err *e)
 static void report_done(void)
 {
         CURLMsg *m;
-        int      left;
+        int left;
 
         while (g.open && (m = g.lib.multi_info(g.multi, &left))) {
                 struct transfer *t = NULL;
-                CURLcode         result = m->data.result;
-                CURL            *easy = m->easy_handle;
+                CURLcode result = m->data.result;
+                CURL *easy = m->easy_handle;
 
                 if (m->msg != CURLMSG_DONE)
                         continue;
@@ -102,7 +104,7 @@ static void report_done(void)
 static void on_poll(uv_poll_t *p, int status, int events)
 {
         struct watch *w = p->data;
-        int           ev = 0, running;
+        int ev = 0, running;
 
         if (status < 0)
                 ev = CURL_CSELECT_ERR;
@@ -138,7 +140,7 @@ static void watch_close(struct watch *w)
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *sock)
 {
         struct watch *w = sock;
-        int           events = 0;
+        int events = 0;
 
         (void)easy;
         (void)ctx;

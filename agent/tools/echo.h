@@ -5,8 +5,8 @@
 
 #include "agent/tools/tool.h"
 
-int  echo_permit(const struct policy *p, const cJSON *input, struct err *e);
-int  echo_start(struct tool_call *c, const cJSON *input, struct err *e);
+int echo_permit(const struct policy *p, const cJSON *input, struct err *e);
+int echo_start(struct tool_call *c, const cJSON *input, struct err *e);
 void echo_cancel(struct tool_call *c, int grace_ms);
 void echo_free(struct tool_call *c);
 

@@ -37,10 +37,12 @@ int work_errno(struct file_work *w, int sys, const char *what, const char *path)
         if (sys == ENOMEM)
                 return work_nomem(w);
         if (sys == ENOENT)
-                return work_fail(w, E_NOENT, NULL, "cannot %s %s: it does not exist on this agent", what, path);
+                return work_fail(w, E_NOENT, NULL, "cannot %s %s: it does not exist on this agent", what,
+                                 path);
         if (sys == ELOOP)
                 return work_fail(w, E_DENIED, "policy_denied",
-                                 "cannot %s %s: a symbolic link was put in its way while the call ran", what, path);
+                                 "cannot %s %s: a symbolic link was put in its way while the call ran", what,
+                                 path);
         if (sys == EACCES || sys == EPERM)
                 hint = "; the agent's user may not do that";
         else if (sys == ENOSPC || sys == EDQUOT)
@@ -57,12 +59,13 @@ static int input_path(const cJSON *input, const char **out, struct err *e)
         return json_str(input, "path", out, e);
 }
 
-int path_nofollow(const struct policy *p, enum policy_access a, const char *path, char **out_real, struct err *e)
+int path_nofollow(const struct policy *p, enum policy_access a, const char *path, char **out_real,
+                  struct err *e)
 {
-        size_t      n = strlen(path);
+        size_t n = strlen(path);
         const char *base;
-        char       *parent = NULL, *real_parent = NULL, *real = NULL;
-        int         rc;
+        char *parent = NULL, *real_parent = NULL, *real = NULL;
+        int rc;
 
         while (n > 1 && path[n - 1] == '/')
                 n--;
@@ -70,7 +73,8 @@ int path_nofollow(const struct policy *p, enum policy_access a, const char *path
                 base--;
         n -= (size_t)(base - path);
         /* Names that mean another folder, and "~", have no last link to keep. */
-        if (n == 0 || (n <= 2 && strncmp(base, "..", n) == 0) || (base == path && *path == '~') || *base == '/')
+        if (n == 0 || (n <= 2 && strncmp(base, "..", n) == 0) || (base == path && *path == '~') ||
+            *base == '/')
                 return policy_path(p, a, path, NULL, out_real, e);
         parent = base == path ? mem_strdup(policy_home(p)) : mem_strndup(path, (size_t)(base - path));
         if (!parent)
@@ -102,7 +106,7 @@ static int denied(struct file_work *w, int rc)
 int work_path(struct file_work *w, enum policy_access a, char **out_real)
 {
         const char *path = NULL;
-        int         rc = input_path(w->input, &path, &w->e);
+        int rc = input_path(w->input, &path, &w->e);
 
         return rc ? rc : denied(w, policy_path(w->policy, a, path, NULL, out_real, &w->e));
 }
@@ -115,17 +119,18 @@ int work_path_again(struct file_work *w, enum policy_access a, const char *real)
 int work_path_nofollow(struct file_work *w, enum policy_access a, char **out_real)
 {
         const char *path = NULL;
-        int         rc = input_path(w->input, &path, &w->e);
+        int rc = input_path(w->input, &path, &w->e);
 
         return rc ? rc : denied(w, path_nofollow(w->policy, a, path, out_real, &w->e));
 }
 
 /* Only what the policy says counts here; that a path does not exist is the answer of the work. */
-static int permit(const struct policy *p, enum policy_access a, const cJSON *input, bool follow, struct err *e)
+static int permit(const struct policy *p, enum policy_access a, const cJSON *input, bool follow,
+                  struct err *e)
 {
         const char *path = NULL;
-        char       *real = NULL;
-        int         rc = input_path(input, &path, e);
+        char *real = NULL;
+        int rc = input_path(input, &path, e);
 
         if (rc)
                 return rc;
@@ -153,7 +158,8 @@ int file_permit_patch(const struct policy *p, const cJSON *input, struct err *e)
 
 int file_permit_stat(const struct policy *p, const cJSON *input, struct err *e)
 {
-        return permit(p, POLICY_READ, input, !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(input, "follow")), e);
+        return permit(p, POLICY_READ, input,
+                      !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(input, "follow")), e);
 }
 
 int file_permit_delete(const struct policy *p, const cJSON *input, struct err *e)
@@ -223,7 +229,7 @@ static void after_work(uv_work_t *req, int status)
 static int start(struct tool_call *c, const cJSON *input, int (*run)(struct file_work *), struct err *e)
 {
         struct file_work *w = mem_calloc(1, sizeof *w);
-        int               rc;
+        int rc;
 
         if (!w || !(w->input = cJSON_Duplicate(input, true))) {
                 mem_free(w);
@@ -248,11 +254,12 @@ static void on_grace_over(uv_timer_t *t)
 {
         struct file_work *w = t->data;
         struct tool_call *c = w->c;
-        struct err        e;
+        struct err e;
 
         log_warn("file", "work hangs in the kernel and is abandoned", "attempt=%llu tool=%s",
                  (unsigned long long)c->attempt_id, c->tool->name);
-        err_set(&e, E_CANCELLED, "the file system did not answer within the grace; it is unknown how far it got");
+        err_set(&e, E_CANCELLED,
+                "the file system did not answer within the grace; it is unknown how far it got");
         w->c = NULL;
         c->state = NULL;
         uv_close((uv_handle_t *)&w->timer, on_timer_closed);

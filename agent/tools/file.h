@@ -16,16 +16,18 @@ extern const char file_patch_input[], file_patch_output[];
 
 int file_permit_read(const struct policy *p, const cJSON *input, struct err *e);
 int file_permit_write(const struct policy *p, const cJSON *input, struct err *e);
-int file_permit_patch(const struct policy *p, const cJSON *input, struct err *e);  /* reads and writes */
-int file_permit_stat(const struct policy *p, const cJSON *input, struct err *e);   /* follows the last link if asked */
-int file_permit_delete(const struct policy *p, const cJSON *input, struct err *e); /* never follows the last link */
+int file_permit_patch(const struct policy *p, const cJSON *input, struct err *e); /* reads and writes */
+int file_permit_stat(const struct policy *p, const cJSON *input,
+                     struct err *e); /* follows the last link if asked */
+int file_permit_delete(const struct policy *p, const cJSON *input,
+                       struct err *e); /* never follows the last link */
 
-int  file_read_start(struct tool_call *c, const cJSON *input, struct err *e);
-int  file_write_start(struct tool_call *c, const cJSON *input, struct err *e);
-int  file_list_start(struct tool_call *c, const cJSON *input, struct err *e);
-int  file_stat_start(struct tool_call *c, const cJSON *input, struct err *e);
-int  file_delete_start(struct tool_call *c, const cJSON *input, struct err *e);
-int  file_patch_start(struct tool_call *c, const cJSON *input, struct err *e);
+int file_read_start(struct tool_call *c, const cJSON *input, struct err *e);
+int file_write_start(struct tool_call *c, const cJSON *input, struct err *e);
+int file_list_start(struct tool_call *c, const cJSON *input, struct err *e);
+int file_stat_start(struct tool_call *c, const cJSON *input, struct err *e);
+int file_delete_start(struct tool_call *c, const cJSON *input, struct err *e);
+int file_patch_start(struct tool_call *c, const cJSON *input, struct err *e);
 void file_cancel(struct tool_call *c, int grace_ms);
 void file_free(struct tool_call *c);
 

@@ -20,17 +20,17 @@
 
 /* One piece of work. The pool thread has it between start and after_work; `stop` alone is shared. */
 struct file_work {
-        uv_work_t            req;
-        uv_timer_t           timer;
-        bool                 timer_open, working;
-        struct tool_call    *c; /* NULL: abandoned, the thread hangs in the kernel */
+        uv_work_t req;
+        uv_timer_t timer;
+        bool timer_open, working;
+        struct tool_call *c; /* NULL: abandoned, the thread hangs in the kernel */
         const struct policy *policy;
-        cJSON               *input, *out;
-        struct err           e;
-        const char          *code; /* stable error name; NULL: that of e.code */
-        bool                 refused;
-        int                  rc;
-        atomic_bool          stop;
+        cJSON *input, *out;
+        struct err e;
+        const char *code; /* stable error name; NULL: that of e.code */
+        bool refused;
+        int rc;
+        atomic_bool stop;
         int (*run)(struct file_work *w);
 };
 
@@ -42,7 +42,8 @@ int file_delete_run(struct file_work *w);
 int file_patch_run(struct file_work *w);
 
 /* Sets w->e and w->code; returns -code. */
-int work_fail(struct file_work *w, int code, const char *name, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+int work_fail(struct file_work *w, int code, const char *name, const char *fmt, ...)
+        __attribute__((format(printf, 4, 5)));
 /* The same for an errno on a path. */
 int work_errno(struct file_work *w, int sys, const char *what, const char *path);
 int work_nomem(struct file_work *w);
@@ -52,7 +53,8 @@ int work_path(struct file_work *w, enum policy_access a, char **out_real);
 /* Asks the policy about another access to a path that is resolved already. */
 int work_path_again(struct file_work *w, enum policy_access a, const char *real);
 /* The same without following a link in the last place. */
-int path_nofollow(const struct policy *p, enum policy_access a, const char *path, char **out_real, struct err *e);
+int path_nofollow(const struct policy *p, enum policy_access a, const char *path, char **out_real,
+                  struct err *e);
 int work_path_nofollow(struct file_work *w, enum policy_access a, char **out_real);
 
 /* --- file_open.c: paths that are resolved already; a link anywhere on the way is -E_DENIED -------- */
@@ -68,15 +70,15 @@ int open_file(struct file_work *w, const char *real, int *out_fd, struct stat *s
 
 struct replace {
         const char *real;
-        int         dir_fd;
+        int dir_fd;
         const char *base;
         const void *data;
-        size_t      n;
-        int         mode;      /* -1: keep, or by umask */
+        size_t n;
+        int mode;              /* -1: keep, or by umask */
         const char *if_sha256; /* the old contents must have it; NULL: whatever */
-        bool        if_absent;
-        bool        existed; /* out */
-        struct stat st;      /* out, of the new file */
+        bool if_absent;
+        bool existed;   /* out */
+        struct stat st; /* out, of the new file */
 };
 int replace_file(struct file_work *w, struct replace *r);
 int fd_sha256(struct file_work *w, int fd, const char *path, char out[SHA256_HEX]);

@@ -17,25 +17,34 @@
 
 const char file_list_input[] =
         "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"path\"],\"properties\":{"
-        "\"path\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":4096,\"description\":\"a folder; absolute, ~/..., or relative to the home folder\"},"
+        "\"path\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":4096,\"description\":\"a folder; "
+        "absolute, ~/..., or relative to the home folder\"},"
         "\"recursive\":{\"type\":\"boolean\"},"
-        "\"glob\":{\"type\":\"string\",\"maxLength\":1024,\"description\":\"* and ?; on the name, or on the path below the folder if it contains /\"},"
-        "\"limit\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":20000,\"description\":\"entries at most; 1000 if left out\"}}}";
+        "\"glob\":{\"type\":\"string\",\"maxLength\":1024,\"description\":\"* and ?; on the name, or on the "
+        "path below the folder if it contains /\"},"
+        "\"limit\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":20000,\"description\":\"entries at most; "
+        "1000 if left out\"}}}";
 const char file_list_output[] =
-        "{\"type\":\"object\",\"required\":[\"entries\",\"truncated\"],\"properties\":{\"entries\":{\"type\":\"array\",\"items\":{"
-        "\"type\":\"object\",\"required\":[\"path\",\"type\"],\"properties\":{\"path\":{\"type\":\"string\",\"description\":\"below the folder\"},"
-        "\"type\":{\"enum\":[\"file\",\"dir\",\"symlink\",\"other\"]},\"size\":{\"type\":\"integer\"},\"mtime\":{\"type\":\"string\"}}}},"
+        "{\"type\":\"object\",\"required\":[\"entries\",\"truncated\"],\"properties\":{\"entries\":{\"type\":"
+        "\"array\",\"items\":{"
+        "\"type\":\"object\",\"required\":[\"path\",\"type\"],\"properties\":{\"path\":{\"type\":\"string\","
+        "\"description\":\"below the folder\"},"
+        "\"type\":{\"enum\":[\"file\",\"dir\",\"symlink\",\"other\"]},\"size\":{\"type\":\"integer\"},"
+        "\"mtime\":{\"type\":\"string\"}}}},"
         "\"truncated\":{\"type\":\"boolean\",\"description\":\"there are more than limit\"}}}";
 const char file_stat_input[] =
         "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"path\"],\"properties\":{"
         "\"path\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":4096},"
-        "\"follow\":{\"type\":\"boolean\",\"description\":\"a symbolic link in the last place; true if left out\"},"
+        "\"follow\":{\"type\":\"boolean\",\"description\":\"a symbolic link in the last place; true if left "
+        "out\"},"
         "\"sha256\":{\"type\":\"boolean\",\"description\":\"of a regular file's contents too\"}}}";
-const char file_stat_output[] =
-        "{\"type\":\"object\",\"required\":[\"path\",\"exists\"],\"properties\":{\"path\":{\"type\":\"string\"},\"exists\":{\"type\":\"boolean\"},"
-        "\"type\":{\"enum\":[\"file\",\"dir\",\"symlink\",\"other\"]},\"size\":{\"type\":\"integer\"},\"mode\":{\"type\":\"string\"},"
-        "\"mtime\":{\"type\":\"string\"},\"uid\":{\"type\":\"integer\"},\"gid\":{\"type\":\"integer\"},\"target\":{\"type\":\"string\"},"
-        "\"sha256\":{\"type\":\"string\"}}}";
+const char file_stat_output[] = "{\"type\":\"object\",\"required\":[\"path\",\"exists\"],\"properties\":{"
+                                "\"path\":{\"type\":\"string\"},\"exists\":{\"type\":\"boolean\"},"
+                                "\"type\":{\"enum\":[\"file\",\"dir\",\"symlink\",\"other\"]},\"size\":{"
+                                "\"type\":\"integer\"},\"mode\":{\"type\":\"string\"},"
+                                "\"mtime\":{\"type\":\"string\"},\"uid\":{\"type\":\"integer\"},\"gid\":{"
+                                "\"type\":\"integer\"},\"target\":{\"type\":\"string\"},"
+                                "\"sha256\":{\"type\":\"string\"}}}";
 
 static const char *type_name(mode_t m)
 {
@@ -48,14 +57,15 @@ static bool add_common(cJSON *o, const struct stat *st)
 
         clock_format((int64_t)st->st_mtim.tv_sec * 1000000 + st->st_mtim.tv_nsec / 1000, when);
         return cJSON_AddStringToObject(o, "type", type_name(st->st_mode)) &&
-               cJSON_AddNumberToObject(o, "size", (double)st->st_size) && cJSON_AddStringToObject(o, "mtime", when);
+               cJSON_AddNumberToObject(o, "size", (double)st->st_size) &&
+               cJSON_AddStringToObject(o, "mtime", when);
 }
 
 /* A file name may hold any bytes; an answer only text. */
 static bool add_lossy(cJSON *o, const char *key, const char *s)
 {
         char *text = str_utf8_lossy(s, strlen(s));
-        bool  ok = text && cJSON_AddStringToObject(o, key, text);
+        bool ok = text && cJSON_AddStringToObject(o, key, text);
 
         mem_free(text);
         return ok;
@@ -65,10 +75,10 @@ static bool add_lossy(cJSON *o, const char *key, const char *s)
 
 struct listing {
         struct file_work *w;
-        cJSON            *entries;
-        const char       *glob;
-        int64_t           left;
-        bool              recursive, truncated;
+        cJSON *entries;
+        const char *glob;
+        int64_t left;
+        bool recursive, truncated;
 };
 
 static int by_name(const void *a, const void *b)
@@ -86,11 +96,11 @@ static void names_free(char **v, size_t n)
 /* All names of a folder, sorted, so that the same folder gives the same answer. Takes fd. */
 static int names_read(struct file_work *w, int fd, const char *real, char ***out, size_t *out_n)
 {
-        DIR           *d = fdopendir(fd);
+        DIR *d = fdopendir(fd);
         struct dirent *x;
-        char         **v = NULL;
-        size_t         n = 0, cap = 0;
-        int            rc = 0;
+        char **v = NULL;
+        size_t n = 0, cap = 0;
+        int rc = 0;
 
         if (!d) {
                 rc = work_errno(w, errno, "list", real);
@@ -157,9 +167,9 @@ static int list_entry(struct listing *l, const char *rel, const char *name, cons
 static int list_folder(struct listing *l, int fd, const char *real, const char *prefix, int depth)
 {
         struct file_work *w = l->w;
-        char            **v = NULL;
-        size_t            n = 0;
-        int               at = dup(fd), rc;
+        char **v = NULL;
+        size_t n = 0;
+        int at = dup(fd), rc;
 
         if (at < 0) {
                 rc = work_errno(w, errno, "open", real);
@@ -168,11 +178,11 @@ static int list_folder(struct listing *l, int fd, const char *real, const char *
         }
         rc = names_read(w, fd, real, &v, &n);
         for (size_t i = 0; rc == 0 && i < n && !l->truncated; i++) {
-                char       *rel = str_printf("%s%s", prefix, v[i]);
-                char       *sub = str_printf("%s/%s", strcmp(real, "/") == 0 ? "" : real, v[i]);
-                char       *below = str_printf("%s%s/", prefix, v[i]);
+                char *rel = str_printf("%s%s", prefix, v[i]);
+                char *sub = str_printf("%s/%s", strcmp(real, "/") == 0 ? "" : real, v[i]);
+                char *below = str_printf("%s%s/", prefix, v[i]);
                 struct stat st;
-                int         dir;
+                int dir;
 
                 if (!rel || !sub || !below)
                         rc = work_nomem(w);
@@ -201,9 +211,9 @@ static int list_folder(struct listing *l, int fd, const char *real, const char *
 int file_list_run(struct file_work *w)
 {
         struct listing l = {.w = w, .left = FILE_LIST_DEFAULT};
-        char          *real = NULL;
-        int            fd = -1;
-        int            rc = work_path(w, POLICY_READ, &real);
+        char *real = NULL;
+        int fd = -1;
+        int rc = work_path(w, POLICY_READ, &real);
 
         if (rc == 0)
                 rc = json_bool_opt(w->input, "recursive", &l.recursive, &w->e);
@@ -232,19 +242,21 @@ out:
 
 /* --- stat ---------------------------------------------------------------------- */
 
-static int stat_more(struct file_work *w, cJSON *o, int dir, const char *base, const char *real, const struct stat *st)
+static int stat_more(struct file_work *w, cJSON *o, int dir, const char *base, const char *real,
+                     const struct stat *st)
 {
-        char    mode[16], target[4096], hex[SHA256_HEX];
-        bool    sha = false;
+        char mode[16], target[4096], hex[SHA256_HEX];
+        bool sha = false;
         ssize_t n;
-        int     fd, rc = json_bool_opt(w->input, "sha256", &sha, &w->e);
+        int fd, rc = json_bool_opt(w->input, "sha256", &sha, &w->e);
         struct stat again;
 
         if (rc)
                 return rc;
         snprintf(mode, sizeof mode, "%04o", (unsigned)(st->st_mode & 07777));
         if (!add_common(o, st) || !cJSON_AddStringToObject(o, "mode", mode) ||
-            !cJSON_AddNumberToObject(o, "uid", (double)st->st_uid) || !cJSON_AddNumberToObject(o, "gid", (double)st->st_gid))
+            !cJSON_AddNumberToObject(o, "uid", (double)st->st_uid) ||
+            !cJSON_AddNumberToObject(o, "gid", (double)st->st_gid))
                 return work_nomem(w);
         if (S_ISLNK(st->st_mode)) {
                 n = readlinkat(dir, base, target, sizeof target - 1);
@@ -268,11 +280,11 @@ static int stat_more(struct file_work *w, cJSON *o, int dir, const char *base, c
 int file_stat_run(struct file_work *w)
 {
         const char *base = ".";
-        char       *real = NULL;
-        bool        follow = true, exists = true;
+        char *real = NULL;
+        bool follow = true, exists = true;
         struct stat st;
-        int         dir = -1;
-        int         rc = json_bool_opt(w->input, "follow", &follow, &w->e);
+        int dir = -1;
+        int rc = json_bool_opt(w->input, "follow", &follow, &w->e);
 
         if (rc == 0)
                 rc = follow ? work_path(w, POLICY_READ, &real) : work_path_nofollow(w, POLICY_READ, &real);

@@ -12,7 +12,8 @@
 
 static int try_openat2(const char *real, int flags)
 {
-        struct open_how how = {.flags = (uint64_t)flags, .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+        struct open_how how = {.flags = (uint64_t)flags,
+                               .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
 
         return (int)syscall(SYS_openat2, AT_FDCWD, real, &how, sizeof how);
 }
@@ -21,7 +22,7 @@ static int try_openat2(const char *real, int flags)
 static size_t next_name(const char **io, char out[256])
 {
         const char *s = *io;
-        size_t      n;
+        size_t n;
 
         while (*s == '/')
                 s++;
@@ -39,7 +40,7 @@ static size_t next_name(const char **io, char out[256])
 static int walk(const char *real, int flags, bool create)
 {
         char name[256], next[256];
-        int  fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), sub;
+        int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), sub;
 
         if (fd < 0)
                 return -errno;
@@ -50,17 +51,18 @@ static int walk(const char *real, int flags, bool create)
         }
         for (;;) {
                 bool last = next_name(&real, next) == 0;
-                int  how = last ? flags | O_NOFOLLOW : O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+                int how = last ? flags | O_NOFOLLOW : O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 
                 sub = openat(fd, name, how);
                 if (sub < 0 && errno == ENOENT && create && (mkdirat(fd, name, 0777) == 0 || errno == EEXIST))
                         sub = openat(fd, name, how);
                 if (sub < 0) {
                         struct stat st;
-                        int         sys = errno;
+                        int sys = errno;
 
                         /* O_DIRECTORY on a link says ENOTDIR. */
-                        if (sys == ENOTDIR && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
+                        if (sys == ENOTDIR && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+                            S_ISLNK(st.st_mode))
                                 sys = ELOOP;
                         close(fd);
                         return -sys;
@@ -101,9 +103,9 @@ int open_dir(struct file_work *w, const char *real, bool create, int *out_fd)
 
 int open_parent(struct file_work *w, const char *real, bool create, int *out_fd, const char **base)
 {
-        char        dir[4096];
+        char dir[4096];
         const char *slash = strrchr(real, '/');
-        size_t      n = slash == real ? 1 : (size_t)(slash - real);
+        size_t n = slash == real ? 1 : (size_t)(slash - real);
 
         if (strcmp(real, "/") == 0)
                 return work_fail(w, E_INVAL, NULL, "/ is a folder");
@@ -130,8 +132,9 @@ int open_file(struct file_work *w, const char *real, int *out_fd, struct stat *s
         }
         if (!S_ISREG(st->st_mode)) {
                 close(fd);
-                return work_fail(w, E_INVAL, S_ISDIR(st->st_mode) ? "is_a_folder" : "not_a_file", "%s is %s, not a regular file%s",
-                                 real, S_ISDIR(st->st_mode) ? "a folder" : "a device, pipe or socket",
+                return work_fail(w, E_INVAL, S_ISDIR(st->st_mode) ? "is_a_folder" : "not_a_file",
+                                 "%s is %s, not a regular file%s", real,
+                                 S_ISDIR(st->st_mode) ? "a folder" : "a device, pipe or socket",
                                  S_ISDIR(st->st_mode) ? "; use file.list" : "");
         }
         *out_fd = fd;

@@ -16,17 +16,25 @@
 const char file_patch_input[] =
         "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"path\"],"
         "\"anyOf\":[{\"required\":[\"edits\"]},{\"required\":[\"diff\"]}],\"properties\":{"
-        "\"path\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":4096,\"description\":\"absolute, ~/..., or relative to the home folder\"},"
-        "\"edits\":{\"type\":\"array\",\"minItems\":1,\"maxItems\":1000,\"items\":{\"type\":\"object\",\"additionalProperties\":false,"
-        "\"required\":[\"old\",\"new\"],\"properties\":{\"old\":{\"type\":\"string\",\"minLength\":1,\"description\":\"must be in the file exactly once\"},"
+        "\"path\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":4096,\"description\":\"absolute, ~/..., "
+        "or relative to the home folder\"},"
+        "\"edits\":{\"type\":\"array\",\"minItems\":1,\"maxItems\":1000,\"items\":{\"type\":\"object\","
+        "\"additionalProperties\":false,"
+        "\"required\":[\"old\",\"new\"],\"properties\":{\"old\":{\"type\":\"string\",\"minLength\":1,"
+        "\"description\":\"must be in the file exactly once\"},"
         "\"new\":{\"type\":\"string\"},\"replace_all\":{\"type\":\"boolean\"}}}},"
-        "\"diff\":{\"type\":\"string\",\"minLength\":1,\"description\":\"unified diff of this one file; every hunk must fit exactly\"},"
-        "\"if_sha256\":{\"type\":\"string\",\"minLength\":64,\"maxLength\":64,\"description\":\"only if the file now has these contents\"}}}";
+        "\"diff\":{\"type\":\"string\",\"minLength\":1,\"description\":\"unified diff of this one file; "
+        "every hunk must fit exactly\"},"
+        "\"if_sha256\":{\"type\":\"string\",\"minLength\":64,\"maxLength\":64,\"description\":\"only if the "
+        "file now has these contents\"}}}";
 const char file_patch_output[] =
-        "{\"type\":\"object\",\"required\":[\"path\",\"size\",\"created\",\"mode\",\"changes\",\"sha256\"],\"properties\":{"
-        "\"path\":{\"type\":\"string\"},\"size\":{\"type\":\"integer\"},\"created\":{\"type\":\"boolean\"},\"mode\":{\"type\":\"string\"},"
+        "{\"type\":\"object\",\"required\":[\"path\",\"size\",\"created\",\"mode\",\"changes\",\"sha256\"],"
+        "\"properties\":{"
+        "\"path\":{\"type\":\"string\"},\"size\":{\"type\":\"integer\"},\"created\":{\"type\":\"boolean\"},"
+        "\"mode\":{\"type\":\"string\"},"
         "\"changes\":{\"type\":\"integer\",\"description\":\"replacements or hunks\"},"
-        "\"before_sha256\":{\"type\":\"string\"},\"sha256\":{\"type\":\"string\",\"description\":\"of the file now\"}}}";
+        "\"before_sha256\":{\"type\":\"string\"},\"sha256\":{\"type\":\"string\",\"description\":\"of the "
+        "file now\"}}}";
 
 static void hex_of(const void *v, size_t n, char out[SHA256_HEX])
 {
@@ -40,7 +48,7 @@ static void hex_of(const void *v, size_t n, char out[SHA256_HEX])
 static int slurp(struct file_work *w, const char *real, struct buf *b)
 {
         struct stat st;
-        int         fd, rc = open_file(w, real, &fd, &st);
+        int fd, rc = open_file(w, real, &fd, &st);
 
         if (rc)
                 return rc;
@@ -51,7 +59,8 @@ static int slurp(struct file_work *w, const char *real, struct buf *b)
 
                 rc = buf_reserve(b, (size_t)64 << 10);
                 if (rc) {
-                        rc = rc == -E_NOMEM ? work_nomem(w) : work_fail(w, E_TOOBIG, NULL, "%s is over 16 MiB", real);
+                        rc = rc == -E_NOMEM ? work_nomem(w)
+                                            : work_fail(w, E_TOOBIG, NULL, "%s is over 16 MiB", real);
                         break;
                 }
                 n = read(fd, b->data + b->len, b->cap - b->len);
@@ -70,13 +79,14 @@ static int slurp(struct file_work *w, const char *real, struct buf *b)
 static int apply(struct file_work *w, const struct buf *old, bool exists, struct buf *new, size_t *count)
 {
         const cJSON *edits = cJSON_GetObjectItemCaseSensitive(w->input, "edits");
-        const char  *diff = NULL, *text = old->data ? (const char *)old->data : "";
-        int          rc = json_str_opt(w->input, "diff", &diff, &w->e);
+        const char *diff = NULL, *text = old->data ? (const char *)old->data : "";
+        int rc = json_str_opt(w->input, "diff", &diff, &w->e);
 
         if (rc)
                 return rc;
         if (!!edits == !!diff)
-                return work_fail(w, E_INVAL, NULL, edits ? "give either edits or diff, not both" : "edits or diff is missing");
+                return work_fail(w, E_INVAL, NULL,
+                                 edits ? "give either edits or diff, not both" : "edits or diff is missing");
         if (edits)
                 rc = patch_edits(text, old->len, edits, new, count, &w->e);
         else
@@ -89,10 +99,11 @@ static int apply(struct file_work *w, const struct buf *old, bool exists, struct
 static int report(struct file_work *w, const struct replace *r, const char *before, size_t count)
 {
         char hex[SHA256_HEX];
-        int  rc = add_written(w, r);
+        int rc = add_written(w, r);
 
         hex_of(r->data, r->n, hex);
-        if (rc == 0 && (!cJSON_AddNumberToObject(w->out, "changes", (double)count) || !cJSON_AddStringToObject(w->out, "sha256", hex) ||
+        if (rc == 0 && (!cJSON_AddNumberToObject(w->out, "changes", (double)count) ||
+                        !cJSON_AddStringToObject(w->out, "sha256", hex) ||
                         (before && !cJSON_AddStringToObject(w->out, "before_sha256", before))))
                 rc = work_nomem(w);
         return rc;
@@ -101,12 +112,12 @@ static int report(struct file_work *w, const struct replace *r, const char *befo
 int file_patch_run(struct file_work *w)
 {
         struct replace r = {.dir_fd = -1, .mode = -1};
-        struct buf     old, new;
-        char          *real = NULL, before[SHA256_HEX];
-        const char    *asked = NULL;
-        size_t         count = 0;
-        bool           exists = true;
-        int            rc;
+        struct buf old, new;
+        char *real = NULL, before[SHA256_HEX];
+        const char *asked = NULL;
+        size_t count = 0;
+        bool exists = true;
+        int rc;
 
         buf_init(&old, FILE_PATCH_MAX + ((size_t)128 << 10));
         buf_init(&new, FILE_PATCH_MAX);

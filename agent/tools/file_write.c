@@ -17,25 +17,32 @@
 #include "common/str.h"
 
 const char file_write_input[] =
-        "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"path\",\"content\"],\"properties\":{"
-        "\"path\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":4096,\"description\":\"absolute, ~/..., or relative to the home folder\"},"
+        "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"path\",\"content\"],"
+        "\"properties\":{"
+        "\"path\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":4096,\"description\":\"absolute, ~/..., "
+        "or relative to the home folder\"},"
         "\"content\":{\"type\":\"string\"},"
         "\"encoding\":{\"enum\":[\"utf-8\",\"base64\"],\"description\":\"of content; utf-8 if left out\"},"
-        "\"mode\":{\"type\":\"string\",\"minLength\":3,\"maxLength\":4,\"description\":\"octal, e.g. 0644; an existing file keeps its own if left out\"},"
+        "\"mode\":{\"type\":\"string\",\"minLength\":3,\"maxLength\":4,\"description\":\"octal, e.g. 0644; "
+        "an existing file keeps its own if left out\"},"
         "\"create_dirs\":{\"type\":\"boolean\"},"
-        "\"append\":{\"type\":\"boolean\",\"description\":\"add to the end in place instead of replacing the whole\"},"
-        "\"if_sha256\":{\"type\":\"string\",\"minLength\":64,\"maxLength\":64,\"description\":\"only if the file now has these contents\"},"
+        "\"append\":{\"type\":\"boolean\",\"description\":\"add to the end in place instead of replacing the "
+        "whole\"},"
+        "\"if_sha256\":{\"type\":\"string\",\"minLength\":64,\"maxLength\":64,\"description\":\"only if the "
+        "file now has these contents\"},"
         "\"if_absent\":{\"type\":\"boolean\",\"description\":\"only if there is no such file\"}}}";
 const char file_write_output[] =
         "{\"type\":\"object\",\"required\":[\"path\",\"size\",\"created\",\"mode\"],\"properties\":{"
-        "\"path\":{\"type\":\"string\",\"description\":\"after symbolic links\"},\"size\":{\"type\":\"integer\",\"description\":\"of the file now\"},"
-        "\"sha256\":{\"type\":\"string\",\"description\":\"of the file now; not with append\"},\"created\":{\"type\":\"boolean\"},"
+        "\"path\":{\"type\":\"string\",\"description\":\"after symbolic "
+        "links\"},\"size\":{\"type\":\"integer\",\"description\":\"of the file now\"},"
+        "\"sha256\":{\"type\":\"string\",\"description\":\"of the file now; not with "
+        "append\"},\"created\":{\"type\":\"boolean\"},"
         "\"mode\":{\"type\":\"string\"}}}";
 
 int work_mode(struct file_work *w, int *out)
 {
         const char *text = NULL;
-        int         mode = 0, rc = json_str_opt(w->input, "mode", &text, &w->e);
+        int mode = 0, rc = json_str_opt(w->input, "mode", &text, &w->e);
 
         if (rc || !text) {
                 *out = -1;
@@ -47,7 +54,8 @@ int work_mode(struct file_work *w, int *out)
                 mode = mode * 8 + (*s - '0');
         }
         if (mode > 0777)
-                return work_fail(w, E_INVAL, NULL, "mode: \"%s\" is over 0777; set-user-id and the like cannot be set", text);
+                return work_fail(w, E_INVAL, NULL,
+                                 "mode: \"%s\" is over 0777; set-user-id and the like cannot be set", text);
         *out = mode;
         return 0;
 }
@@ -55,9 +63,9 @@ int work_mode(struct file_work *w, int *out)
 int fd_sha256(struct file_work *w, int fd, const char *path, char out[SHA256_HEX])
 {
         struct sha256 *sha = sha256_create();
-        uint8_t       *v = mem_alloc((size_t)64 << 10), sum[SHA256_LEN];
-        off_t          at = 0;
-        int            rc = v && sha ? 0 : work_nomem(w);
+        uint8_t *v = mem_alloc((size_t)64 << 10), sum[SHA256_LEN];
+        off_t at = 0;
+        int rc = v && sha ? 0 : work_nomem(w);
 
         while (rc == 0) {
                 ssize_t n;
@@ -94,12 +102,13 @@ static int check_old(struct file_work *w, struct replace *r, struct stat *old)
                 if (errno != ENOENT)
                         return work_errno(w, errno, "look at", r->real);
                 if (r->if_sha256)
-                        return work_fail(w, E_STATE, "precondition_failed", "%s does not exist, but if_sha256 asks for its contents",
-                                         r->real);
+                        return work_fail(w, E_STATE, "precondition_failed",
+                                         "%s does not exist, but if_sha256 asks for its contents", r->real);
                 return 0;
         }
         if (r->if_absent)
-                return work_fail(w, E_EXIST, "precondition_failed", "%s exists already, and if_absent was asked for", r->real);
+                return work_fail(w, E_EXIST, "precondition_failed",
+                                 "%s exists already, and if_absent was asked for", r->real);
         if (S_ISLNK(old->st_mode))
                 return work_errno(w, ELOOP, "write", r->real);
         if (S_ISDIR(old->st_mode))
@@ -112,7 +121,7 @@ static int check_old(struct file_work *w, struct replace *r, struct stat *old)
 static int check_sha256(struct file_work *w, const struct replace *r)
 {
         char hex[SHA256_HEX];
-        int  fd, rc;
+        int fd, rc;
 
         if (!r->if_sha256)
                 return 0;
@@ -123,7 +132,8 @@ static int check_sha256(struct file_work *w, const struct replace *r)
         close(fd);
         if (rc == 0 && !str_ieq(hex, r->if_sha256))
                 rc = work_fail(w, E_STATE, "precondition_failed",
-                               "%s has changed: its sha256 is %s, if_sha256 asks for %s; read it again", r->real, hex, r->if_sha256);
+                               "%s has changed: its sha256 is %s, if_sha256 asks for %s; read it again",
+                               r->real, hex, r->if_sha256);
         return rc;
 }
 
@@ -136,8 +146,8 @@ static int fill(struct file_work *w, const struct replace *r, int fd, const stru
         if (rc)
                 return work_errno(w, rc == -E_NOSPACE ? ENOSPC : EIO, "write", r->real);
         /* The owner is kept where the agent may give files away, else it becomes the agent's user. */
-        if (r->existed && (old->st_uid != geteuid() || old->st_gid != getegid()) && fchown(fd, old->st_uid, old->st_gid) != 0 &&
-            errno != EPERM)
+        if (r->existed && (old->st_uid != geteuid() || old->st_gid != getegid()) &&
+            fchown(fd, old->st_uid, old->st_gid) != 0 && errno != EPERM)
                 return work_errno(w, errno, "change the owner of", r->real);
         if (r->mode >= 0 || r->existed)
                 if (fchmod(fd, r->mode >= 0 ? (mode_t)r->mode : (old->st_mode & 0777)) != 0)
@@ -157,7 +167,8 @@ static int put_in_place(struct file_work *w, const struct replace *r, const char
         /* A link, unlike a rename, fails when somebody was faster. */
         if (linkat(r->dir_fd, tmp, r->dir_fd, r->base, 0) != 0) {
                 if (errno == EEXIST)
-                        return work_fail(w, E_EXIST, "precondition_failed", "%s exists already, and if_absent was asked for", r->real);
+                        return work_fail(w, E_EXIST, "precondition_failed",
+                                         "%s exists already, and if_absent was asked for", r->real);
                 return work_errno(w, errno, "create", r->real);
         }
         unlinkat(r->dir_fd, tmp, 0);
@@ -166,9 +177,9 @@ static int put_in_place(struct file_work *w, const struct replace *r, const char
 
 int replace_file(struct file_work *w, struct replace *r)
 {
-        char        tmp[64];
+        char tmp[64];
         struct stat old = {0};
-        int         fd, rc = check_old(w, r, &old);
+        int fd, rc = check_old(w, r, &old);
 
         if (rc)
                 return rc;
@@ -200,15 +211,17 @@ int replace_file(struct file_work *w, struct replace *r)
 static int append_file(struct file_work *w, struct replace *r)
 {
         struct stat old = {0};
-        off_t       before;
-        int         fd, rc = check_old(w, r, &old);
+        off_t before;
+        int fd, rc = check_old(w, r, &old);
 
         if (rc == 0)
                 rc = check_sha256(w, r);
         if (rc)
                 return rc;
         fd = openat(r->dir_fd, r->base,
-                    O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | (r->if_absent ? O_EXCL : 0), 0666);
+                    O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK |
+                            (r->if_absent ? O_EXCL : 0),
+                    0666);
         if (fd < 0)
                 return work_errno(w, errno, "open", r->real);
         if (fstat(fd, &r->st) != 0 || !S_ISREG(r->st.st_mode)) {
@@ -237,12 +250,13 @@ static int append_file(struct file_work *w, struct replace *r)
 
 int add_written(struct file_work *w, const struct replace *r)
 {
-        char   mode[16];
+        char mode[16];
         cJSON *o = w->out ? w->out : cJSON_CreateObject();
 
         snprintf(mode, sizeof mode, "%04o", (unsigned)(r->st.st_mode & 07777));
         w->out = o;
-        if (!o || !cJSON_AddStringToObject(o, "path", r->real) || !cJSON_AddNumberToObject(o, "size", (double)r->st.st_size) ||
+        if (!o || !cJSON_AddStringToObject(o, "path", r->real) ||
+            !cJSON_AddNumberToObject(o, "size", (double)r->st.st_size) ||
             !cJSON_AddBoolToObject(o, "created", !r->existed) || !cJSON_AddStringToObject(o, "mode", mode))
                 return work_nomem(w);
         return 0;
@@ -251,7 +265,7 @@ int add_written(struct file_work *w, const struct replace *r)
 static int add_sha256(struct file_work *w, const void *v, size_t n)
 {
         uint8_t sum[SHA256_LEN];
-        char    hex[SHA256_HEX];
+        char hex[SHA256_HEX];
 
         secret_sha256(v, n, sum);
         str_hex(sum, sizeof sum, hex);
@@ -261,7 +275,7 @@ static int add_sha256(struct file_work *w, const void *v, size_t n)
 static int content(struct file_work *w, const void **out, size_t *out_n, uint8_t **own)
 {
         const char *text = NULL, *encoding = "utf-8";
-        int         rc = json_str(w->input, "content", &text, &w->e);
+        int rc = json_str(w->input, "content", &text, &w->e);
 
         if (rc == 0)
                 rc = json_str_opt(w->input, "encoding", &encoding, &w->e);
@@ -274,7 +288,9 @@ static int content(struct file_work *w, const void **out, size_t *out_n, uint8_t
                 if (rc == -E_NOMEM)
                         return work_nomem(w);
                 if (rc)
-                        return work_fail(w, E_INVAL, NULL, "content is not base64 (RFC 4648, with padding, without line breaks)");
+                        return work_fail(
+                                w, E_INVAL, NULL,
+                                "content is not base64 (RFC 4648, with padding, without line breaks)");
                 *out = *own;
         }
         if (*out_n > FILE_WRITE_MAX)
@@ -285,10 +301,10 @@ static int content(struct file_work *w, const void **out, size_t *out_n, uint8_t
 int file_write_run(struct file_work *w)
 {
         struct replace r = {.dir_fd = -1, .mode = -1};
-        uint8_t       *own = NULL;
-        char          *real = NULL;
-        bool           create_dirs = false, append = false;
-        int            rc = work_path(w, POLICY_WRITE, &real);
+        uint8_t *own = NULL;
+        char *real = NULL;
+        bool create_dirs = false, append = false;
+        int rc = work_path(w, POLICY_WRITE, &real);
 
         if (rc == 0)
                 rc = content(w, &r.data, &r.n, &own);

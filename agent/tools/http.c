@@ -28,45 +28,50 @@
 
 const char http_input_schema[] =
         "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"url\"],\"properties\":{"
-        "\"method\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":32,\"description\":\"GET if left out\"},"
+        "\"method\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":32,\"description\":\"GET if left "
+        "out\"},"
         "\"url\":{\"type\":\"string\",\"minLength\":8,\"maxLength\":16384,\"description\":\"http or https\"},"
         "\"headers\":{\"type\":\"object\",\"additionalProperties\":{\"type\":\"string\"}},"
         "\"body\":{\"type\":\"string\"},\"body_base64\":{\"type\":\"string\"},"
         "\"timeout\":{\"type\":\"string\",\"description\":\"for all of it; 60s if left out\"},"
         "\"follow_redirects\":{\"type\":\"boolean\",\"description\":\"true if left out; at most 10\"},"
-        "\"max_bytes\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":8388608,\"description\":\"of the response body; 1 MiB if left out\"},"
-        "\"expect_status\":{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"array\",\"items\":{\"type\":\"integer\"}},{\"enum\":[\"any\"]}],"
+        "\"max_bytes\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":8388608,\"description\":\"of the "
+        "response body; 1 MiB if left out\"},"
+        "\"expect_status\":{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"array\",\"items\":{\"type\":"
+        "\"integer\"}},{\"enum\":[\"any\"]}],"
         "\"description\":\"what counts as success; 200 to 399 if left out\"}}}";
 const char http_output_schema[] =
         "{\"type\":\"object\",\"required\":[\"status\",\"headers\",\"url\",\"duration_ms\"],\"properties\":{"
         "\"status\":{\"type\":\"integer\"},\"url\":{\"type\":\"string\",\"description\":\"after redirects\"},"
-        "\"headers\":{\"type\":\"object\",\"additionalProperties\":{\"type\":\"string\"},\"description\":\"names in lower case; repeated ones joined\"},"
-        "\"body\":{\"type\":\"string\"},\"body_base64\":{\"type\":\"string\",\"description\":\"instead of body when it is not UTF-8 text\"},"
+        "\"headers\":{\"type\":\"object\",\"additionalProperties\":{\"type\":\"string\"},\"description\":"
+        "\"names in lower case; repeated ones joined\"},"
+        "\"body\":{\"type\":\"string\"},\"body_base64\":{\"type\":\"string\",\"description\":\"instead of "
+        "body when it is not UTF-8 text\"},"
         "\"duration_ms\":{\"type\":\"integer\"}}}";
 
 struct http {
-        struct tool_call      *c;
+        struct tool_call *c;
         const struct curl_lib *lib;
-        struct transfer        t;
-        bool                   in_flight;
-        const cJSON           *headers; /* in input */
-        cJSON                 *input;
-        struct curl_slist     *sent;
-        char                  *url, *method, *host;
-        bool                   tls;
-        int                    port, hops;
-        uint8_t               *body_own;
-        const void            *body;
-        size_t                 body_n;
-        bool                   follow, cross_origin;
-        int64_t                timeout_ms, max_bytes;
-        uint64_t               started;
-        cJSON                 *got_headers;
-        size_t                 got_headers_n;
-        struct buf             got;
-        struct err             trouble; /* set in a callback of libcurl: why it was stopped */
-        const char            *trouble_code;
-        bool                   denied;
+        struct transfer t;
+        bool in_flight;
+        const cJSON *headers; /* in input */
+        cJSON *input;
+        struct curl_slist *sent;
+        char *url, *method, *host;
+        bool tls;
+        int port, hops;
+        uint8_t *body_own;
+        const void *body;
+        size_t body_n;
+        bool follow, cross_origin;
+        int64_t timeout_ms, max_bytes;
+        uint64_t started;
+        cJSON *got_headers;
+        size_t got_headers_n;
+        struct buf got;
+        struct err trouble; /* set in a callback of libcurl: why it was stopped */
+        const char *trouble_code;
+        bool denied;
 };
 
 static void finish(struct http *h, enum tool_outcome o, const char *code, const struct err *e, cJSON *out)
@@ -85,8 +90,8 @@ static void finish(struct http *h, enum tool_outcome o, const char *code, const 
 /* The name was permitted; the address it stands for must not be denied. */
 static curl_socket_t on_open_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *a)
 {
-        struct http           *h = ctx;
-        char                   ip[NI_MAXHOST];
+        struct http *h = ctx;
+        char ip[NI_MAXHOST];
         const struct in6_addr *six = &((const struct sockaddr_in6 *)(const void *)&a->addr)->sin6_addr;
 
         (void)purpose;
@@ -110,7 +115,9 @@ static size_t on_body(char *p, size_t size, size_t n, void *ctx)
 
         n *= size;
         if (h->got.len + n > (size_t)h->max_bytes) {
-                err_set(&h->trouble, E_TOOBIG, "the response is over max_bytes (%lld); raise it (8 MiB at most) or fetch it with a command",
+                err_set(&h->trouble, E_TOOBIG,
+                        "the response is over max_bytes (%lld); raise it (8 MiB at most) or fetch it with a "
+                        "command",
                         (long long)h->max_bytes);
                 h->trouble_code = "too_large";
                 return CURL_WRITEFUNC_ERROR;
@@ -125,9 +132,9 @@ static size_t on_body(char *p, size_t size, size_t n, void *ctx)
 
 static int keep_header(struct http *h, const char *name, size_t name_n, const char *value, size_t n)
 {
-        char  *key = mem_strndup(name, name_n), *text = str_utf8_lossy(value, n), *joined = NULL;
+        char *key = mem_strndup(name, name_n), *text = str_utf8_lossy(value, n), *joined = NULL;
         cJSON *old, *item = NULL;
-        int    rc = -E_NOMEM;
+        int rc = -E_NOMEM;
 
         if (!key || !text)
                 goto out;
@@ -140,7 +147,8 @@ static int keep_header(struct http *h, const char *name, size_t name_n, const ch
                 goto out;
         }
         if (old) /* RFC 9110 5.3; cookies may hold commas */
-                joined = str_printf("%s%s%s", old->valuestring, strcmp(key, "set-cookie") == 0 ? "\n" : ", ", text);
+                joined = str_printf("%s%s%s", old->valuestring, strcmp(key, "set-cookie") == 0 ? "\n" : ", ",
+                                    text);
         if (old && !joined)
                 goto out;
         item = cJSON_CreateString(joined ? joined : text);
@@ -163,7 +171,7 @@ out:
 static size_t on_header(char *p, size_t size, size_t n, void *ctx)
 {
         struct http *h = ctx;
-        const char  *colon, *end, *v;
+        const char *colon, *end, *v;
 
         n *= size;
         /* A status line begins a new answer (after 1xx, or a proxy's). */
@@ -209,21 +217,22 @@ static bool add_sent(struct http *h, const char *line)
 
 static bool is_private(const char *name)
 {
-        return str_ieq(name, "authorization") || str_ieq(name, "cookie") || str_ieq(name, "proxy-authorization");
+        return str_ieq(name, "authorization") || str_ieq(name, "cookie") ||
+               str_ieq(name, "proxy-authorization");
 }
 
 /* What was meant for one host is not told to another. */
 static int build_headers(struct http *h, struct err *e)
 {
         const cJSON *v;
-        bool         traced = false;
+        bool traced = false;
 
         h->lib->slist_free_all(h->sent);
         h->sent = NULL;
         cJSON_ArrayForEach(v, h->headers)
         {
                 char *line;
-                bool  ok;
+                bool ok;
 
                 if (h->cross_origin && is_private(v->string))
                         continue;
@@ -231,7 +240,8 @@ static int build_headers(struct http *h, struct err *e)
                         continue;
                 traced |= str_ieq(v->string, "traceparent");
                 /* libcurl's way to say "empty". */
-                line = *v->valuestring ? str_printf("%s: %s", v->string, v->valuestring) : str_printf("%s;", v->string);
+                line = *v->valuestring ? str_printf("%s: %s", v->string, v->valuestring)
+                                       : str_printf("%s;", v->string);
                 ok = line && add_sent(h, line);
                 mem_free(line);
                 if (!ok)
@@ -239,7 +249,7 @@ static int build_headers(struct http *h, struct err *e)
         }
         if (!traced && h->c->traceparent && *h->c->traceparent) {
                 char *line = str_printf("traceparent: %s", h->c->traceparent);
-                bool  ok = line && add_sent(h, line);
+                bool ok = line && add_sent(h, line);
 
                 mem_free(line);
                 if (!ok)
@@ -259,7 +269,7 @@ static int64_t time_left(const struct http *h)
 static void set_options(struct http *h)
 {
         const struct curl_lib *l = h->lib;
-        CURL                  *c = h->t.easy;
+        CURL *c = h->t.easy;
 
         l->easy_set(c, CURLOPT_URL, h->url);
         l->easy_set(c, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -297,7 +307,7 @@ static void on_done(struct transfer *t, CURLcode result);
 static int hop(struct http *h, struct err *e)
 {
         char host[256];
-        int  rc = http_split_url(h->url, host, &h->port, &h->tls, e);
+        int rc = http_split_url(h->url, host, &h->port, &h->tls, e);
 
         if (rc == 0)
                 rc = policy_host(h->c->policy, host, h->port, e);
@@ -344,13 +354,17 @@ static bool expected(const struct http *h, long status)
 static cJSON *build_answer(struct http *h, long status)
 {
         cJSON *o = cJSON_CreateObject();
-        char  *text = NULL;
-        bool   is_text = !h->got.len || (str_is_utf8(h->got.data, h->got.len) && !memchr(h->got.data, '\0', h->got.len));
-        bool   ok;
+        char *text = NULL;
+        bool is_text = !h->got.len ||
+                       (str_is_utf8(h->got.data, h->got.len) && !memchr(h->got.data, '\0', h->got.len));
+        bool ok;
 
-        text = !h->got.len ? mem_strdup("") : is_text ? mem_strndup((char *)h->got.data, h->got.len) : str_b64(h->got.data, h->got.len);
+        text = !h->got.len ? mem_strdup("")
+               : is_text   ? mem_strndup((char *)h->got.data, h->got.len)
+                           : str_b64(h->got.data, h->got.len);
         ok = o && text && cJSON_AddNumberToObject(o, "status", (double)status) &&
-             cJSON_AddStringToObject(o, is_text ? "body" : "body_base64", text) && cJSON_AddStringToObject(o, "url", h->url) &&
+             cJSON_AddStringToObject(o, is_text ? "body" : "body_base64", text) &&
+             cJSON_AddStringToObject(o, "url", h->url) &&
              cJSON_AddNumberToObject(o, "duration_ms", (double)((uv_hrtime() - h->started) / 1000000));
         if (ok && cJSON_AddItemToObject(o, "headers", h->got_headers))
                 h->got_headers = NULL;
@@ -368,8 +382,8 @@ static cJSON *build_answer(struct http *h, long status)
 static int redirect(struct http *h, long status, struct err *e)
 {
         char *to = NULL, *was_host;
-        int   was_port = h->port, rc;
-        bool  was_tls = h->tls;
+        int was_port = h->port, rc;
+        bool was_tls = h->tls;
 
         if (!h->follow || (status != 301 && status != 302 && status != 303 && status != 307 && status != 308))
                 return 0;
@@ -377,7 +391,8 @@ static int redirect(struct http *h, long status, struct err *e)
         if (!to)
                 return 0;
         if (++h->hops > REDIRECTS_MAX)
-                return err_set(e, E_TOOBIG, "more than %d redirects; the last one led to %.200s", REDIRECTS_MAX, to);
+                return err_set(e, E_TOOBIG, "more than %d redirects; the last one led to %.200s",
+                               REDIRECTS_MAX, to);
         to = mem_strdup(to);
         was_host = mem_strdup(h->host);
         if (!to || !was_host) {
@@ -388,7 +403,8 @@ static int redirect(struct http *h, long status, struct err *e)
         mem_free(h->url);
         h->url = to;
         /* What browsers do: 303 always, 301 and 302 for POST. */
-        if ((status == 303 && strcmp(h->method, "HEAD") != 0) || (status != 307 && status != 308 && strcmp(h->method, "POST") == 0)) {
+        if ((status == 303 && strcmp(h->method, "HEAD") != 0) ||
+            (status != 307 && status != 308 && strcmp(h->method, "POST") == 0)) {
                 char *get = mem_strdup("GET");
 
                 h->body = NULL;
@@ -400,7 +416,7 @@ static int redirect(struct http *h, long status, struct err *e)
         }
         {
                 char host[256];
-                int  port;
+                int port;
                 bool tls;
 
                 rc = http_split_url(h->url, host, &port, &tls, e);
@@ -437,19 +453,21 @@ static const char *curl_code(CURLcode r)
 static void on_done(struct transfer *t, CURLcode result)
 {
         struct http *h = t->data;
-        struct err   e = {0};
-        long         status = 0;
-        cJSON       *out;
-        int          rc;
+        struct err e = {0};
+        long status = 0;
+        cJSON *out;
+        int rc;
 
         h->in_flight = false;
         if (result != CURLE_OK) {
                 if (h->trouble_code) {
-                        finish(h, h->denied && h->hops == 0 ? TOOL_REFUSED : TOOL_FAILED, h->trouble_code, &h->trouble, NULL);
+                        finish(h, h->denied && h->hops == 0 ? TOOL_REFUSED : TOOL_FAILED, h->trouble_code,
+                               &h->trouble, NULL);
                 } else {
                         bool late = result == CURLE_OPERATION_TIMEDOUT;
 
-                        err_set(&e, late ? E_TIMEOUT : E_UNAVAIL, "%s %.200s: %s", h->method, h->url, h->lib->easy_error(result));
+                        err_set(&e, late ? E_TIMEOUT : E_UNAVAIL, "%s %.200s: %s", h->method, h->url,
+                                h->lib->easy_error(result));
                         finish(h, late ? TOOL_TIMED_OUT : TOOL_FAILED, curl_code(result), &e, NULL);
                 }
                 return;
@@ -459,7 +477,11 @@ static void on_done(struct transfer *t, CURLcode result)
         if (rc > 0)
                 return;
         if (rc < 0) {
-                finish(h, TOOL_FAILED, rc == -E_DENIED ? "policy_denied" : rc == -E_TOOBIG ? "too_many_redirects" : NULL, &e, NULL);
+                finish(h, TOOL_FAILED,
+                       rc == -E_DENIED   ? "policy_denied"
+                       : rc == -E_TOOBIG ? "too_many_redirects"
+                                         : NULL,
+                       &e, NULL);
                 return;
         }
         out = build_answer(h, status);
@@ -483,22 +505,26 @@ static bool is_token(const char *s)
         if (!*s)
                 return false;
         for (; *s; s++)
-                if (!((*s >= '0' && *s <= '9') || (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || strchr(extra, *s)))
+                if (!((*s >= '0' && *s <= '9') || (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') ||
+                      strchr(extra, *s)))
                         return false;
         return true;
 }
 
 static int check_headers(const cJSON *headers, struct err *e)
 {
-        static const char *const ours[] = {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"};
-        const cJSON             *v;
+        static const char *const ours[] = {
+                "host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"};
+        const cJSON *v;
 
         cJSON_ArrayForEach(v, headers)
         {
                 if (!is_token(v->string) || !cJSON_IsString(v))
-                        return err_set(e, E_INVAL, "headers: \"%.100s\" is not a header name with a text", v->string);
+                        return err_set(e, E_INVAL, "headers: \"%.100s\" is not a header name with a text",
+                                       v->string);
                 if (strpbrk(v->valuestring, "\r\n"))
-                        return err_set(e, E_INVAL, "headers.%.100s: line breaks are not allowed in a header", v->string);
+                        return err_set(e, E_INVAL, "headers.%.100s: line breaks are not allowed in a header",
+                                       v->string);
                 for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
                         if (str_ieq(v->string, ours[i]))
                                 return err_set(e, E_INVAL, "headers.%s is set by the agent", v->string);
@@ -509,7 +535,7 @@ static int check_headers(const cJSON *headers, struct err *e)
 static int read_input(struct http *h, struct err *e)
 {
         const char *url = NULL, *method = "GET", *body = NULL, *b64 = NULL, *timeout = NULL;
-        int         rc = json_str(h->input, "url", &url, e);
+        int rc = json_str(h->input, "url", &url, e);
 
         h->timeout_ms = TIMEOUT_DEFAULT;
         h->max_bytes = BODY_DEFAULT;
@@ -557,9 +583,9 @@ static int read_input(struct http *h, struct err *e)
 int http_request_permit(const struct policy *p, const cJSON *input, struct err *e)
 {
         const char *url = NULL;
-        char        host[256];
-        int         port, rc = json_str(input, "url", &url, e);
-        bool        tls;
+        char host[256];
+        int port, rc = json_str(input, "url", &url, e);
+        bool tls;
 
         if (rc == 0)
                 rc = http_split_url(url, host, &port, &tls, e);
@@ -569,7 +595,7 @@ int http_request_permit(const struct policy *p, const cJSON *input, struct err *
 int http_request_start(struct tool_call *c, const cJSON *input, struct err *e)
 {
         struct http *h = mem_calloc(1, sizeof *h);
-        int          rc = -E_NOMEM;
+        int rc = -E_NOMEM;
 
         if (!h || !(h->input = cJSON_Duplicate(input, true))) {
                 mem_free(h);
@@ -593,7 +619,7 @@ int http_request_start(struct tool_call *c, const cJSON *input, struct err *e)
 void http_request_cancel(struct tool_call *c, int grace_ms)
 {
         struct http *h = c->state;
-        struct err   e;
+        struct err e;
 
         (void)grace_ms;
         if (!h->in_flight)

@@ -6,8 +6,8 @@
 
 extern const char http_input_schema[], http_output_schema[];
 
-int  http_request_permit(const struct policy *p, const cJSON *input, struct err *e);
-int  http_request_start(struct tool_call *c, const cJSON *input, struct err *e);
+int http_request_permit(const struct policy *p, const cJSON *input, struct err *e);
+int http_request_start(struct tool_call *c, const cJSON *input, struct err *e);
 void http_request_cancel(struct tool_call *c, int grace_ms);
 void http_request_free(struct tool_call *c);
 

@@ -10,9 +10,9 @@
 int http_split_url(const char *url, char host[256], int *out_port, bool *out_tls, struct err *e)
 {
         const char *s, *end, *at, *colon;
-        char        port_text[8];
-        int64_t     port;
-        size_t      n;
+        char port_text[8];
+        int64_t port;
+        size_t n;
 
         if (strncasecmp(url, "http://", 7) == 0) {
                 *out_tls = false;
@@ -25,11 +25,15 @@ int http_split_url(const char *url, char host[256], int *out_port, bool *out_tls
         }
         for (const char *p = url; *p; p++)
                 if ((unsigned char)*p <= 0x20 || *p == 0x7f || *p == '\\')
-                        return err_set(e, E_INVAL, "url: blanks, control characters and \\ must be written as %%20 and so on");
+                        return err_set(
+                                e, E_INVAL,
+                                "url: blanks, control characters and \\ must be written as %%20 and so on");
         end = s + strcspn(s, "/?#");
         at = memchr(s, '@', (size_t)(end - s));
         if (at)
-                return err_set(e, E_INVAL, "url: user and password do not belong into the url; use an Authorization header");
+                return err_set(
+                        e, E_INVAL,
+                        "url: user and password do not belong into the url; use an Authorization header");
         if (*s == '[') {
                 const char *close = memchr(s, ']', (size_t)(end - s));
 

@@ -12,12 +12,14 @@ struct err;
 
 /* edits: [{old, new, replace_all}], one after the other on the outcome of the
  * one before. `old` must be there exactly once, or with replace_all at least
- * once. *out_count: replacements made. -E_STATE: does not fit; -E_INVAL; -E_TOOBIG (the limit of out); -E_NOMEM. */
-int patch_edits(const char *text, size_t n, const cJSON *edits, struct buf *out, size_t *out_count, struct err *e);
+ * once. *out_count: replacements made. -E_STATE: does not fit; -E_INVAL; -E_TOOBIG (the limit of out);
+ * -E_NOMEM. */
+int patch_edits(const char *text, size_t n, const cJSON *edits, struct buf *out, size_t *out_count,
+                struct err *e);
 
 /* diff: of one file, as `diff -u` and git write it. Every hunk must fit at its
  * own line numbers. exists: false lets a diff from /dev/null make the file. */
-int patch_diff(const char *text, size_t n, bool exists, const char *diff, size_t diff_n, struct buf *out, size_t *out_hunks,
-               struct err *e);
+int patch_diff(const char *text, size_t n, bool exists, const char *diff, size_t diff_n, struct buf *out,
+               size_t *out_hunks, struct err *e);
 
 #endif

@@ -13,9 +13,9 @@
 /* A text read line by line. A line is without its newline; `nl` says whether it had one. */
 struct lines {
         const char *text, *s; /* s: the line */
-        size_t      n, at, len;
-        size_t      number; /* of the current line; 0 before the first */
-        bool        nl;
+        size_t n, at, len;
+        size_t number; /* of the current line; 0 before the first */
+        bool nl;
 };
 
 static bool line_next(struct lines *l)
@@ -40,18 +40,26 @@ static bool starts(const struct lines *l, const char *word)
         return l->len >= n && memcmp(l->s, word, n) == 0;
 }
 
+static bool is_blank(const struct lines *l)
+{
+        for (size_t i = 0; i < l->len; i++)
+                if (l->s[i] != ' ' && l->s[i] != '\t' && l->s[i] != '\r')
+                        return false;
+        return true;
+}
+
 struct hunk {
         size_t number; /* 1-based, for people */
-        long   old_at, old_n, new_at, new_n;
-        char   head[80];
+        long old_at, old_n, new_at, new_n;
+        char head[80];
 };
 
 struct job {
         struct lines src, diff;
-        struct hunk  h;
-        struct buf  *out;
-        struct err  *e;
-        bool         ended; /* a "\ No newline" was written: nothing may follow */
+        struct hunk h;
+        struct buf *out;
+        struct err *e;
+        bool ended; /* a "\ No newline" was written: nothing may follow */
 };
 
 /* For messages: short, valid UTF-8, one line. */
@@ -81,8 +89,9 @@ static int emit(struct job *j, const char *s, size_t n, bool nl)
         int rc;
 
         if (j->ended)
-                return err_set(j->e, E_STATE, "hunk %zu (%s): text follows a line that is to be the last without newline", j->h.number,
-                               j->h.head);
+                return err_set(j->e, E_STATE,
+                               "hunk %zu (%s): text follows a line that is to be the last without newline",
+                               j->h.number, j->h.head);
         rc = buf_put(j->out, s, n);
         if (rc == 0 && nl)
                 rc = buf_putc(j->out, '\n');
@@ -94,7 +103,7 @@ static int emit(struct job *j, const char *s, size_t n, bool nl)
 static bool read_number(const char **io, const char *end, long *out)
 {
         const char *s = *io;
-        long        v = 0;
+        long v = 0;
 
         if (s >= end || *s < '0' || *s > '9')
                 return false;
@@ -124,7 +133,7 @@ static bool read_span(const char **io, const char *end, long *at, long *n)
 static bool read_head(struct job *j)
 {
         const char *s = j->diff.s, *end = s + j->diff.len, *stop;
-        size_t      k;
+        size_t k;
 
         if (!starts(&j->diff, "@@ -"))
                 return false;
@@ -146,14 +155,14 @@ static bool read_head(struct job *j)
 static size_t find_elsewhere(const struct job *j, const struct lines *body, const struct hunk *h)
 {
         struct lines from = {.text = j->src.text, .n = j->src.n};
-        size_t       found = 0, steps = 0;
+        size_t found = 0, steps = 0;
 
         if (h->old_n == 0)
                 return 0;
         while (line_next(&from)) {
                 struct lines d = *body, s = from;
-                long         left = h->old_n;
-                bool         same = true;
+                long left = h->old_n;
+                bool same = true;
 
                 while (same && left > 0 && line_next(&d)) {
                         /* A hint is not worth more than a moment. */
@@ -161,7 +170,8 @@ static size_t find_elsewhere(const struct job *j, const struct lines *body, cons
                                 return 0;
                         if (d.len && (d.s[0] == '+' || d.s[0] == '\\'))
                                 continue;
-                        same = s.len == (d.len ? d.len - 1 : 0) && memcmp(s.s, d.len ? d.s + 1 : "", s.len) == 0;
+                        same = s.len == (d.len ? d.len - 1 : 0) &&
+                               memcmp(s.s, d.len ? d.s + 1 : "", s.len) == 0;
                         left--;
                         if (same && left > 0)
                                 same = line_next(&s);
@@ -177,7 +187,7 @@ static size_t find_elsewhere(const struct job *j, const struct lines *body, cons
 
 static int misfit(struct job *j, const struct lines *body, bool have, const char *want, size_t want_n)
 {
-        char   is[100], should[100], hint[120] = "";
+        char is[100], should[100], hint[120] = "";
         size_t at = find_elsewhere(j, body, &j->h);
 
         quote(want, want_n, should);
@@ -186,11 +196,13 @@ static int misfit(struct job *j, const struct lines *body, bool have, const char
         else if (have && j->src.len == want_n + 1 && j->src.s[want_n] == '\r')
                 snprintf(hint, sizeof hint, "; the file has CRLF line ends, the diff has not");
         if (!have)
-                return err_set(j->e, E_STATE, "hunk %zu (%s): the file ends before line %zu, the diff expects \"%s\"%s", j->h.number,
-                               j->h.head, j->src.number + 1, should, hint);
+                return err_set(j->e, E_STATE,
+                               "hunk %zu (%s): the file ends before line %zu, the diff expects \"%s\"%s",
+                               j->h.number, j->h.head, j->src.number + 1, should, hint);
         quote(j->src.s, j->src.len, is);
-        return err_set(j->e, E_STATE, "hunk %zu (%s): line %zu of the file is \"%s\", the diff expects \"%s\"%s", j->h.number, j->h.head,
-                       j->src.number, is, should, hint);
+        return err_set(j->e, E_STATE,
+                       "hunk %zu (%s): line %zu of the file is \"%s\", the diff expects \"%s\"%s",
+                       j->h.number, j->h.head, j->src.number, is, should, hint);
 }
 
 /* --- a hunk ------------------------------------------------------------------------ */
@@ -200,14 +212,15 @@ static int skip_to(struct job *j)
 {
         /* "-5,0" inserts after line 5; "-5,2" begins with line 5. */
         size_t upto = (size_t)(j->h.old_n ? j->h.old_at - 1 : j->h.old_at);
-        int    rc = 0;
+        int rc = 0;
 
         if ((j->h.old_n && j->h.old_at < 1) || upto < j->src.number)
-                return err_set(j->e, E_STATE, "hunk %zu (%s) overlaps the one before it or is out of order", j->h.number, j->h.head);
+                return err_set(j->e, E_STATE, "hunk %zu (%s) overlaps the one before it or is out of order",
+                               j->h.number, j->h.head);
         while (rc == 0 && j->src.number < upto) {
                 if (!line_next(&j->src))
-                        return err_set(j->e, E_STATE, "hunk %zu (%s): the file has only %zu lines", j->h.number, j->h.head,
-                                       j->src.number);
+                        return err_set(j->e, E_STATE, "hunk %zu (%s): the file has only %zu lines",
+                                       j->h.number, j->h.head, j->src.number);
                 rc = emit(j, j->src.s, j->src.len, j->src.nl);
         }
         return rc;
@@ -223,7 +236,7 @@ static bool no_newline_follows(const struct job *j)
 static int new_line(struct job *j, const char *s, size_t n)
 {
         bool bare = no_newline_follows(j);
-        int  rc = emit(j, s, n, !bare);
+        int rc = emit(j, s, n, !bare);
 
         if (rc == 0)
                 j->ended = bare;
@@ -239,7 +252,9 @@ static int old_line(struct job *j, const struct lines *body, bool keep, const ch
         if (j->src.len != n || memcmp(j->src.s, s, n) != 0)
                 return misfit(j, body, true, s, n);
         if (j->src.nl == bare)
-                return err_set(j->e, E_STATE, "hunk %zu (%s): line %zu of the file %s a newline at its end, the diff says otherwise",
+                return err_set(j->e, E_STATE,
+                               "hunk %zu (%s): line %zu of the file %s a newline at its end, the diff says "
+                               "otherwise",
                                j->h.number, j->h.head, j->src.number, j->src.nl ? "has" : "lacks");
         return keep ? new_line(j, s, n) : 0;
 }
@@ -252,13 +267,13 @@ static int malformed(struct job *j, const char *why)
 static int apply_hunk(struct job *j)
 {
         struct lines body = j->diff;
-        long         old_left = j->h.old_n, new_left = j->h.new_n;
-        int          rc = skip_to(j);
+        long old_left = j->h.old_n, new_left = j->h.new_n;
+        int rc = skip_to(j);
 
         while (rc == 0 && (old_left > 0 || new_left > 0)) {
                 const char *s;
-                char        kind;
-                size_t      n;
+                char kind;
+                size_t n;
 
                 if (!line_next(&j->diff))
                         return malformed(j, "the diff ends within a hunk; are its line counts right?");
@@ -269,7 +284,8 @@ static int apply_hunk(struct job *j)
                 if (kind == '\\')
                         continue;
                 if (kind != ' ' && kind != '-' && kind != '+')
-                        return malformed(j, "a line of a hunk must begin with a blank, - or +; are the line counts of the hunk right?");
+                        return malformed(j, "a line of a hunk must begin with a blank, - or +; are the line "
+                                            "counts of the hunk right?");
                 if ((kind != '+' && old_left-- == 0) || (kind != '-' && new_left-- == 0))
                         return malformed(j, "the hunk has more lines than its @@ line says");
                 rc = kind == '+' ? new_line(j, s, n) : old_line(j, &body, kind == ' ', s, n);
@@ -283,7 +299,8 @@ static int apply_hunk(struct job *j)
 
 static bool is_dev_null(const struct lines *l)
 {
-        return l->len >= 13 && memcmp(l->s + 4, "/dev/null", 9) == 0 && (l->len == 13 || l->s[13] == '\t' || l->s[13] == ' ');
+        return l->len >= 13 && memcmp(l->s + 4, "/dev/null", 9) == 0 &&
+               (l->len == 13 || l->s[13] == '\t' || l->s[13] == ' ');
 }
 
 static int file_head(struct job *j, bool exists)
@@ -295,25 +312,34 @@ static int file_head(struct job *j, bool exists)
         if (is_dev_null(&j->diff))
                 return malformed(j, "the diff removes the file; use file.delete");
         if (from_null && exists)
-                return err_set(j->e, E_STATE, "the diff makes a new file (--- /dev/null), but the file exists");
+                return err_set(j->e, E_STATE,
+                               "the diff makes a new file (--- /dev/null), but the file exists");
         if (!from_null && !exists)
-                return err_set(j->e, E_NOENT, "the file does not exist, and the diff does not make it (its --- is not /dev/null)");
+                return err_set(
+                        j->e, E_NOENT,
+                        "the file does not exist, and the diff does not make it (its --- is not /dev/null)");
         return 0;
 }
 
-int patch_diff(const char *text, size_t n, bool exists, const char *diff, size_t diff_n, struct buf *out, size_t *out_hunks,
-               struct err *e)
+int patch_diff(const char *text, size_t n, bool exists, const char *diff, size_t diff_n, struct buf *out,
+               size_t *out_hunks, struct err *e)
 {
         struct err ignored;
-        struct job j = {.src = {.text = text, .n = n}, .diff = {.text = diff, .n = diff_n}, .out = out, .e = e ? e : &ignored};
-        bool       headed = false;
-        int        rc = 0;
+        struct job j = {.src = {.text = text, .n = n},
+                        .diff = {.text = diff, .n = diff_n},
+                        .out = out,
+                        .e = e ? e : &ignored};
+        bool headed = false;
+        int rc = 0;
 
         while (rc == 0 && line_next(&j.diff)) {
                 if (starts(&j.diff, "@@") && !exists && !headed) {
-                        rc = err_set(j.e, E_NOENT, "the file does not exist, and the diff does not make it (its --- is not /dev/null)");
+                        rc = err_set(j.e, E_NOENT,
+                                     "the file does not exist, and the diff does not make it (its --- is not "
+                                     "/dev/null)");
                 } else if (starts(&j.diff, "@@")) {
-                        rc = read_head(&j) ? apply_hunk(&j) : malformed(&j, "expected @@ -LINE,COUNT +LINE,COUNT @@");
+                        rc = read_head(&j) ? apply_hunk(&j)
+                                           : malformed(&j, "expected @@ -LINE,COUNT +LINE,COUNT @@");
                 } else if (j.h.number == 0 && !headed && starts(&j.diff, "--- ")) {
                         headed = true;
                         rc = file_head(&j, exists);
@@ -321,9 +347,11 @@ int patch_diff(const char *text, size_t n, bool exists, const char *diff, size_t
                         rc = malformed(&j, "the diff is of more than one file; patch them one by one");
                 } else if (starts(&j.diff, "GIT binary patch") || starts(&j.diff, "Binary files")) {
                         rc = malformed(&j, "binary diffs are not supported; use file.write");
-                } else if (j.h.number && j.diff.len && !starts(&j.diff, "-- ") && strspn(j.diff.s, " \t\r\n") < j.diff.len) {
-                        rc = malformed(&j, starts(&j.diff, "diff ") ? "the diff is of more than one file; patch them one by one"
-                                                                    : "unexpected text after a hunk; are its line counts right?");
+                } else if (j.h.number && !starts(&j.diff, "-- ") && !is_blank(&j.diff)) {
+                        rc = malformed(&j,
+                                       starts(&j.diff, "diff ")
+                                               ? "the diff is of more than one file; patch them one by one"
+                                               : "unexpected text after a hunk; are its line counts right?");
                 } else if (starts(&j.diff, "-- ")) {
                         break; /* the signature of git format-patch */
                 }

@@ -21,28 +21,31 @@ static size_t line_of(const char *text, const char *at)
 static void places(const char *text, size_t n, const char *old, size_t old_n, char *out, size_t out_n)
 {
         const char *s = text, *end = text + n;
-        size_t      count = 0, used = 0;
+        size_t count = 0, used = 0;
 
         out[0] = '\0';
         while ((s = memmem(s, (size_t)(end - s), old, old_n))) {
                 if (count < 5)
-                        used += (size_t)snprintf(out + used, out_n - used, "%s%zu", count ? ", " : "", line_of(text, s));
+                        used += (size_t)snprintf(out + used, out_n - used, "%s%zu", count ? ", " : "",
+                                                 line_of(text, s));
                 count++;
                 s += old_n;
         }
         snprintf(out + used, out_n - used, "%s (%zu times)", count > 5 ? ", ..." : "", count);
 }
 
-static int apply_edit(const char *text, size_t n, const cJSON *edit, int index, struct buf *out, size_t *io_count, struct err *e)
+static int apply_edit(const char *text, size_t n, const cJSON *edit, int index, struct buf *out,
+                      size_t *io_count, struct err *e)
 {
         static const char *const keys[] = {"old", "new", "replace_all", NULL};
-        const char              *old = NULL, *new = NULL, *s = text, *end = text + n, *hit;
-        char                     where[160];
-        bool                     all = false;
-        size_t                   old_n, count = 0;
-        int                      rc;
+        const char *old = NULL, *new = NULL, *s = text, *end = text + n, *hit;
+        char where[160];
+        bool all = false;
+        size_t old_n, count = 0;
+        int rc;
 
-        rc = cJSON_IsObject(edit) ? json_only(edit, keys, e) : err_set(e, E_INVAL, "edits[%d]: expected {old, new}", index);
+        rc = cJSON_IsObject(edit) ? json_only(edit, keys, e)
+                                  : err_set(e, E_INVAL, "edits[%d]: expected {old, new}", index);
         if (rc == 0)
                 rc = json_str(edit, "old", &old, e);
         if (rc == 0)
@@ -53,15 +56,22 @@ static int apply_edit(const char *text, size_t n, const cJSON *edit, int index, 
                 return rc;
         old_n = strlen(old);
         if (old_n == 0)
-                return err_set(e, E_INVAL, "edits[%d].old is empty; to write a new file use file.write", index);
+                return err_set(e, E_INVAL, "edits[%d].old is empty; to write a new file use file.write",
+                               index);
         hit = memmem(s, n, old, old_n);
         if (!hit)
-                return err_set(e, E_STATE, "edits[%d]: its old text is not in the file; read the file again and copy the text exactly, "
-                               "white space included", index);
+                return err_set(e, E_STATE,
+                               "edits[%d]: its old text is not in the file; read the file again and copy the "
+                               "text exactly, "
+                               "white space included",
+                               index);
         if (!all && memmem(hit + 1, (size_t)(end - hit - 1), old, old_n)) {
                 places(text, n, old, old_n, where, sizeof where);
-                return err_set(e, E_STATE, "edits[%d]: its old text is in the file more than once, at lines %s; add the lines around it, "
-                               "or set replace_all", index, where);
+                return err_set(e, E_STATE,
+                               "edits[%d]: its old text is in the file more than once, at lines %s; add the "
+                               "lines around it, "
+                               "or set replace_all",
+                               index, where);
         }
         while (rc == 0 && hit) {
                 rc = buf_put(out, s, (size_t)(hit - s));
@@ -79,12 +89,13 @@ static int apply_edit(const char *text, size_t n, const cJSON *edit, int index, 
         return 0;
 }
 
-int patch_edits(const char *text, size_t n, const cJSON *edits, struct buf *out, size_t *out_count, struct err *e)
+int patch_edits(const char *text, size_t n, const cJSON *edits, struct buf *out, size_t *out_count,
+                struct err *e)
 {
-        struct buf   now, next;
+        struct buf now, next;
         const cJSON *edit;
-        size_t       count = 0;
-        int          index = 0, rc;
+        size_t count = 0;
+        int index = 0, rc;
 
         if (!cJSON_IsArray(edits) || cJSON_GetArraySize(edits) == 0)
                 return err_set(e, E_INVAL, "edits: expected a list of {old, new}");

@@ -24,16 +24,17 @@
 #include "common/mem.h"
 #include "common/str.h"
 
-#define READ_SIZE     ((size_t)64 << 10)
-#define PIPE_BIG      (1 << 20)
-#define DRAIN_MAX     ((size_t)2 << 20) /* a stranger who holds the pipe could write for ever */
+#define READ_SIZE ((size_t)64 << 10)
+#define PIPE_BIG  (1 << 20)
+#define DRAIN_MAX ((size_t)2 << 20) /* a stranger who holds the pipe could write for ever */
 
 #define TO(s) (1U << (s))
 static const struct {
         const char *name;
-        unsigned    next;
+        unsigned next;
 } states[] = {
-        [PROCESS_RUNNING] = {"running", TO(PROCESS_STOPPING) | TO(PROCESS_LINGER) | TO(PROCESS_KILLING) | TO(PROCESS_DRAINING)},
+        [PROCESS_RUNNING] = {"running", TO(PROCESS_STOPPING) | TO(PROCESS_LINGER) | TO(PROCESS_KILLING) |
+                                                TO(PROCESS_DRAINING)},
         [PROCESS_STOPPING] = {"stopping", TO(PROCESS_KILLING) | TO(PROCESS_DRAINING)},
         [PROCESS_LINGER] = {"linger", TO(PROCESS_KILLING) | TO(PROCESS_DRAINING)},
         [PROCESS_KILLING] = {"killing", TO(PROCESS_DRAINING)},
@@ -45,8 +46,8 @@ static const struct {
 static bool move(struct process *p, enum process_state to)
 {
         if (!(states[p->state].next & TO(to))) {
-                log_error("process", "state move refused", "from=%s to=%s attempt=%llu", states[p->state].name,
-                          states[to].name, (unsigned long long)p->c->attempt_id);
+                log_error("process", "state move refused", "from=%s to=%s attempt=%llu",
+                          states[p->state].name, states[to].name, (unsigned long long)p->c->attempt_id);
                 return false;
         }
         p->state = to;
@@ -148,7 +149,7 @@ static void on_eof(struct stream *s)
 
 static void on_read(uv_stream_t *u, ssize_t n, const uv_buf_t *b)
 {
-        struct stream  *s = u->data;
+        struct stream *s = u->data;
         struct process *p = s->owner;
 
         if (n == 0)
@@ -353,7 +354,7 @@ static void on_change(struct child *ch)
 
 static bool add_text(cJSON *o, const char *key, const struct tail *t)
 {
-        char  *text = tail_text(t);
+        char *text = tail_text(t);
         cJSON *s = text ? cJSON_CreateString(text) : NULL;
 
         mem_free(text);
@@ -365,9 +366,9 @@ static bool add_text(cJSON *o, const char *key, const struct tail *t)
 
 static cJSON *build_outputs(struct process *p)
 {
-        cJSON      *o = cJSON_CreateObject();
+        cJSON *o = cJSON_CreateObject();
         const char *abbrev;
-        char        name[32];
+        char name[32];
 
         if (!o)
                 return NULL;
@@ -377,7 +378,8 @@ static cJSON *build_outputs(struct process *p)
                 goto fail;
         if (p->child.signal) {
                 abbrev = sigabbrev_np(p->child.signal);
-                snprintf(name, sizeof name, abbrev ? "SIG%s" : "%s%d", abbrev ? abbrev : "signal ", p->child.signal);
+                snprintf(name, sizeof name, abbrev ? "SIG%s" : "%s%d", abbrev ? abbrev : "signal ",
+                         p->child.signal);
                 if (!cJSON_AddStringToObject(o, "signal", name))
                         goto fail;
         }
@@ -411,11 +413,12 @@ static void judge(struct process *p, struct tool_result *r, struct err *e)
                 err_set(e, E_CANCELLED, "the command was stopped on request");
         } else if (!p->child.exited) {
                 r->error_code = "io_error";
-                err_set(e, E_IO, "the command cannot be ended: it hangs in the kernel (pid %d)", (int)p->child.pid);
+                err_set(e, E_IO, "the command cannot be ended: it hangs in the kernel (pid %d)",
+                        (int)p->child.pid);
         } else if (p->child.signal) {
                 r->error_code = "killed_by_signal";
-                err_set(e, E_CANCELLED, "the command was ended by signal %d (%s); nobody here asked for it%s", p->child.signal,
-                        strsignal(p->child.signal),
+                err_set(e, E_CANCELLED, "the command was ended by signal %d (%s); nobody here asked for it%s",
+                        p->child.signal, strsignal(p->child.signal),
                         p->child.signal == SIGKILL ? ": often the kernel, for want of memory" : "");
         } else if (p->child.code) {
                 r->error_code = "exit_nonzero";
@@ -432,7 +435,7 @@ static void judge(struct process *p, struct tool_result *r, struct err *e)
 static void finish(struct process *p)
 {
         struct tool_result r = {0};
-        struct err         e = {0};
+        struct err e = {0};
 
         if (!move(p, PROCESS_DONE))
                 return;
@@ -486,10 +489,15 @@ static void close_fd(int fd)
 
 static int launch(struct process *p, struct err *e)
 {
-        struct spawn_request r = {.path = p->cmd.path, .argv = p->cmd.argv, .env = p->cmd.env, .cwd = p->cmd.cwd,
-                                  .fd_in = -1, .fd_out = -1, .fd_err = -1};
-        bool                 own_in = false;
-        int                  rc = feed_open(p, &r.fd_in, &own_in, e);
+        struct spawn_request r = {.path = p->cmd.path,
+                                  .argv = p->cmd.argv,
+                                  .env = p->cmd.env,
+                                  .cwd = p->cmd.cwd,
+                                  .fd_in = -1,
+                                  .fd_out = -1,
+                                  .fd_err = -1};
+        bool own_in = false;
+        int rc = feed_open(p, &r.fd_in, &own_in, e);
 
         if (rc == 0)
                 rc = stream_open(p, &p->out, &r.fd_out, e);
@@ -526,8 +534,8 @@ static void refuse(struct process *p, const char *code, const struct err *e)
 int process_start(struct tool_call *c, const cJSON *input, struct err *e)
 {
         struct process *p = mem_calloc(1, sizeof *p);
-        const char     *code = "spawn_failed";
-        int             rc;
+        const char *code = "spawn_failed";
+        int rc;
 
         if (!p)
                 return err_set(e, E_NOMEM, "out of memory");
@@ -546,7 +554,8 @@ int process_start(struct tool_call *c, const cJSON *input, struct err *e)
         rc = tool_owns_process(c, p->child.pid);
         if (rc) {
                 p->refused = true;
-                err_set(&p->trouble, -rc, "the agent could not write down in its journal that it started the command");
+                err_set(&p->trouble, -rc,
+                        "the agent could not write down in its journal that it started the command");
                 p->trouble_code = "journal_failed";
                 p->hurry = true;
                 kill_all(p);
@@ -626,7 +635,7 @@ void process_free(struct tool_call *c)
 int process_end_leftovers(const char *scratch_root, int pid)
 {
         char *marker = str_printf("PHOTON_OUTPUT=%s/", scratch_root);
-        int   n = marker ? spawn_kill_leftovers(pid, marker) : 0;
+        int n = marker ? spawn_kill_leftovers(pid, marker) : 0;
 
         mem_free(marker);
         return n;

@@ -39,17 +39,18 @@ void command_fini(struct command *m)
 static int build_argv(struct command *m, const cJSON *input, struct err *e)
 {
         const cJSON *list = cJSON_GetObjectItemCaseSensitive(input, "argv"), *item;
-        const char  *shell = NULL, *shell_path = "/bin/sh";
-        size_t       n = 0;
-        int          rc = json_str_opt(input, "shell", &shell, e);
+        const char *shell = NULL, *shell_path = "/bin/sh";
+        size_t n = 0;
+        int rc = json_str_opt(input, "shell", &shell, e);
 
         if (rc == 0)
                 rc = json_str_opt(input, "shell_path", &shell_path, e);
         if (rc)
                 return rc;
         if (!!list == !!shell)
-                return err_set(e, E_INVAL, list ? "give either argv or shell, not both"
-                                                : "argv (a list) or shell (a text) is missing");
+                return err_set(e, E_INVAL,
+                               list ? "give either argv or shell, not both"
+                                    : "argv (a list) or shell (a text) is missing");
         if (shell) {
                 m->argv = mem_calloc(4, sizeof *m->argv);
                 if (!m->argv || !(m->argv[0] = mem_strdup(shell_path)) || !(m->argv[1] = mem_strdup("-ec")) ||
@@ -119,7 +120,7 @@ static char *env_value(const cJSON *v)
 static int env_from_input(char ***io, size_t *n, const cJSON *input, struct err *e)
 {
         const cJSON *env = NULL, *v;
-        int          rc = json_obj_opt(input, "env", &env, e);
+        int rc = json_obj_opt(input, "env", &env, e);
 
         if (rc)
                 return rc;
@@ -130,10 +131,12 @@ static int env_from_input(char ***io, size_t *n, const cJSON *input, struct err 
                 if (!env_name_ok(v->string))
                         return err_set(e, E_INVAL, "env: \"%s\" is not the name of a variable", v->string);
                 if (!cJSON_IsString(v) && !cJSON_IsNumber(v) && !cJSON_IsBool(v))
-                        return err_set(e, E_INVAL, "env.%s: expected a text, a number or a boolean", v->string);
+                        return err_set(e, E_INVAL, "env.%s: expected a text, a number or a boolean",
+                                       v->string);
                 for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++)
                         if (strcmp(v->string, reserved[i]) == 0)
-                                return err_set(e, E_INVAL, "env.%s is set by the agent; choose another name", v->string);
+                                return err_set(e, E_INVAL, "env.%s is set by the agent; choose another name",
+                                               v->string);
                 text = env_value(v);
                 entry = text ? str_printf("%s=%s", v->string, text) : NULL;
                 mem_free(text);
@@ -147,7 +150,7 @@ static int env_from_input(char ***io, size_t *n, const cJSON *input, struct err 
 static int build_env(struct command *m, const struct tool_call *c, const cJSON *input, struct err *e)
 {
         size_t n = 0;
-        int    rc = -E_NOMEM;
+        int rc = -E_NOMEM;
 
         m->env = policy_base_env(c->policy);
         if (!m->env)
@@ -192,7 +195,7 @@ static int build_cwd(struct command *m, const struct tool_call *c, const cJSON *
 {
         const char *home = policy_home(c->policy), *cwd = home;
         struct stat st;
-        int         rc = json_str_opt(input, "cwd", &cwd, e);
+        int rc = json_str_opt(input, "cwd", &cwd, e);
 
         if (rc)
                 return rc;
@@ -210,10 +213,11 @@ static int build_cwd(struct command *m, const struct tool_call *c, const cJSON *
         return 0;
 }
 
-int command_build(struct command *m, const struct tool_call *c, const cJSON *input, const char **code, struct err *e)
+int command_build(struct command *m, const struct tool_call *c, const cJSON *input, const char **code,
+                  struct err *e)
 {
         const char *timeout = NULL;
-        int         rc;
+        int rc;
 
         *code = "bad_input";
         rc = build_argv(m, input, e);
@@ -232,7 +236,8 @@ int command_build(struct command *m, const struct tool_call *c, const cJSON *inp
         if (timeout && (str_parse_duration(timeout, &m->timeout_ms) != 0 || m->timeout_ms == 0))
                 return err_set(e, E_INVAL, "timeout: \"%s\" is not a duration such as 90s or 10m", timeout);
         if (m->stdin_text && c->stdin_follows)
-                return err_set(e, E_INVAL, "give either stdin in the input or streamed standard input, not both");
+                return err_set(e, E_INVAL,
+                               "give either stdin in the input or streamed standard input, not both");
         *code = "spawn_failed";
         rc = build_cwd(m, c, input, e);
         return rc ? rc : spawn_find(m->argv[0], env_get(m->env, "PATH"), m->cwd, &m->path, e);
@@ -244,9 +249,9 @@ int process_permit(const struct policy *p, const cJSON *input, struct err *e)
 {
         const cJSON *argv = cJSON_GetObjectItemCaseSensitive(input, "argv");
         const cJSON *env = cJSON_GetObjectItemCaseSensitive(input, "env"), *v;
-        const char  *argv0 = "/bin/sh";
-        bool         shell = cJSON_GetObjectItemCaseSensitive(input, "shell") != NULL;
-        int          rc = 0;
+        const char *argv0 = "/bin/sh";
+        bool shell = cJSON_GetObjectItemCaseSensitive(input, "shell") != NULL;
+        int rc = 0;
 
         if (shell)
                 rc = json_str_opt(input, "shell_path", &argv0, e);
@@ -262,8 +267,10 @@ int process_permit(const struct policy *p, const cJSON *input, struct err *e)
         cJSON_ArrayForEach(v, env)
         {
                 if (strcmp(v->string, "PATH") == 0 || strncmp(v->string, "LD_", 3) == 0)
-                        return err_set(e, E_DENIED,
-                                       "env.%s may not be set while commands.allow of the agent's policy is a list", v->string);
+                        return err_set(
+                                e, E_DENIED,
+                                "env.%s may not be set while commands.allow of the agent's policy is a list",
+                                v->string);
         }
         return 0;
 }

@@ -20,23 +20,24 @@
 /* The last `cap` bytes of a stream. Memory comes with the first byte. */
 struct tail {
         uint8_t *v;
-        size_t   cap, len, at; /* at: where the oldest byte stands once it is full */
+        size_t cap, len, at; /* at: where the oldest byte stands once it is full */
         uint64_t total;
 };
-int   tail_put(struct tail *t, const void *p, size_t n); /* -E_NOMEM */
-char *tail_text(const struct tail *t);                    /* valid UTF-8; mem_free; NULL: no memory */
-void  tail_fini(struct tail *t);
+int tail_put(struct tail *t, const void *p, size_t n); /* -E_NOMEM */
+char *tail_text(const struct tail *t);                 /* valid UTF-8; mem_free; NULL: no memory */
+void tail_fini(struct tail *t);
 
 /* What the command is started with; everything owned. */
 struct command {
-        char      **argv, **env;
-        char       *path, *cwd, *output_file;
-        const char *marker; /* points into env */
+        char **argv, **env;
+        char *path, *cwd, *output_file;
+        const char *marker;     /* points into env */
         const char *stdin_text; /* points into the input; NULL: none */
-        int64_t     timeout_ms; /* 0: none of its own */
+        int64_t timeout_ms;     /* 0: none of its own */
 };
 /* code gets the stable error name when it fails with anything but -E_NOMEM. */
-int  command_build(struct command *m, const struct tool_call *c, const cJSON *input, const char **code, struct err *e);
+int command_build(struct command *m, const struct tool_call *c, const cJSON *input, const char **code,
+                  struct err *e);
 void command_fini(struct command *m);
 
 /* Reads NAME=VALUE and NAME<<END ... END into members of `into`. -E_INVAL with line. */
@@ -56,40 +57,40 @@ enum process_state {
 };
 
 struct stream {
-        uv_pipe_t         pipe;
+        uv_pipe_t pipe;
         enum tool_channel channel;
-        struct tail       tail;
-        bool              open, eof, grown, reading;
-        size_t            drained;
-        struct process   *owner;
+        struct tail tail;
+        bool open, eof, grown, reading;
+        size_t drained;
+        struct process *owner;
 };
 
 struct feed { /* standard input */
         uv_pipe_t pipe;
-        bool      open, eof, broken;
-        uint64_t  given, taken; /* streamed bytes */
-        unsigned  writes;
+        bool open, eof, broken;
+        uint64_t given, taken; /* streamed bytes */
+        unsigned writes;
 };
 
 struct process {
-        struct tool_call  *c;
+        struct tool_call *c;
         enum process_state state;
-        struct child       child;
-        struct command     cmd;
-        struct stream      out, err;
-        struct feed        in;
-        uv_timer_t         timer; /* of the state; in RUNNING: the input's own timeout */
-        bool               timer_open, held, cancelled, timed_out, refused;
-        bool               hurry; /* somebody waits for the end: room or not, drain */
-        int                handles; /* open uv handles; finish when 0 */
-        int                grace_ms;
-        int                waited_ms;
-        struct err         trouble; /* why it fails, beyond its exit status */
-        const char        *trouble_code;
+        struct child child;
+        struct command cmd;
+        struct stream out, err;
+        struct feed in;
+        uv_timer_t timer; /* of the state; in RUNNING: the input's own timeout */
+        bool timer_open, held, cancelled, timed_out, refused;
+        bool hurry;  /* somebody waits for the end: room or not, drain */
+        int handles; /* open uv handles; finish when 0 */
+        int grace_ms;
+        int waited_ms;
+        struct err trouble; /* why it fails, beyond its exit status */
+        const char *trouble_code;
 };
 
 /* *fd_child: what the command reads; *own says whether the caller must close it. */
-int  feed_open(struct process *p, int *fd_child, bool *own, struct err *e);
+int feed_open(struct process *p, int *fd_child, bool *own, struct err *e);
 void feed_data(struct process *p, const void *v, size_t n, bool eof);
 void feed_close(struct process *p);
 

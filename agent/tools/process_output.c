@@ -47,8 +47,8 @@ int tail_put(struct tail *t, const void *p, size_t n)
 char *tail_text(const struct tail *t)
 {
         uint8_t *flat;
-        char    *text;
-        size_t   skip = 0;
+        char *text;
+        size_t skip = 0;
 
         if (!t->len)
                 return mem_strdup("");
@@ -81,29 +81,33 @@ static bool name_ok(const char *s, size_t n)
         if (n == 0 || n > 128 || (s[0] >= '0' && s[0] <= '9'))
                 return false;
         for (size_t i = 0; i < n; i++)
-                if (!(s[i] == '_' || (i && s[i] == '-') || (s[i] >= 'a' && s[i] <= 'z') || (s[i] >= 'A' && s[i] <= 'Z') ||
-                      (s[i] >= '0' && s[i] <= '9')))
+                if (!(s[i] == '_' || (i && s[i] == '-') || (s[i] >= 'a' && s[i] <= 'z') ||
+                      (s[i] >= 'A' && s[i] <= 'Z') || (s[i] >= '0' && s[i] <= '9')))
                         return false;
         return true;
 }
 
 static int put(cJSON *into, int line, const char *name, size_t name_n, const char *v, size_t n, struct err *e)
 {
-        char   key[129];
-        char  *text;
+        char key[129];
+        char *text;
         cJSON *item = NULL;
 
         if (!name_ok(name, name_n))
-                return err_at(e, E_INVAL, line, 1, "$PHOTON_OUTPUT line %d: expected NAME=VALUE or NAME<<END, where NAME is "
-                              "made of letters, digits, - and _", line);
+                return err_at(e, E_INVAL, line, 1,
+                              "$PHOTON_OUTPUT line %d: expected NAME=VALUE or NAME<<END, where NAME is "
+                              "made of letters, digits, - and _",
+                              line);
         memcpy(key, name, name_n);
         key[name_n] = '\0';
         for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
                 if (strcmp(key, taken[i]) == 0)
-                        return err_at(e, E_INVAL, line, 1, "$PHOTON_OUTPUT line %d: %s is set by the agent; choose another name",
+                        return err_at(e, E_INVAL, line, 1,
+                                      "$PHOTON_OUTPUT line %d: %s is set by the agent; choose another name",
                                       line, key);
         if (cJSON_GetArraySize(into) >= OUTPUT_NAMES_MAX)
-                return err_at(e, E_TOOBIG, line, 1, "$PHOTON_OUTPUT line %d: more than %d names", line, OUTPUT_NAMES_MAX);
+                return err_at(e, E_TOOBIG, line, 1, "$PHOTON_OUTPUT line %d: more than %d names", line,
+                              OUTPUT_NAMES_MAX);
         text = str_utf8_lossy(v, n);
         if (text)
                 item = cJSON_CreateString(text);
@@ -135,7 +139,8 @@ static const char *find2(const char *s, size_t n)
 }
 
 /* s is behind the "NAME<<END" line. *io_used gets what was read, *io_line moves on. */
-static int read_block(const char *s, size_t n, const char *end, size_t end_n, size_t *io_used, int *io_line, size_t *value_n)
+static int read_block(const char *s, size_t n, const char *end, size_t end_n, size_t *io_used, int *io_line,
+                      size_t *value_n)
 {
         size_t at = 0;
 
@@ -156,11 +161,11 @@ static int read_block(const char *s, size_t n, const char *end, size_t end_n, si
 int output_parse(const char *text, size_t n, cJSON *into, struct err *e)
 {
         size_t at = 0;
-        int    line = 0, rc = 0;
+        int line = 0, rc = 0;
 
         while (at < n && rc == 0) {
                 const char *s = text + at;
-                size_t      k = line_len(s, n - at), m = k;
+                size_t k = line_len(s, n - at), m = k;
                 const char *eq, *block;
 
                 line++;
@@ -173,18 +178,21 @@ int output_parse(const char *text, size_t n, cJSON *into, struct err *e)
                 block = find2(s, m);
                 if (block && (!eq || block < eq)) {
                         const char *end = block + 2;
-                        size_t      end_n = (size_t)(s + m - end), used = 0, value_n = 0;
-                        int         start = line;
+                        size_t end_n = (size_t)(s + m - end), used = 0, value_n = 0;
+                        int start = line;
 
                         if (at > n)
                                 at = n;
-                        if (end_n == 0 || read_block(text + at, n - at, end, end_n, &used, &line, &value_n) != 0)
-                                return err_at(e, E_INVAL, start, 1, "$PHOTON_OUTPUT line %d: the closing line \"%.*s\" is missing",
+                        if (end_n == 0 ||
+                            read_block(text + at, n - at, end, end_n, &used, &line, &value_n) != 0)
+                                return err_at(e, E_INVAL, start, 1,
+                                              "$PHOTON_OUTPUT line %d: the closing line \"%.*s\" is missing",
                                               start, (int)(end_n > 64 ? 64 : end_n), end);
                         rc = put(into, start, s, (size_t)(block - s), text + at, value_n, e);
                         at += used;
                 } else {
-                        rc = put(into, line, s, eq ? (size_t)(eq - s) : 0, eq ? eq + 1 : s, eq ? (size_t)(s + m - eq - 1) : 0, e);
+                        rc = put(into, line, s, eq ? (size_t)(eq - s) : 0, eq ? eq + 1 : s,
+                                 eq ? (size_t)(s + m - eq - 1) : 0, e);
                 }
         }
         return rc;
@@ -193,17 +201,20 @@ int output_parse(const char *text, size_t n, cJSON *into, struct err *e)
 int output_read(const char *path, cJSON *into, struct err *e)
 {
         struct stat st;
-        char       *text = NULL;
-        size_t      len = 0;
-        int         rc = 0;
-        int         fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        char *text = NULL;
+        size_t len = 0;
+        int rc = 0;
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
         if (fd < 0)
-                return errno == ENOENT ? 0 : err_set(e, err_from_errno(errno), "cannot read $PHOTON_OUTPUT: %s", strerror(errno));
+                return errno == ENOENT ? 0
+                                       : err_set(e, err_from_errno(errno), "cannot read $PHOTON_OUTPUT: %s",
+                                                 strerror(errno));
         if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
                 rc = err_set(e, E_INVAL, "$PHOTON_OUTPUT is no longer a regular file");
         else if (st.st_size > (off_t)OUTPUT_FILE_MAX)
-                rc = err_set(e, E_TOOBIG, "$PHOTON_OUTPUT is over 1 MiB; write large results to a file and give its name");
+                rc = err_set(e, E_TOOBIG,
+                             "$PHOTON_OUTPUT is over 1 MiB; write large results to a file and give its name");
         if (rc == 0 && st.st_size > 0) {
                 text = mem_alloc((size_t)st.st_size);
                 if (!text)
@@ -215,7 +226,8 @@ int output_read(const char *path, cJSON *into, struct err *e)
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0)
-                        rc = err_set(e, err_from_errno(errno), "cannot read $PHOTON_OUTPUT: %s", strerror(errno));
+                        rc = err_set(e, err_from_errno(errno), "cannot read $PHOTON_OUTPUT: %s",
+                                     strerror(errno));
                 if (n <= 0)
                         break;
                 len += (size_t)n;

@@ -11,11 +11,11 @@
 #include "common/mem.h"
 
 struct piece {
-        uv_write_t      req;
+        uv_write_t req;
         struct process *p;
-        bool            streamed;
-        size_t          n;
-        char            data[];
+        bool streamed;
+        size_t n;
+        char data[];
 };
 
 static void on_closed(uv_handle_t *h)
@@ -39,7 +39,7 @@ static void report(struct process *p)
 
 static void on_written(uv_write_t *req, int status)
 {
-        struct piece   *w = (struct piece *)(void *)req;
+        struct piece *w = (struct piece *)(void *)req;
         struct process *p = w->p;
 
         p->in.writes--;
@@ -59,8 +59,8 @@ static void on_written(uv_write_t *req, int status)
 static int push(struct process *p, const void *v, size_t n, bool streamed)
 {
         struct piece *w = mem_alloc(sizeof *w + n);
-        uv_buf_t      b;
-        int           rc;
+        uv_buf_t b;
+        int rc;
 
         if (!w)
                 return -E_NOMEM;
@@ -98,8 +98,8 @@ static size_t write_now(int fd, const char *s, size_t n)
 int feed_open(struct process *p, int *fd_child, bool *own, struct err *e)
 {
         const char *text = p->cmd.stdin_text;
-        size_t      n = text ? strlen(text) : 0, done = 0;
-        int         fds[2], rc;
+        size_t n = text ? strlen(text) : 0, done = 0;
+        int fds[2], rc;
 
         *own = false;
         if (!p->c->stdin_follows && n == 0) {
@@ -123,7 +123,8 @@ int feed_open(struct process *p, int *fd_child, bool *own, struct err *e)
                 if (rc) {
                         close(fds[0]);
                         close(fds[1]);
-                        return err_set(e, err_from_errno(-rc), "cannot open standard input: %s", uv_strerror(rc));
+                        return err_set(e, err_from_errno(-rc), "cannot open standard input: %s",
+                                       uv_strerror(rc));
                 }
                 rc = text ? push(p, text + done, n - done, false) : 0;
                 p->in.eof = text != NULL;

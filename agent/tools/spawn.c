@@ -23,7 +23,7 @@
 /* What the child could not do, told through the memory it shares with us. */
 enum stage { STAGE_EXEC, STAGE_CHDIR, STAGE_FDS };
 struct trouble {
-        volatile int        sys;
+        volatile int sys;
         volatile enum stage stage;
 };
 
@@ -49,7 +49,7 @@ static void close_others(void)
 static void __attribute__((noreturn)) become(const struct spawn_request *r, pid_t parent, struct trouble *t)
 {
         struct sigaction dfl = {.sa_handler = SIG_DFL};
-        sigset_t         none;
+        sigset_t none;
 
         t->stage = STAGE_FDS;
         setsid();
@@ -86,28 +86,34 @@ static pid_t __attribute__((noinline)) start(const struct spawn_request *r, pid_
 
 static int explain(const struct spawn_request *r, const struct trouble *t, struct err *e)
 {
-        int         sys = t->sys;
+        int sys = t->sys;
         struct stat st;
 
         if (t->stage == STAGE_CHDIR)
-                return err_set(e, err_from_errno(sys), "cannot enter the folder %s on this agent: %s", r->cwd, strerror(sys));
+                return err_set(e, err_from_errno(sys), "cannot enter the folder %s on this agent: %s", r->cwd,
+                               strerror(sys));
         if (t->stage == STAGE_FDS)
                 return err_set(e, err_from_errno(sys), "cannot set up %s: %s", r->path, strerror(sys));
         if (sys == ENOEXEC)
                 return err_set(e, E_INVAL,
-                               "%s is no program this machine can run; a script needs a first line such as #!/bin/sh",
+                               "%s is no program this machine can run; a script needs a first line such as "
+                               "#!/bin/sh",
                                r->path);
         if (sys == ENOENT && access(r->path, F_OK) == 0)
-                return err_set(e, E_NOENT, "%s exists on this agent, but the interpreter in its first line does not",
+                return err_set(e, E_NOENT,
+                               "%s exists on this agent, but the interpreter in its first line does not",
                                r->path);
         if (sys == ENOENT)
                 return err_set(e, E_NOENT, "%s: no such file on this agent", r->path);
         if (sys == EACCES && stat(r->path, &st) == 0 && S_ISDIR(st.st_mode))
                 return err_set(e, E_DENIED, "%s is a folder, not a program", r->path);
         if (sys == EACCES)
-                return err_set(e, E_DENIED, "%s may not be run by the agent's user; is it executable (chmod +x)?", r->path);
+                return err_set(e, E_DENIED,
+                               "%s may not be run by the agent's user; is it executable (chmod +x)?",
+                               r->path);
         if (sys == E2BIG)
-                return err_set(e, E_TOOBIG, "arguments and environment of %s are too long for this machine; use stdin",
+                return err_set(e, E_TOOBIG,
+                               "arguments and environment of %s are too long for this machine; use stdin",
                                r->path);
         return err_set(e, err_from_errno(sys), "cannot run %s: %s", r->path, strerror(sys));
 }
@@ -115,8 +121,8 @@ static int explain(const struct spawn_request *r, const struct trouble *t, struc
 int child_spawn(uv_loop_t *loop, struct child *ch, const struct spawn_request *r, struct err *e)
 {
         struct trouble t = {0};
-        sigset_t       all, old;
-        int            rc = children_open(loop, e);
+        sigset_t all, old;
+        int rc = children_open(loop, e);
 
         if (rc)
                 return rc;
@@ -127,8 +133,8 @@ int child_spawn(uv_loop_t *loop, struct child *ch, const struct spawn_request *r
                 t.sys = errno;
         pthread_sigmask(SIG_SETMASK, &old, NULL);
         if (ch->pid < 0)
-                return err_set(e, err_from_errno(t.sys), "cannot start a process: %s; this machine is at its limit",
-                               strerror(t.sys));
+                return err_set(e, err_from_errno(t.sys),
+                               "cannot start a process: %s; this machine is at its limit", strerror(t.sys));
         if (t.sys) {
                 while (waitpid(ch->pid, NULL, 0) < 0 && errno == EINTR)
                         ;
@@ -143,10 +149,10 @@ int child_spawn(uv_loop_t *loop, struct child *ch, const struct spawn_request *r
 
 static bool runnable(const char *path, const char *cwd, int *io_sys)
 {
-        char       *full = path[0] == '/' ? NULL : str_printf("%s/%s", cwd, path);
+        char *full = path[0] == '/' ? NULL : str_printf("%s/%s", cwd, path);
         const char *p = full ? full : path;
         struct stat st;
-        bool        yes = stat(p, &st) == 0 && S_ISREG(st.st_mode);
+        bool yes = stat(p, &st) == 0 && S_ISREG(st.st_mode);
 
         if (yes && access(p, X_OK) != 0) {
                 *io_sys = EACCES;
@@ -159,8 +165,8 @@ static bool runnable(const char *path, const char *cwd, int *io_sys)
 int spawn_find(const char *name, const char *path, const char *cwd, char **out, struct err *e)
 {
         const char *all = path && *path ? path : "/usr/local/bin:/usr/bin:/bin";
-        int         sys = ENOENT;
-        char       *full;
+        int sys = ENOENT;
+        char *full;
 
         if (!*name)
                 return err_set(e, E_INVAL, "the name of the command is empty");
@@ -185,7 +191,8 @@ int spawn_find(const char *name, const char *path, const char *cwd, char **out, 
                         break;
         }
         if (sys == EACCES)
-                return err_set(e, E_DENIED, "%s is on the PATH of this agent but may not be run by its user", name);
+                return err_set(e, E_DENIED, "%s is on the PATH of this agent but may not be run by its user",
+                               name);
         return err_set(e, E_NOENT, "command not found on this agent: %s (PATH is %.200s)", name, all);
 }
 

@@ -27,23 +27,24 @@ struct err;
 /* Embedded by the holder, who may read pid, exited, code, signal. */
 struct child {
         struct list link;
-        pid_t       pid; /* and process group and session */
-        bool        exited;
-        int         code;   /* exit status, or 128 + signal */
-        int         signal; /* that ended it, or 0 */
-        bool        watch;  /* set by the holder: on_change also for grandchildren that ended or came back */
-        bool        news;   /* spawn's own */
-        const char *marker; /* "NAME=value" in the environment of all its descendants; lent until child_release */
+        pid_t pid; /* and process group and session */
+        bool exited;
+        int code;   /* exit status, or 128 + signal */
+        int signal; /* that ended it, or 0 */
+        bool watch; /* set by the holder: on_change also for grandchildren that ended or came back */
+        bool news;  /* spawn's own */
+        const char *
+                marker; /* "NAME=value" in the environment of all its descendants; lent until child_release */
         /* It exited, or (watch) something below it changed. May call anything here. */
         void (*on_change)(struct child *ch);
         void *data;
 };
 
 struct spawn_request {
-        const char  *path; /* resolved: no search is done */
+        const char *path; /* resolved: no search is done */
         char *const *argv, *const *env;
-        const char  *cwd;
-        int          fd_in, fd_out, fd_err; /* become 0, 1, 2; stay the caller's */
+        const char *cwd;
+        int fd_in, fd_out, fd_err; /* become 0, 1, 2; stay the caller's */
 };
 
 /* Fills ch (on_change, marker, data are the caller's) and starts it. -E_NOENT,

@@ -5,7 +5,7 @@
 #include "agent/tools/spawn.h"
 
 /* Starts watching SIGCHLD on this loop, once. */
-int  children_open(uv_loop_t *loop, struct err *e);
+int children_open(uv_loop_t *loop, struct err *e);
 void children_add(struct child *ch);
 
 #endif

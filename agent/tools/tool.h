@@ -24,21 +24,21 @@ enum tool_outcome { TOOL_SUCCEEDED, TOOL_FAILED, TOOL_REFUSED, TOOL_CANCELLED, T
 
 struct tool_result {
         enum tool_outcome outcome;
-        cJSON            *outputs;   /* object; taken by tool_finish; NULL: {} */
-        bool              has_exit_code;
-        int               exit_code; /* 128+signal when killed by one */
-        const char       *error_code; /* stable, lower case: "exit_nonzero"; NULL on success */
-        const char       *error_message; /* what happened, to what, why, what to do */
+        cJSON *outputs; /* object; taken by tool_finish; NULL: {} */
+        bool has_exit_code;
+        int exit_code;             /* 128+signal when killed by one */
+        const char *error_code;    /* stable, lower case: "exit_nonzero"; NULL on success */
+        const char *error_message; /* what happened, to what, why, what to do */
 };
 
 struct tool {
         const char *name;
         const char *version;
         const char *description;
-        const char *input_schema;  /* JSON Schema text */
+        const char *input_schema; /* JSON Schema text */
         const char *output_schema;
-        const char *effect;        /* pure | idempotent | at-most-once */
-        bool        no_scratch;    /* its calls never look at scratch_dir: none is made */
+        const char *effect; /* pure | idempotent | at-most-once */
+        bool no_scratch;    /* its calls never look at scratch_dir: none is made */
         /* Can it work on this machine? NULL: always. */
         bool (*available)(void);
         /* May this call do this here? Asked before start; -E_DENIED with the policy line that says so. */
@@ -66,30 +66,31 @@ void tools_close(void);
 
 /* One call in the hands of a tool. Readable by the tool; `state` is the tool's own. */
 struct tool_call {
-        const struct tool   *tool;
+        const struct tool *tool;
         const struct policy *policy;
-        uv_loop_t           *loop;
-        uint64_t             attempt_id;
-        const char          *run_id, *step_id;
-        int                  attempt;
-        const char          *scratch_dir; /* private folder of this call, exists, emptied afterwards */
-        const char          *traceparent; /* or "" */
-        bool                 stdin_follows;
-        int                  grace_ms;
-        void                *state;
-        void                *job; /* the owner's */
+        uv_loop_t *loop;
+        uint64_t attempt_id;
+        const char *run_id, *step_id;
+        int attempt;
+        const char *scratch_dir; /* private folder of this call, exists, emptied afterwards */
+        const char *traceparent; /* or "" */
+        bool stdin_follows;
+        int grace_ms;
+        void *state;
+        void *job; /* the owner's */
 };
 
 /* What the tool calls; implemented by agent/job.c. */
 
 /* Takes a copy of the bytes, always. 0, or -E_FULL: kept, but produce no more until output_room. */
-int  tool_output(struct tool_call *c, enum tool_channel ch, const void *p, size_t n);
+int tool_output(struct tool_call *c, enum tool_channel ch, const void *p, size_t n);
 /* Bytes of standard input taken so far (all up to this offset). */
 void tool_stdin_taken(struct tool_call *c, uint64_t offset, bool closed);
-/* Exactly once, also from within start. Texts in r are lent until it returns. Later the job calls tool->free on another turn of the loop. */
+/* Exactly once, also from within start. Texts in r are lent until it returns. Later the job calls tool->free
+ * on another turn of the loop. */
 void tool_finish(struct tool_call *c, struct tool_result *r);
 /* A child process group belongs to this call: journaled, so that a restarted agent can end it.
  * -E_*: could not be written down; kill it and refuse. */
-int  tool_owns_process(struct tool_call *c, int pid);
+int tool_owns_process(struct tool_call *c, int pid);
 
 #endif

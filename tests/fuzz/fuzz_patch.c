@@ -26,8 +26,8 @@ static char *copy(const uint8_t *p, size_t n)
 static void apply(const char *text, size_t n, bool exists, const char *diff, size_t diff_n, struct buf *out)
 {
         struct err e = {0};
-        size_t     hunks = 0;
-        int        rc = patch_diff(text, n, exists, diff, diff_n, out, &hunks, &e);
+        size_t hunks = 0;
+        int rc = patch_diff(text, n, exists, diff, diff_n, out, &hunks, &e);
 
         if (rc == 0 ? hunks == 0 || out->len > n + diff_n : !e.msg[0] || e.code != -rc)
                 abort();
@@ -38,9 +38,9 @@ static void apply(const char *text, size_t n, bool exists, const char *diff, siz
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         const uint8_t *cut = size ? memchr(data, '\0', size) : NULL;
-        size_t         diff_n = cut ? (size_t)(cut - data) : size, n = cut ? size - diff_n - 1 : 0;
-        char          *diff = copy(data, diff_n), *text = copy(cut ? cut + 1 : data, n);
-        struct buf     once, twice;
+        size_t diff_n = cut ? (size_t)(cut - data) : size, n = cut ? size - diff_n - 1 : 0;
+        char *diff = copy(data, diff_n), *text = copy(cut ? cut + 1 : data, n);
+        struct buf once, twice;
 
         buf_init(&once, 0);
         buf_init(&twice, 0);

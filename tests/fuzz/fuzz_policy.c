@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void ask(const struct policy *p)
 {
         char **env = policy_base_env(p);
-        char  *real = NULL;
+        char *real = NULL;
 
         policy_tool(p, "process.exec", NULL);
         policy_command(p, "git", true, NULL);
@@ -38,9 +38,9 @@ static void ask(const struct policy *p)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         struct policy *p = NULL;
-        struct err     e = {0};
-        char           path[64];
-        int            fd = memfd_create("policy", MFD_CLOEXEC);
+        struct err e = {0};
+        char path[64];
+        int fd = memfd_create("policy", MFD_CLOEXEC);
 
         if (fd < 0 || write(fd, data, size) != (ssize_t)size || fchmod(fd, 0600) != 0)
                 abort();

@@ -94,7 +94,7 @@ int tool_owns_process(struct tool_call *c, int pid)
 int fake_fds(void)
 {
         DIR *d = opendir("/proc/self/fd");
-        int  n = 0;
+        int n = 0;
 
         while (d && readdir(d))
                 n++;
@@ -105,7 +105,7 @@ int fake_fds(void)
 int fake_children(void)
 {
         char path[64], text[4096];
-        int  fd, count = 0;
+        int fd, count = 0;
 
         snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
         fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -121,9 +121,9 @@ int fake_children(void)
 
 bool fake_alive(int pid)
 {
-        char  path[64], line[512], *paren;
+        char path[64], line[512], *paren;
         FILE *f;
-        bool  alive = false;
+        bool alive = false;
 
         snprintf(path, sizeof path, "/proc/%d/stat", pid);
         f = fopen(path, "re");
@@ -138,7 +138,7 @@ bool fake_alive(int pid)
 void fake_init(struct fake *f, const char *policy)
 {
         struct err e = {0};
-        char       path[300];
+        char path[300];
 
         memset(f, 0, sizeof *f);
         mem_install_hooks();
@@ -180,9 +180,9 @@ static void forget(struct fake *f)
 void fake_start(struct fake *f, const char *tool, const char *input)
 {
         const struct tool *t = tool_find(tool);
-        cJSON             *in = NULL, *schema = NULL;
-        struct err         e = {0};
-        int                rc;
+        cJSON *in = NULL, *schema = NULL;
+        struct err e = {0};
+        int rc;
 
         CHECK(t);
         CHECK(!f->live);
@@ -193,10 +193,18 @@ void fake_start(struct fake *f, const char *tool, const char *input)
         CHECK_INT(json_parse(t->input_schema, strlen(t->input_schema), &schema, &e), 0);
         rc = json_check(schema, in, &e);
         cJSON_Delete(schema);
-        f->c = (struct tool_call){.tool = t, .policy = f->policy, .loop = &f->loop, .attempt_id = 7, .run_id = "run1",
-                                  .step_id = "build", .attempt = 2, .scratch_dir = f->scratch,
-                                  .traceparent = f->c.traceparent ? f->c.traceparent : "", .stdin_follows = f->c.stdin_follows,
-                                  .grace_ms = f->grace_ms, .job = f};
+        f->c = (struct tool_call){.tool = t,
+                                  .policy = f->policy,
+                                  .loop = &f->loop,
+                                  .attempt_id = 7,
+                                  .run_id = "run1",
+                                  .step_id = "build",
+                                  .attempt = 2,
+                                  .scratch_dir = f->scratch,
+                                  .traceparent = f->c.traceparent ? f->c.traceparent : "",
+                                  .stdin_follows = f->c.stdin_follows,
+                                  .grace_ms = f->grace_ms,
+                                  .job = f};
         if (rc == 0)
                 rc = policy_tool(f->policy, tool, &e);
         if (rc == 0)
@@ -218,7 +226,7 @@ void fake_start(struct fake *f, const char *tool, const char *input)
 
 static void check_outputs(struct fake *f)
 {
-        cJSON     *schema = NULL;
+        cJSON *schema = NULL;
         struct err e = {0};
 
         if (!f->outputs)
@@ -259,7 +267,7 @@ static void on_bound_closed(uv_handle_t *h)
 void fake_run_for(struct fake *f, int ms)
 {
         uv_timer_t t;
-        bool       over = false;
+        bool over = false;
 
         uv_timer_init(&f->loop, &t);
         t.data = &over;
@@ -281,7 +289,7 @@ void fake_call(struct fake *f, const char *tool, const char *input)
 
 void fake_callf(struct fake *f, const char *tool, const char *fmt, ...)
 {
-        char   *text = NULL;
+        char *text = NULL;
         va_list ap;
 
         va_start(ap, fmt);
@@ -334,7 +342,7 @@ double fake_number(const struct fake *f, const char *key)
 
 void fake_put(struct fake *f, const char *name, const char *text)
 {
-        char  path[600];
+        char path[600];
         FILE *o;
 
         snprintf(path, sizeof path, "%s/%s", f->home, name);
@@ -345,9 +353,9 @@ void fake_put(struct fake *f, const char *name, const char *text)
 const char *fake_get(struct fake *f, const char *name)
 {
         static char text[1 << 16];
-        char        path[600];
-        FILE       *o;
-        size_t      n;
+        char path[600];
+        FILE *o;
+        size_t n;
 
         snprintf(path, sizeof path, "%s/%s", f->home, name);
         o = fopen(path, "re");

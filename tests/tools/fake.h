@@ -15,38 +15,39 @@
 #include "common/buf.h"
 
 struct fake {
-        uv_loop_t       loop;
-        struct policy  *policy;
+        uv_loop_t loop;
+        struct policy *policy;
         struct tool_call c;
-        char            home[256], scratch[256];
-        struct buf      out, err;
-        uint64_t        out_bytes;  /* stdout, also when not kept */
-        uint8_t         out_sum;    /* xor of it */
-        bool            count_only; /* do not keep stdout */
-        size_t          full_every; /* say -E_FULL after so many bytes; room comes on the next turn */
-        size_t          since_full;
-        uv_idle_t       room;
-        bool            room_wanted, idle_open;
+        char home[256], scratch[256];
+        struct buf out, err;
+        uint64_t out_bytes; /* stdout, also when not kept */
+        uint8_t out_sum;    /* xor of it */
+        bool count_only;    /* do not keep stdout */
+        size_t full_every;  /* say -E_FULL after so many bytes; room comes on the next turn */
+        size_t since_full;
+        uv_idle_t room;
+        bool room_wanted, idle_open;
         void (*on_output)(struct fake *f);
         void *data;
 
-        bool              live, finished;
+        bool live, finished;
         enum tool_outcome outcome;
-        cJSON            *outputs;
-        char              code[64], msg[600];
-        bool              has_exit_code;
-        int               exit_code;
-        uint64_t          stdin_taken;
-        bool              stdin_closed;
-        int               pid, own_rc;
-        int               fds_before, grace_ms;
+        cJSON *outputs;
+        char code[64], msg[600];
+        bool has_exit_code;
+        int exit_code;
+        uint64_t stdin_taken;
+        bool stdin_closed;
+        int pid, own_rc;
+        int fds_before, grace_ms;
 };
 
 /* policy: YAML text, NULL: the default one. HOME becomes a fresh folder (f->home). */
 void fake_init(struct fake *f, const char *policy);
 void fake_fini(struct fake *f);
 
-/* start: schema, permit and start as the job does it; a refusal fills outcome and code. run: until the end. */
+/* start: schema, permit and start as the job does it; a refusal fills outcome and code. run: until the end.
+ */
 void fake_start(struct fake *f, const char *tool, const char *input);
 void fake_run(struct fake *f);
 /* Turns of the loop until the end or for ms (a bound against hanging, not a delay). */
@@ -57,13 +58,13 @@ void fake_callf(struct fake *f, const char *tool, const char *fmt, ...) __attrib
 void fake_cancel(struct fake *f, int grace_ms);
 
 const char *fake_text(const struct fake *f, const char *key); /* a string of outputs, or "" */
-double      fake_number(const struct fake *f, const char *key); /* -1 if there is none */
+double fake_number(const struct fake *f, const char *key);    /* -1 if there is none */
 
 /* In home. */
-void        fake_put(struct fake *f, const char *name, const char *text);
+void fake_put(struct fake *f, const char *name, const char *text);
 const char *fake_get(struct fake *f, const char *name); /* NULL: no such file; static memory */
-int         fake_fds(void);
-bool        fake_alive(int pid); /* exists and is no zombie */
-int         fake_children(void);
+int fake_fds(void);
+bool fake_alive(int pid); /* exists and is no zombie */
+int fake_children(void);
 
 #endif

@@ -13,8 +13,8 @@
 
 static char *doc(void)
 {
-        char      *text = NULL;
-        size_t     n;
+        char *text = NULL;
+        size_t n;
         struct err e = {0};
 
         if (file_read("docs/TOOLS.md", 1 << 20, &text, &n, &e) != 0)
@@ -24,7 +24,7 @@ static char *doc(void)
 
 static cJSON *schema(const char *text)
 {
-        cJSON     *v = NULL;
+        cJSON *v = NULL;
         struct err e = {0};
 
         if (json_parse(text, strlen(text), &v, &e) != 0)
@@ -43,7 +43,8 @@ static void section_has(const char *section, size_t n, const char *tool, const c
 
                 snprintf(want, sizeof want, "`%s`", p->string);
                 if (!memmem(section, n, want, strlen(want)))
-                        test_fail(__FILE__, __LINE__, "docs/TOOLS.md: section %s does not name %s", tool, want);
+                        test_fail(__FILE__, __LINE__, "docs/TOOLS.md: section %s does not name %s", tool,
+                                  want);
         }
 }
 
@@ -52,11 +53,12 @@ TEST(docs, every_tool_is_described)
         char *text = doc();
 
         for (const struct tool *t = tools; t->name; t++) {
-                cJSON      *in = schema(t->input_schema), *out = schema(t->output_schema);
-                char        head[100];
+                cJSON *in = schema(t->input_schema), *out = schema(t->output_schema);
+                char head[100];
                 const char *s, *end;
 
-                CHECK(t->version && t->description && t->effect && t->permit && t->start && t->cancel && t->free);
+                CHECK(t->version && t->description && t->effect && t->permit && t->start && t->cancel &&
+                      t->free);
                 snprintf(head, sizeof head, "\n## %s\n", t->name);
                 s = strstr(text, head);
                 if (!s)
@@ -68,7 +70,8 @@ TEST(docs, every_tool_is_described)
                 section_has(s, (size_t)(end - s), t->name, out);
                 snprintf(head, sizeof head, "Effect: `%s`", t->effect);
                 if (!memmem(s, (size_t)(end - s), head, strlen(head)))
-                        test_fail(__FILE__, __LINE__, "docs/TOOLS.md: section %s does not say \"%s\"", t->name, head);
+                        test_fail(__FILE__, __LINE__, "docs/TOOLS.md: section %s does not say \"%s\"",
+                                  t->name, head);
                 cJSON_Delete(in);
                 cJSON_Delete(out);
         }

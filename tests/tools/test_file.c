@@ -50,7 +50,7 @@ static int count_in(struct fake *f, const char *name)
 TEST(file, read_whole_and_ranges)
 {
         struct fake f;
-        char        hex[65];
+        char hex[65];
 
         fake_init(&f, NULL);
         fake_put(&f, "a.txt", "h\xc3\xa9llo w\xc3\xb6rld\n");
@@ -87,7 +87,7 @@ TEST(file, read_whole_and_ranges)
 TEST(file, read_bounds_and_odd_files)
 {
         struct fake f;
-        int         fd;
+        int fd;
 
         fake_init(&f, NULL);
         fd = open(in_home(&f, "big"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
@@ -124,7 +124,7 @@ TEST(file, read_bounds_and_odd_files)
 TEST(file, write_is_whole_and_keeps_mode)
 {
         struct fake f;
-        char        hex[65];
+        char hex[65];
 
         umask(022);
         fake_init(&f, NULL);
@@ -158,7 +158,7 @@ TEST(file, write_is_whole_and_keeps_mode)
 TEST(file, write_conditions)
 {
         struct fake f;
-        char        hex[65];
+        char hex[65];
 
         fake_init(&f, NULL);
         fake_call(&f, "file.write", "{\"path\":\"a\",\"content\":\"1\",\"if_absent\":true}");
@@ -183,10 +183,15 @@ TEST(file, write_conditions)
 TEST(file, write_refuses_what_it_must)
 {
         static const char *const bad[] = {
-                "{\"path\":\"a\"}", "{\"path\":\"\",\"content\":\"\"}", "{\"path\":\"a\",\"content\":\"\",\"mode\":\"999\"}",
-                "{\"path\":\"a\",\"content\":\"\",\"mode\":\"4755\"}", "{\"path\":\"a\",\"content\":\"?\",\"encoding\":\"base64\"}",
-                "{\"path\":\"a\",\"content\":\"\",\"encoding\":\"utf-16\"}", "{\"path\":\"a\",\"content\":\"\",\"if_sha256\":\"12\"}",
-                "{\"path\":\"a/../../../../../../etc/x\",\"content\":\"\"}", "{\"path\":\"/etc/x\",\"content\":\"\"}",
+                "{\"path\":\"a\"}",
+                "{\"path\":\"\",\"content\":\"\"}",
+                "{\"path\":\"a\",\"content\":\"\",\"mode\":\"999\"}",
+                "{\"path\":\"a\",\"content\":\"\",\"mode\":\"4755\"}",
+                "{\"path\":\"a\",\"content\":\"?\",\"encoding\":\"base64\"}",
+                "{\"path\":\"a\",\"content\":\"\",\"encoding\":\"utf-16\"}",
+                "{\"path\":\"a\",\"content\":\"\",\"if_sha256\":\"12\"}",
+                "{\"path\":\"a/../../../../../../etc/x\",\"content\":\"\"}",
+                "{\"path\":\"/etc/x\",\"content\":\"\"}",
                 "{\"path\":\"~/.ssh/authorized_keys\",\"content\":\"\",\"create_dirs\":true}"};
         struct fake f;
 
@@ -261,9 +266,9 @@ static void swap(void *arg)
 
 TEST(file, link_swapped_in_does_not_lead_out)
 {
-        struct fake    f;
+        struct fake f;
         struct swapper s = {.stop = false};
-        uv_thread_t    t;
+        uv_thread_t t;
 
         fake_init(&f, ONLY_IN);
         CHECK(mkdir(in_home(&f, "in"), 0755) == 0 && mkdir(in_home(&f, "outside"), 0755) == 0);
@@ -320,7 +325,10 @@ TEST(file, list_sorts_filters_and_bounds)
         CHECK_STR(entry(&f, 0), "a.c");
         CHECK_STR(entry(&f, 2), "bad\xef\xbf\xbdname");
         CHECK_STR(entry(&f, 3), "link");
-        CHECK_STR(cJSON_GetObjectItem(cJSON_GetArrayItem(cJSON_GetObjectItem(f.outputs, "entries"), 3), "type")->valuestring, "symlink");
+        CHECK_STR(
+                cJSON_GetObjectItem(cJSON_GetArrayItem(cJSON_GetObjectItem(f.outputs, "entries"), 3), "type")
+                        ->valuestring,
+                "symlink");
         fake_call(&f, "file.list", "{\"path\":\"in\",\"recursive\":true,\"glob\":\"*.c\"}");
         CHECK_INT(entries(&f), 3);
         CHECK_STR(entry(&f, 2), "sub/c.c");
@@ -343,7 +351,7 @@ TEST(file, list_sorts_filters_and_bounds)
 TEST(file, stat_tells_what_it_is)
 {
         struct fake f;
-        char        hex[65];
+        char hex[65];
 
         fake_init(&f, NULL);
         fake_put(&f, "a", "abc");
@@ -378,8 +386,8 @@ TEST(file, delete_takes_links_not_targets)
         struct fake f;
 
         fake_init(&f, ONLY_IN);
-        CHECK(mkdir(in_home(&f, "in"), 0755) == 0 && mkdir(in_home(&f, "outside"), 0755) == 0 && mkdir(in_home(&f, "in/d"), 0755) == 0 &&
-              mkdir(in_home(&f, "in/d/e"), 0755) == 0);
+        CHECK(mkdir(in_home(&f, "in"), 0755) == 0 && mkdir(in_home(&f, "outside"), 0755) == 0 &&
+              mkdir(in_home(&f, "in/d"), 0755) == 0 && mkdir(in_home(&f, "in/d/e"), 0755) == 0);
         fake_put(&f, "outside/f", "safe");
         fake_put(&f, "in/d/f", "");
         fake_put(&f, "in/d/e/g", "");
@@ -406,10 +414,11 @@ TEST(file, delete_takes_links_not_targets)
 TEST(file, delete_never_takes_roots_or_denied)
 {
         static const char *const roots[] = {"~", "~/", "/", "/tmp", "~/.", "~/x/.."};
-        struct fake              f;
+        struct fake f;
 
         fake_init(&f, NULL);
-        CHECK(mkdir(in_home(&f, "x"), 0755) == 0 && mkdir(in_home(&f, ".config"), 0755) == 0 && mkdir(in_home(&f, ".config/gh"), 0755) == 0);
+        CHECK(mkdir(in_home(&f, "x"), 0755) == 0 && mkdir(in_home(&f, ".config"), 0755) == 0 &&
+              mkdir(in_home(&f, ".config/gh"), 0755) == 0);
         fake_put(&f, ".config/gh/token", "t");
         fake_put(&f, ".config/a", "t");
         for (size_t i = 0; i < sizeof roots / sizeof *roots; i++) {
@@ -430,30 +439,36 @@ TEST(file, delete_never_takes_roots_or_denied)
 TEST(file, patch_is_all_or_nothing)
 {
         struct fake f;
-        char        hex[65];
+        char hex[65];
 
         fake_init(&f, NULL);
         fake_put(&f, "a", "one\ntwo\nthree\n");
         CHECK(chmod(in_home(&f, "a"), 0755) == 0);
         hex_of("one\ntwo\nthree\n", hex);
-        fake_callf(&f, "file.patch", "{\"path\":\"a\",\"edits\":[{\"old\":\"two\",\"new\":\"2\"}],\"if_sha256\":\"%s\"}", hex);
+        fake_callf(&f, "file.patch",
+                   "{\"path\":\"a\",\"edits\":[{\"old\":\"two\",\"new\":\"2\"}],\"if_sha256\":\"%s\"}", hex);
         CHECK_INT(f.outcome, TOOL_SUCCEEDED);
         CHECK_STR(fake_text(&f, "before_sha256"), hex);
         CHECK_STR(fake_get(&f, "a"), "one\n2\nthree\n");
         CHECK_INT(mode_of(&f, "a"), 0755);
         CHECK_INT(fake_number(&f, "changes"), 1);
-        fake_callf(&f, "file.patch", "{\"path\":\"a\",\"edits\":[{\"old\":\"one\",\"new\":\"1\"}],\"if_sha256\":\"%s\"}", hex);
+        fake_callf(&f, "file.patch",
+                   "{\"path\":\"a\",\"edits\":[{\"old\":\"one\",\"new\":\"1\"}],\"if_sha256\":\"%s\"}", hex);
         CHECK_STR(f.code, "precondition_failed");
-        fake_call(&f, "file.patch", "{\"path\":\"a\",\"edits\":[{\"old\":\"one\",\"new\":\"1\"},{\"old\":\"zzz\",\"new\":\"\"}]}");
+        fake_call(&f, "file.patch",
+                  "{\"path\":\"a\",\"edits\":[{\"old\":\"one\",\"new\":\"1\"},{\"old\":\"zzz\",\"new\":\"\"}]"
+                  "}");
         CHECK_STR(f.code, "patch_mismatch");
-        fake_call(&f, "file.patch", "{\"path\":\"a\",\"diff\":\"--- a\\n+++ a\\n@@ -1,2 +1,2 @@\\n-one\\n+1\\n 2\\n\"}");
+        fake_call(&f, "file.patch",
+                  "{\"path\":\"a\",\"diff\":\"--- a\\n+++ a\\n@@ -1,2 +1,2 @@\\n-one\\n+1\\n 2\\n\"}");
         CHECK_STR(fake_get(&f, "a"), "1\n2\nthree\n");
         fake_call(&f, "file.patch", "{\"path\":\"a\",\"diff\":\"@@ -3 +3 @@\\n-two\\n+x\\n\"}");
         CHECK_STR(f.code, "patch_mismatch");
         CHECK(strstr(f.msg, "hunk 1"));
         fake_call(&f, "file.patch", "{\"path\":\"a\",\"diff\":\"rubbish\"}");
         CHECK_STR(f.code, "invalid_argument");
-        fake_call(&f, "file.patch", "{\"path\":\"new\",\"diff\":\"--- /dev/null\\n+++ b/new\\n@@ -0,0 +1 @@\\n+hi\\n\"}");
+        fake_call(&f, "file.patch",
+                  "{\"path\":\"new\",\"diff\":\"--- /dev/null\\n+++ b/new\\n@@ -0,0 +1 @@\\n+hi\\n\"}");
         CHECK_INT(fake_number(&f, "created"), 1);
         CHECK_STR(fake_get(&f, "new"), "hi\n");
         fake_call(&f, "file.patch", "{\"path\":\"none\",\"edits\":[{\"old\":\"a\",\"new\":\"b\"}]}");
@@ -462,7 +477,8 @@ TEST(file, patch_is_all_or_nothing)
         CHECK_STR(f.code, "not_found");
         fake_call(&f, "file.patch", "{\"path\":\"a\"}");
         CHECK_INT(f.outcome, TOOL_REFUSED);
-        fake_call(&f, "file.patch", "{\"path\":\"a\",\"diff\":\"@@\",\"edits\":[{\"old\":\"a\",\"new\":\"b\"}]}");
+        fake_call(&f, "file.patch",
+                  "{\"path\":\"a\",\"diff\":\"@@\",\"edits\":[{\"old\":\"a\",\"new\":\"b\"}]}");
         CHECK_STR(f.code, "invalid_argument");
         CHECK_INT(count_in(&f, ""), 2);
         fake_fini(&f);
@@ -473,7 +489,7 @@ TEST(file, patch_is_all_or_nothing)
 TEST(file, cancel_before_and_during)
 {
         struct fake f;
-        int         fd;
+        int fd;
 
         fake_init(&f, NULL);
         fd = open(in_home(&f, "big"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);

@@ -15,15 +15,15 @@
 
 static struct {
         uv_tcp_t listener;
-        int      port, other_port;
-        char     request[70000]; /* the last one, whole */
-        int      count;
+        int port, other_port;
+        char request[70000]; /* the last one, whole */
+        int count;
 } srv;
 
 struct conn {
         uv_tcp_t tcp;
-        char     text[70000];
-        size_t   n;
+        char text[70000];
+        size_t n;
 };
 
 static void on_conn_closed(uv_handle_t *h)
@@ -42,7 +42,7 @@ static void on_sent(uv_write_t *w, int status)
 static void reply(struct conn *c, const char *text, size_t n)
 {
         uv_write_t *w = calloc(1, sizeof *w);
-        uv_buf_t    b;
+        uv_buf_t b;
 
         w->data = malloc(n);
         memcpy(w->data, text, n);
@@ -53,7 +53,8 @@ static void reply(struct conn *c, const char *text, size_t n)
 static void reply_text(struct conn *c, const char *head, const char *body)
 {
         char *all = malloc(strlen(head) + strlen(body) + 100);
-        int   n = sprintf(all, "HTTP/1.1 %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s", head, strlen(body), body);
+        int n = sprintf(all, "HTTP/1.1 %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s", head,
+                        strlen(body), body);
 
         reply(c, all, (size_t)n);
         free(all);
@@ -87,7 +88,10 @@ static void answer(struct conn *c)
         } else if (strstr(c->text, " /garbage ")) {
                 reply(c, "SSH-2.0-OpenSSH\r\n", 17);
         } else if (strstr(c->text, " /cookies ")) {
-                reply_text(c, "200 OK\r\nSet-Cookie: a=1, 2\r\nSet-Cookie: b=2\r\nX-A: 1\r\nx-a: 2\r\nX-Bad: \377", "");
+                reply_text(
+                        c,
+                        "200 OK\r\nSet-Cookie: a=1, 2\r\nSet-Cookie: b=2\r\nX-A: 1\r\nx-a: 2\r\nX-Bad: \377",
+                        "");
         } else if (strstr(c->text, " /big ")) {
                 char *body = malloc(200001);
 
@@ -111,7 +115,7 @@ static void on_conn_alloc(uv_handle_t *h, size_t want, uv_buf_t *b)
 static void on_conn_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 {
         struct conn *c = s->data;
-        const char  *end, *len;
+        const char *end, *len;
 
         (void)b;
         if (n < 0) {
@@ -146,7 +150,7 @@ static void on_connection(uv_stream_t *l, int status)
 static void serve(struct fake *f)
 {
         struct sockaddr_in a;
-        int                n = sizeof a;
+        int n = sizeof a;
 
         memset(&srv, 0, sizeof srv);
         uv_ip4_addr("127.0.0.1", 0, &a);
@@ -188,13 +192,19 @@ TEST(http, get_and_post)
         CHECK(strncmp(fake_text(&f, "body"), "GET /a?b=c HTTP/1.1\r\n", 21) == 0);
         CHECK(strstr(fake_text(&f, "body"), "traceparent: 00-aa-bb-01\r\n"));
         CHECK(strstr(fake_text(&f, "body"), "User-Agent: photon-agent/"));
-        CHECK_STR(cJSON_GetObjectItem(cJSON_GetObjectItem(f.outputs, "headers"), "content-type")->valuestring, "text/plain");
-        fake_callf(&f, HTTP, "{\"url\":\"http://127.0.0.1:%d/echo\",\"method\":\"PUT\",\"body\":\"h\\u00e9\",\"headers\":{\"X-One\":\"1\",\"X-Empty\":\"\"}}",
+        CHECK_STR(cJSON_GetObjectItem(cJSON_GetObjectItem(f.outputs, "headers"), "content-type")->valuestring,
+                  "text/plain");
+        fake_callf(&f, HTTP,
+                   "{\"url\":\"http://127.0.0.1:%d/"
+                   "echo\",\"method\":\"PUT\",\"body\":\"h\\u00e9\",\"headers\":{\"X-One\":\"1\",\"X-Empty\":"
+                   "\"\"}}",
                    srv.port);
         CHECK(strncmp(srv.request, "PUT /echo", 9) == 0 && strstr(srv.request, "\r\n\r\nh\xc3\xa9"));
         CHECK(strstr(srv.request, "X-One: 1\r\n") && strstr(srv.request, "X-Empty:\r\n"));
         CHECK(!strstr(srv.request, "Expect:"));
-        fake_callf(&f, HTTP, "{\"url\":\"http://127.0.0.1:%d/echo\",\"method\":\"POST\",\"body_base64\":\"aGk=\"}", srv.port);
+        fake_callf(&f, HTTP,
+                   "{\"url\":\"http://127.0.0.1:%d/echo\",\"method\":\"POST\",\"body_base64\":\"aGk=\"}",
+                   srv.port);
         CHECK(strstr(srv.request, "\r\n\r\nhi"));
         fake_callf(&f, HTTP, "{\"url\":\"http://127.0.0.1:%d/echo\",\"method\":\"DELETE\"}", srv.port);
         CHECK(strncmp(srv.request, "DELETE /echo", 12) == 0);
@@ -228,7 +238,7 @@ TEST(http, status_decides)
 
 TEST(http, answers_of_all_kinds)
 {
-        struct fake  f;
+        struct fake f;
         const cJSON *h;
 
         fake_init(&f, NULL);
@@ -259,18 +269,27 @@ TEST(http, redirects)
 
         fake_init(&f, "version: 1\nhttp: {deny: [denied.test]}\n");
         serve(&f);
-        fake_callf(&f, HTTP, "{\"url\":\"http://127.0.0.1:%d/see-other\",\"method\":\"POST\",\"body\":\"x\",\"headers\":{\"Content-Type\":\"a/b\"}}",
+        fake_callf(&f, HTTP,
+                   "{\"url\":\"http://127.0.0.1:%d/"
+                   "see-other\",\"method\":\"POST\",\"body\":\"x\",\"headers\":{\"Content-Type\":\"a/b\"}}",
                    srv.port);
         CHECK_INT(f.outcome, TOOL_SUCCEEDED);
         CHECK(strncmp(srv.request, "GET /echo", 9) == 0 && !strstr(srv.request, "a/b"));
         CHECK(strstr(fake_text(&f, "url"), "/echo"));
-        fake_callf(&f, HTTP, "{\"url\":\"http://127.0.0.1:%d/same\",\"method\":\"POST\",\"body\":\"xyz\",\"headers\":{\"Authorization\":\"t\"}}",
+        fake_callf(&f, HTTP,
+                   "{\"url\":\"http://127.0.0.1:%d/"
+                   "same\",\"method\":\"POST\",\"body\":\"xyz\",\"headers\":{\"Authorization\":\"t\"}}",
                    srv.port);
-        CHECK(strncmp(srv.request, "POST /echo", 10) == 0 && strstr(srv.request, "\r\n\r\nxyz") && strstr(srv.request, "Authorization: t"));
+        CHECK(strncmp(srv.request, "POST /echo", 10) == 0 && strstr(srv.request, "\r\n\r\nxyz") &&
+              strstr(srv.request, "Authorization: t"));
         /* Another host name is another origin, though it is the same machine. */
-        fake_callf(&f, HTTP, "{\"url\":\"http://localhost:%d/cross\",\"headers\":{\"Authorization\":\"t\",\"Cookie\":\"c\",\"X-K\":\"v\"}}", srv.port);
+        fake_callf(&f, HTTP,
+                   "{\"url\":\"http://localhost:%d/"
+                   "cross\",\"headers\":{\"Authorization\":\"t\",\"Cookie\":\"c\",\"X-K\":\"v\"}}",
+                   srv.port);
         CHECK_INT(f.outcome, TOOL_SUCCEEDED);
-        CHECK(!strstr(srv.request, "Authorization") && !strstr(srv.request, "Cookie") && strstr(srv.request, "X-K: v"));
+        CHECK(!strstr(srv.request, "Authorization") && !strstr(srv.request, "Cookie") &&
+              strstr(srv.request, "X-K: v"));
         get(&f, "/loop");
         CHECK_STR(f.code, "too_many_redirects");
         CHECK_INT(srv.count > 10 && srv.count < 20, 1);
@@ -310,7 +329,7 @@ TEST(http, policy_is_asked_about_names_and_addresses)
 TEST(http, failures_have_names)
 {
         struct fake f;
-        int         closed_port;
+        int closed_port;
 
         fake_init(&f, NULL);
         serve(&f);
@@ -332,7 +351,7 @@ TEST(http, failures_have_names)
 TEST(http, cancel_ends_at_once)
 {
         struct fake f;
-        char        input[200];
+        char input[200];
 
         fake_init(&f, NULL);
         serve(&f);

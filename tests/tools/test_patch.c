@@ -17,13 +17,14 @@ static struct err e;
 static const char *diff(const char *text, const char *d)
 {
         static char text_out[8192];
-        struct buf  out;
-        size_t      hunks = 0;
-        int         rc;
+        struct buf out;
+        size_t hunks = 0;
+        int rc;
 
         buf_init(&out, 8000);
         memset(&e, 0, sizeof e);
-        rc = patch_diff(text ? text : "", text ? strlen(text) : 0, text != NULL, d, strlen(d), &out, &hunks, &e);
+        rc = patch_diff(text ? text : "", text ? strlen(text) : 0, text != NULL, d, strlen(d), &out, &hunks,
+                        &e);
         CHECK((rc == 0) == (e.code == 0));
         snprintf(text_out, sizeof text_out, "%.*s", (int)out.len, out.data ? (char *)out.data : "");
         buf_fini(&out);
@@ -33,10 +34,10 @@ static const char *diff(const char *text, const char *d)
 static const char *edit(const char *text, const char *edits)
 {
         static char text_out[8192];
-        struct buf  out;
-        size_t      count = 0;
-        cJSON      *v = NULL;
-        int         rc;
+        struct buf out;
+        size_t count = 0;
+        cJSON *v = NULL;
+        int rc;
 
         buf_init(&out, 8000);
         memset(&e, 0, sizeof e);
@@ -53,7 +54,8 @@ static const char *edit(const char *text, const char *edits)
 TEST(patch, hunks_apply)
 {
         CHECK_STR(diff(ABC, "--- a/x\n+++ b/x\n@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n"), "a\nB\nc\nd\ne\nf\ng\n");
-        CHECK_STR(diff(ABC, "diff --git a/x b/x\nindex 1..2 100644\n--- a/x\n+++ b/x\n@@ -1 +1,2 @@ func\n a\n+a2\n@@ -6,2 +7 @@\n f\n-g\n"),
+        CHECK_STR(diff(ABC, "diff --git a/x b/x\nindex 1..2 100644\n--- a/x\n+++ b/x\n@@ -1 +1,2 @@ func\n "
+                            "a\n+a2\n@@ -6,2 +7 @@\n f\n-g\n"),
                   "a\na2\nb\nc\nd\ne\nf\n");
         CHECK_STR(diff(ABC, "@@ -0,0 +1 @@\n+top\n"), "top\n" ABC);
         CHECK_STR(diff(ABC, "@@ -7,0 +8 @@\n+end\n"), ABC "end\n");
@@ -66,7 +68,9 @@ TEST(patch, hunks_apply)
 
 TEST(patch, missing_newline_is_kept_exactly)
 {
-        CHECK_STR(diff("a\nb", "@@ -2 +2 @@\n-b\n\\ No newline at end of file\n+c\n\\ No newline at end of file\n"), "a\nc");
+        CHECK_STR(diff("a\nb",
+                       "@@ -2 +2 @@\n-b\n\\ No newline at end of file\n+c\n\\ No newline at end of file\n"),
+                  "a\nc");
         CHECK_STR(diff("a\nb", "@@ -2 +2 @@\n-b\n\\ No newline at end of file\n+b\n"), "a\nb\n");
         CHECK_STR(diff("a\nb\n", "@@ -2 +2 @@\n-b\n+b\n\\ No newline at end of file\n"), "a\nb");
         CHECK_STR(diff("a\nb", "@@ -1,2 +1,2 @@\n-a\n+A\n b\n\\ No newline at end of file\n"), "A\nb");
@@ -81,7 +85,8 @@ TEST(patch, misfit_names_hunk_and_line)
 {
         CHECK(!diff(ABC, "@@ -1 +1 @@\n-a\n+A\n@@ -3,2 +3,2 @@\n c\n-X\n+Y\n"));
         CHECK_INT(e.code, E_STATE);
-        CHECK(strstr(e.msg, "hunk 2 (@@ -3,2 +3,2 @@)") && strstr(e.msg, "line 4") && strstr(e.msg, "\"d\"") && strstr(e.msg, "\"X\""));
+        CHECK(strstr(e.msg, "hunk 2 (@@ -3,2 +3,2 @@)") && strstr(e.msg, "line 4") &&
+              strstr(e.msg, "\"d\"") && strstr(e.msg, "\"X\""));
         CHECK(!diff(ABC, "@@ -2,2 +2,2 @@\n e\n-f\n+F\n"));
         CHECK(strstr(e.msg, "stand at line 5"));
         CHECK(!diff(ABC, "@@ -9 +9 @@\n-x\n+y\n"));
@@ -122,6 +127,25 @@ TEST(patch, malformed_diffs_are_refused)
         CHECK_INT(e.code, E_NOENT);
 }
 
+/* Found by fuzz_patch: the blanks after the last hunk were counted beyond the end of a diff that has no NUL
+ * there. */
+TEST(patch, diff_needs_no_nul)
+{
+        static const char whole[] = "@@ -1 +1 @@\n-a\n+b\n \nX";
+        size_t n = sizeof whole - 2; /* without X */
+        char *d = malloc(n);
+        struct buf out;
+        size_t hunks = 0;
+
+        CHECK(d);
+        memcpy(d, whole, n);
+        buf_init(&out, 0);
+        CHECK_INT(patch_diff("a\n", 2, true, d, n, &out, &hunks, NULL), 0);
+        CHECK(hunks == 1 && out.len == 2 && memcmp(out.data, "b\n", 2) == 0);
+        buf_fini(&out);
+        free(d);
+}
+
 TEST(patch, edits_are_exact)
 {
         CHECK_STR(edit("one two three", "[{\"old\":\"two\",\"new\":\"2\"}]"), "one 2 three");
@@ -152,8 +176,8 @@ TEST(patch, growth_is_bounded)
 static int diff_once(void *arg)
 {
         struct buf out;
-        size_t     hunks;
-        int        rc;
+        size_t hunks;
+        int rc;
 
         (void)arg;
         buf_init(&out, 0);

@@ -17,7 +17,7 @@ static char root[PATH_MAX - 100];
 static const char *at(const char *name)
 {
         static char path[4][PATH_MAX];
-        static int  turn;
+        static int turn;
 
         turn = (turn + 1) % 4;
         snprintf(path[turn], sizeof path[turn], "%s/%s", root, name);
@@ -40,7 +40,7 @@ static void home(void)
 static struct policy *load(const char *text)
 {
         struct policy *p = NULL;
-        struct err     e = {0};
+        struct err e = {0};
 
         home();
         if (text)
@@ -53,7 +53,7 @@ static struct policy *load(const char *text)
 static int path(struct policy *p, enum policy_access a, const char *s)
 {
         char *real = NULL;
-        int   rc = policy_path(p, a, s, NULL, &real, NULL);
+        int rc = policy_path(p, a, s, NULL, &real, NULL);
 
         mem_free(real);
         return rc;
@@ -62,7 +62,7 @@ static int path(struct policy *p, enum policy_access a, const char *s)
 TEST(policy, default_is_useful_and_careful)
 {
         struct policy *p = load(NULL), *q = NULL;
-        struct err     e = {0};
+        struct err e = {0};
 
         CHECK(policy_tool(p, "process.exec", NULL) == 0);
         CHECK(policy_command(p, "/usr/bin/make", true, NULL) == 0);
@@ -102,7 +102,7 @@ TEST(policy, mistakes_have_a_place)
 {
         static const struct {
                 const char *text, *want;
-                int         line, col;
+                int line, col;
         } bad[] = {
                 {"tools: {}\n", "version: 1", 1, 1},
                 {"version: 2\n", "version 1 only", 1, 10},
@@ -129,12 +129,13 @@ TEST(policy, mistakes_have_a_place)
         home();
         for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
                 struct policy *p = NULL;
-                struct err     e = {0};
+                struct err e = {0};
 
                 put("policy.yaml", bad[i].text);
                 if (policy_load(at("policy.yaml"), &p, &e) == 0)
                         test_fail(__FILE__, __LINE__, "accepted: %s", bad[i].text);
-                if (e.line != bad[i].line || e.col != bad[i].col || !strstr(e.msg, bad[i].want) || !strstr(e.msg, "policy.yaml:"))
+                if (e.line != bad[i].line || e.col != bad[i].col || !strstr(e.msg, bad[i].want) ||
+                    !strstr(e.msg, "policy.yaml:"))
                         test_fail(__FILE__, __LINE__, "%d:%d %s, for: %s", e.line, e.col, e.msg, bad[i].text);
         }
 }
@@ -142,7 +143,7 @@ TEST(policy, mistakes_have_a_place)
 TEST(policy, file_of_others_is_refused)
 {
         struct policy *p = NULL;
-        struct err     e = {0};
+        struct err e = {0};
 
         home();
         put("policy.yaml", "version: 1\n");
@@ -161,10 +162,11 @@ TEST(policy, file_of_others_is_refused)
 TEST(policy, denial_names_rule_and_line)
 {
         struct policy *p = load("version: 1\ntools:\n  deny:\n    - http.*\n");
-        struct err     e = {0};
+        struct err e = {0};
 
         CHECK_INT(policy_tool(p, "http.request", &e), -E_DENIED);
-        CHECK(strstr(e.msg, "tools.deny \"http.*\"") && strstr(e.msg, "line 4") && strstr(e.msg, "policy.yaml"));
+        CHECK(strstr(e.msg, "tools.deny \"http.*\"") && strstr(e.msg, "line 4") &&
+              strstr(e.msg, "policy.yaml"));
         CHECK(policy_tool(p, "file.read", &e) == 0);
         policy_free(p);
         p = load("version: 1\ntools: {allow: [file.*], deny: [file.write]}\n");
@@ -179,7 +181,8 @@ TEST(policy, links_and_dots_do_not_lead_out)
 {
         struct policy *p = load("version: 1\nfiles: {read: [~/in], write: [~/in], deny: [~/in/secret]}\n");
 
-        CHECK(mkdir(at("in"), 0755) == 0 && mkdir(at("outside"), 0755) == 0 && mkdir(at("in/secret"), 0755) == 0);
+        CHECK(mkdir(at("in"), 0755) == 0 && mkdir(at("outside"), 0755) == 0 &&
+              mkdir(at("in/secret"), 0755) == 0);
         CHECK(symlink("../outside", at("in/link")) == 0);
         CHECK(symlink("secret", at("in/alias")) == 0);
         CHECK(symlink("/nowhere/x", at("in/dangling")) == 0);
@@ -236,7 +239,7 @@ TEST(policy, own_data_is_protected)
 TEST(policy, commands_by_name_mean_the_path)
 {
         struct policy *p;
-        struct err     e = {0};
+        struct err e = {0};
 
         setenv("PATH", "/usr/bin:/bin", 1);
         p = load("version: 1\ncommands: {allow: [env, /opt/tools/*], shell: true}\n");
@@ -266,7 +269,8 @@ TEST(policy, commands_by_name_mean_the_path)
 
 TEST(policy, hosts_with_and_without_port)
 {
-        struct policy *p = load("version: 1\nhttp: {allow: ['*.example.com', 'localhost:8080', '10.0.0.1', '[::1]:80', '::2'], deny: "
+        struct policy *p = load("version: 1\nhttp: {allow: ['*.example.com', 'localhost:8080', '10.0.0.1', "
+                                "'[::1]:80', '::2'], deny: "
                                 "[bad.example.com]}\n");
 
         CHECK(policy_host(p, "a.example.com", 443, NULL) == 0);
@@ -288,8 +292,8 @@ TEST(policy, hosts_with_and_without_port)
 TEST(policy, environment_passes_and_sets)
 {
         struct policy *p;
-        char         **v;
-        bool           seen_set = false, seen_tz = false;
+        char **v;
+        bool seen_set = false, seen_tz = false;
 
         clearenv();
         setenv("TZ", "UTC", 1);
@@ -313,7 +317,7 @@ TEST(policy, environment_passes_and_sets)
 static int load_once(void *arg)
 {
         struct policy *p = NULL;
-        int            rc = policy_load(arg, &p, NULL);
+        int rc = policy_load(arg, &p, NULL);
 
         if (rc == 0)
                 rc = policy_protect(p, "/var/tmp");

@@ -94,7 +94,9 @@ TEST(process, environment_is_scrubbed)
         setenv("LC_ALL", "C", 1);
         fake_init(&f, NULL);
         f.c.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        fake_call(&f, EXEC, "{\"argv\":[\"env\"],\"env\":{\"MODE\":\"prod\",\"N\":3,\"F\":1.5,\"ON\":true,\"LANG\":\"x\"}}");
+        fake_call(&f, EXEC,
+                  "{\"argv\":[\"env\"],\"env\":{\"MODE\":\"prod\",\"N\":3,\"F\":1.5,\"ON\":true,\"LANG\":"
+                  "\"x\"}}");
         CHECK_INT(f.outcome, TOOL_SUCCEEDED);
         CHECK(!strstr(out(&f), "hunter2"));
         CHECK(strstr(out(&f), "LC_ALL=C\n"));
@@ -116,7 +118,7 @@ TEST(process, environment_is_scrubbed)
 TEST(process, folder_is_home_or_cwd)
 {
         struct fake f;
-        char        want[300];
+        char want[300];
 
         fake_init(&f, NULL);
         fake_call(&f, EXEC, "{\"argv\":[\"pwd\"]}");
@@ -136,7 +138,7 @@ TEST(process, folder_is_home_or_cwd)
 TEST(process, program_in_cwd_by_relative_path)
 {
         struct fake f;
-        char        path[300];
+        char path[300];
 
         fake_init(&f, NULL);
         fake_put(&f, "tool.sh", "#!/bin/sh\necho ran $1\n");
@@ -150,7 +152,7 @@ TEST(process, program_in_cwd_by_relative_path)
 TEST(process, what_cannot_start_says_why)
 {
         struct fake f;
-        char        path[300];
+        char path[300];
 
         fake_init(&f, NULL);
         fake_call(&f, EXEC, "{\"argv\":[\"no-such-command-here\"]}");
@@ -180,11 +182,19 @@ TEST(process, what_cannot_start_says_why)
 
 TEST(process, bad_input_is_refused)
 {
-        static const char *const bad[] = {
-                "{}", "{\"argv\":[]}", "{\"argv\":\"ls\"}", "{\"argv\":[\"ls\",1]}", "{\"argv\":[\"ls\"],\"shell\":\"ls\"}",
-                "{\"argv\":[\"ls\"],\"cmd\":1}", "{\"argv\":[\"ls\"],\"timeout\":\"soon\"}", "{\"argv\":[\"ls\"],\"timeout\":\"0\"}",
-                "{\"argv\":[\"ls\"],\"env\":{\"A=B\":\"x\"}}", "{\"argv\":[\"ls\"],\"env\":{\"\":\"x\"}}",
-                "{\"argv\":[\"ls\"],\"env\":{\"A\":[]}}", "{\"argv\":[\"ls\"],\"stdin\":7}", "{\"argv\":[\"ls\"],\"cwd\":\"\"}"};
+        static const char *const bad[] = {"{}",
+                                          "{\"argv\":[]}",
+                                          "{\"argv\":\"ls\"}",
+                                          "{\"argv\":[\"ls\",1]}",
+                                          "{\"argv\":[\"ls\"],\"shell\":\"ls\"}",
+                                          "{\"argv\":[\"ls\"],\"cmd\":1}",
+                                          "{\"argv\":[\"ls\"],\"timeout\":\"soon\"}",
+                                          "{\"argv\":[\"ls\"],\"timeout\":\"0\"}",
+                                          "{\"argv\":[\"ls\"],\"env\":{\"A=B\":\"x\"}}",
+                                          "{\"argv\":[\"ls\"],\"env\":{\"\":\"x\"}}",
+                                          "{\"argv\":[\"ls\"],\"env\":{\"A\":[]}}",
+                                          "{\"argv\":[\"ls\"],\"stdin\":7}",
+                                          "{\"argv\":[\"ls\"],\"cwd\":\"\"}"};
         struct fake f;
 
         fake_init(&f, NULL);
@@ -202,7 +212,8 @@ TEST(process, output_file_becomes_outputs)
 
         fake_init(&f, NULL);
         fake_call(&f, EXEC,
-                  "{\"shell\":\"{ echo version=1.2.3; echo 'eq=a=b'; echo empty=; printf 'text<<END\\\\nl1\\\\n\\\\nl3\\\\nEND\\\\n'; "
+                  "{\"shell\":\"{ echo version=1.2.3; echo 'eq=a=b'; echo empty=; printf "
+                  "'text<<END\\\\nl1\\\\n\\\\nl3\\\\nEND\\\\n'; "
                   "echo 'crlf=x\\r'; printf last=1; } > $PHOTON_OUTPUT\"}");
         CHECK_INT(f.outcome, TOOL_SUCCEEDED);
         CHECK_STR(fake_text(&f, "version"), "1.2.3");
@@ -217,8 +228,9 @@ TEST(process, output_file_becomes_outputs)
 
 TEST(process, bad_output_file_fails_the_call)
 {
-        static const char *const bad[] = {"echo hello", "echo 1x=2", "echo exit_code=0", "printf 'a<<E\\\\nx\\\\n'", "echo =x",
-                                          "head -c 2000000 /dev/zero"};
+        static const char *const bad[] = {"echo hello",       "echo 1x=2",
+                                          "echo exit_code=0", "printf 'a<<E\\\\nx\\\\n'",
+                                          "echo =x",          "head -c 2000000 /dev/zero"};
         struct fake f;
 
         fake_init(&f, NULL);
@@ -242,7 +254,9 @@ TEST(process, invalid_utf8_is_replaced_in_outputs_only)
         fake_call(&f, EXEC, "{\"argv\":[\"printf\",\"a\\\\377b\\\\000c\"]}");
         CHECK_INT(f.out.len, 5);
         CHECK(memcmp(f.out.data, "a\377b\0c", 5) == 0);
-        CHECK_STR(fake_text(&f, "stdout"), "a\xef\xbf\xbd" "b\xef\xbf\xbd" "c");
+        CHECK_STR(fake_text(&f, "stdout"), "a\xef\xbf\xbd"
+                                           "b\xef\xbf\xbd"
+                                           "c");
         fake_fini(&f);
 }
 
@@ -253,7 +267,10 @@ TEST(process, long_output_keeps_its_end)
 
         fake_init(&f, NULL);
         /* 3-byte characters: the cut falls within one. */
-        fake_call(&f, EXEC, "{\"shell\":\"i=0; while [ $i -lt 3000 ]; do printf '\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac'; i=$((i+1)); done; echo end; seq 1 5000 >&2\"}");
+        fake_call(&f, EXEC,
+                  "{\"shell\":\"i=0; while [ $i -lt 3000 ]; do printf "
+                  "'\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac\\u20ac'; i=$((i+1)); "
+                  "done; echo end; seq 1 5000 >&2\"}");
         CHECK_INT(f.outcome, TOOL_SUCCEEDED);
         s = fake_text(&f, "stdout");
         CHECK(strlen(s) > 65500 && strlen(s) <= 65536);
@@ -286,9 +303,9 @@ TEST(process, stdin_is_empty_by_default)
 TEST(process, long_stdin_text_is_not_cut)
 {
         struct fake f;
-        size_t      n = 3 << 20;
-        char       *input = malloc(n + 100);
-        int         k;
+        size_t n = 3 << 20;
+        char *input = malloc(n + 100);
+        int k;
 
         fake_init(&f, NULL);
         k = sprintf(input, "{\"argv\":[\"wc\",\"-c\"],\"stdin\":\"");
@@ -306,17 +323,18 @@ TEST(process, long_stdin_text_is_not_cut)
 
 struct feeder {
         uint64_t sent, total, window;
-        bool     eof_sent;
-        uint8_t  sum;
+        bool eof_sent;
+        uint8_t sum;
 };
 
 /* As the hub does it: never more than the window beyond what was taken. */
 static void feed(struct fake *f)
 {
         struct feeder *d = f->data;
-        uint8_t        chunk[10000];
+        uint8_t chunk[10000];
 
-        while (!f->finished && !f->stdin_closed && d->sent < d->total && d->sent < f->stdin_taken + d->window) {
+        while (!f->finished && !f->stdin_closed && d->sent < d->total &&
+               d->sent < f->stdin_taken + d->window) {
                 size_t n = sizeof chunk;
 
                 if (n > d->total - d->sent)
@@ -334,7 +352,7 @@ static void feed(struct fake *f)
 
 TEST(process, stdin_streams_10_mb_with_back_pressure)
 {
-        struct fake   f;
+        struct fake f;
         struct feeder d = {.total = 10 << 20, .window = 256 << 10};
 
         fake_init(&f, NULL);
@@ -354,7 +372,7 @@ TEST(process, stdin_streams_10_mb_with_back_pressure)
 
 TEST(process, stdin_closed_by_command_is_told)
 {
-        struct fake   f;
+        struct fake f;
         struct feeder d = {.total = 10 << 20, .window = 256 << 10};
 
         fake_init(&f, NULL);
@@ -388,15 +406,16 @@ TEST(process, output_64_mib_is_exact_with_slow_taker)
 TEST(process, no_zombie_and_no_descriptor_after_200)
 {
         struct fake f;
-        int         before;
+        int before;
 
         fake_init(&f, NULL);
         fake_call(&f, EXEC, "{\"argv\":[\"true\"]}");
         before = fake_fds();
         for (int i = 0; i < 200; i++) {
-                fake_call(&f, EXEC, i % 3 == 0 ? "{\"argv\":[\"nope-nope\"]}"
-                                : i % 3 == 1 ? "{\"argv\":[\"cat\"],\"stdin\":\"x\"}"
-                                             : "{\"shell\":\"exit 7\"}");
+                fake_call(&f, EXEC,
+                          i % 3 == 0   ? "{\"argv\":[\"nope-nope\"]}"
+                          : i % 3 == 1 ? "{\"argv\":[\"cat\"],\"stdin\":\"x\"}"
+                                       : "{\"shell\":\"exit 7\"}");
                 CHECK_INT(fake_children(), 0);
         }
         CHECK_INT(fake_fds(), before);
@@ -406,7 +425,7 @@ TEST(process, no_zombie_and_no_descriptor_after_200)
 TEST(process, child_has_no_descriptor_of_ours)
 {
         struct fake f;
-        int         fd;
+        int fd;
 
         fake_init(&f, NULL);
         fd = dup(0); /* without close-on-exec, as a library might leave one */

@@ -38,7 +38,8 @@ TEST(process_end, cancel_sends_term)
         fake_init(&f, NULL);
         f.on_output = cancel_on_go;
         f.grace_ms = 60000;
-        fake_call(&f, EXEC, "{\"shell\":\"trap 'echo bye; exit 9' TERM; echo go; while :; do sleep 0.02; done\"}");
+        fake_call(&f, EXEC,
+                  "{\"shell\":\"trap 'echo bye; exit 9' TERM; echo go; while :; do sleep 0.02; done\"}");
         CHECK_INT(f.outcome, TOOL_CANCELLED);
         CHECK_STR(f.code, "cancelled");
         CHECK_INT(f.exit_code, 9);
@@ -84,10 +85,12 @@ TEST(process_end, cancel_ends_the_whole_tree)
         fake_init(&f, NULL);
         f.on_output = cancel_on_go;
         f.grace_ms = 100;
-        /* A child, a child in a session of its own, and a daemon (double fork, own session, no environment). */
+        /* A child, a child in a session of its own, and a daemon (double fork, own session, no environment).
+         */
         fake_call(&f, EXEC,
                   "{\"shell\":\"sleep 1000 & echo $! > child; setsid sleep 1001 & echo $! > session; "
-                  "(setsid env -i /bin/sh -c 'trap \\\"\\\" TERM; echo $$ > daemon; exec /bin/sleep 1002' & ) ; "
+                  "(setsid env -i /bin/sh -c 'trap \\\"\\\" TERM; echo $$ > daemon; exec /bin/sleep 1002' & "
+                  ") ; "
                   "while ! [ -s daemon ]; do sleep 0.01; done; echo go; wait\"}");
         CHECK_INT(f.outcome, TOOL_CANCELLED);
         CHECK(!fake_alive(pid_in(&f, "child")));
@@ -102,7 +105,8 @@ TEST(process_end, daemon_left_behind_is_ended)
 
         fake_init(&f, NULL);
         fake_call(&f, EXEC,
-                  "{\"shell\":\"(setsid sh -c 'echo $$ > daemon; exec sleep 1000' >/dev/null 2>&1 &); while ! [ -s daemon ]; do sleep "
+                  "{\"shell\":\"(setsid sh -c 'echo $$ > daemon; exec sleep 1000' >/dev/null 2>&1 &); while "
+                  "! [ -s daemon ]; do sleep "
                   "0.01; done; echo done\"}");
         CHECK_INT(f.outcome, TOOL_SUCCEEDED);
         CHECK(!fake_alive(pid_in(&f, "daemon")));
@@ -135,8 +139,8 @@ TEST(process_end, late_writer_gets_a_moment)
 TEST(process_end, other_calls_are_not_touched)
 {
         struct fake f;
-        int         other;
-        siginfo_t   si = {0};
+        int other;
+        siginfo_t si = {0};
 
         fake_init(&f, NULL);
         /* A process that was ours before, and one that libuv started. */
@@ -161,11 +165,11 @@ static void on_uv_exit(uv_process_t *p, int64_t status, int sig)
 
 TEST(process_end, children_of_libuv_are_left_alone)
 {
-        char                *argv[] = {(char *)"/bin/sh", (char *)"-c", (char *)"sleep 0.3; exit 5", NULL};
-        int64_t              got = -1;
-        uv_process_t         p;
+        char *argv[] = {(char *)"/bin/sh", (char *)"-c", (char *)"sleep 0.3; exit 5", NULL};
+        int64_t got = -1;
+        uv_process_t p;
         uv_process_options_t o = {.file = "/bin/sh", .args = argv, .exit_cb = on_uv_exit};
-        struct fake          f;
+        struct fake f;
 
         fake_init(&f, NULL);
         fake_call(&f, EXEC, "{\"argv\":[\"true\"]}");
@@ -185,7 +189,9 @@ TEST(process_end, timeout_of_the_input)
 
         fake_init(&f, NULL);
         f.grace_ms = 50;
-        fake_call(&f, EXEC, "{\"shell\":\"trap '' TERM; echo start; while :; do sleep 0.02; done\",\"timeout\":\"80ms\"}");
+        fake_call(&f, EXEC,
+                  "{\"shell\":\"trap '' TERM; echo start; while :; do sleep 0.02; "
+                  "done\",\"timeout\":\"80ms\"}");
         CHECK_INT(f.outcome, TOOL_TIMED_OUT);
         CHECK_STR(f.code, "timeout");
         CHECK(strstr(f.msg, "80ms"));
@@ -227,16 +233,18 @@ TEST(process_end, journal_failure_refuses_and_kills)
 TEST(process_end, command_dies_with_the_agent)
 {
         struct fake f;
-        int         fds[2], agent, sleeper = 0, daemon_pid;
-        char        c;
+        int fds[2], agent, sleeper = 0, daemon_pid;
+        char c;
 
         fake_init(&f, NULL);
         CHECK(pipe(fds) == 0);
         agent = fork();
         if (agent == 0) {
                 close(fds[0]);
-                fake_start(&f, EXEC, "{\"shell\":\"setsid sh -c 'echo $$ > daemon; exec sleep 1000' & while ! [ -s daemon ]; do sleep "
-                                     "0.01; done; echo go; exec sleep 1001\"}");
+                fake_start(&f, EXEC,
+                           "{\"shell\":\"setsid sh -c 'echo $$ > daemon; exec sleep 1000' & while ! [ -s "
+                           "daemon ]; do sleep "
+                           "0.01; done; echo go; exec sleep 1001\"}");
                 while (f.out.len < 3)
                         uv_run(&f.loop, UV_RUN_ONCE);
                 CHECK(write(fds[1], &f.pid, sizeof f.pid) == sizeof f.pid);
@@ -249,7 +257,8 @@ TEST(process_end, command_dies_with_the_agent)
         CHECK(fake_alive(sleeper) && fake_alive(daemon_pid));
         kill(agent, SIGKILL);
         CHECK(waitpid(agent, NULL, 0) == agent);
-        /* The command goes by itself (parent-death signal); every holder of the pipe's other end is then gone or a leftover. */
+        /* The command goes by itself (parent-death signal); every holder of the pipe's other end is then gone
+         * or a leftover. */
         for (int i = 0; i < 5000 && fake_alive(sleeper); i++)
                 usleep(1000);
         CHECK(!fake_alive(sleeper));
