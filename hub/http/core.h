@@ -21,7 +21,9 @@ struct store_reader;
 struct map;
 
 /* A refused body that is read and dropped, so that the refusal is seen. */
-#define HTTP_DRAIN_MAX    (128u << 20)
+#define HTTP_DRAIN_MAX (128u << 20)
+/* Of all bodies that are being received or looked at, together. */
+#define HTTP_BODIES_MAX   (256u << 20)
 #define HTTP_STATUS_SLOTS 6
 #define HTTP_TICK_MS      1000
 
@@ -60,6 +62,7 @@ struct http {
         atomic_ullong answered[HTTP_STATUS_SLOTS]; /* by status class */
         atomic_ullong answer_us;                   /* sum over answered requests */
         atomic_ullong bytes_in;
+        atomic_size_t bodies;      /* bytes held in bodies, against HTTP_BODIES_MAX */
         atomic_uint token_changes; /* API tokens revoked: what threads remember of them is void */
 
         struct list waiting; /* [loop] struct http_req.link: hopped, not answered */

@@ -12,40 +12,49 @@
 
 /* ---- definitions ---- */
 
-#define CACHED_DEFS      4
-#define CACHED_STEPS_MAX 4000 /* larger ones are parsed again each time rather than kept */
+#define CACHED_DEFS      8
+#define CACHED_STEPS_MAX 20000 /* in all of them; about 10 MB at the worst */
 
 struct def_cache {
         struct {
                 char sha[65];
-                struct workflow *wf;
+                struct workflow *wf; /* NULL: free */
         } slot[CACHED_DEFS];
-        unsigned next;
-        struct workflow *passing; /* too large to keep: lives until the next look */
+        unsigned next; /* the oldest */
+        size_t steps;
 };
+
+static void drop_oldest(struct def_cache *c)
+{
+        struct workflow **wf = &c->slot[c->next].wf;
+
+        if (*wf)
+                c->steps -= (*wf)->n_steps;
+        workflow_free(*wf);
+        *wf = NULL;
+        c->next = (c->next + 1) % CACHED_DEFS;
+}
 
 void def_cache_free(struct def_cache *c)
 {
         if (!c)
                 return;
         for (int i = 0; i < CACHED_DEFS; i++)
-                workflow_free(c->slot[i].wf);
-        workflow_free(c->passing);
+                drop_oldest(c);
         mem_free(c);
 }
 
 static void keep(struct def_cache *c, const char *sha, struct workflow *wf)
 {
-        workflow_free(c->passing);
-        c->passing = NULL;
-        if (wf->n_steps > CACHED_STEPS_MAX) {
-                c->passing = wf;
-                return;
-        }
-        workflow_free(c->slot[c->next].wf);
-        c->slot[c->next].wf = wf;
-        snprintf(c->slot[c->next].sha, sizeof c->slot[c->next].sha, "%s", sha);
-        c->next = (c->next + 1) % CACHED_DEFS;
+        unsigned at = c->next;
+
+        drop_oldest(c);
+        for (int i = 1; i < CACHED_DEFS && c->steps + wf->n_steps > CACHED_STEPS_MAX; i++)
+                drop_oldest(c);
+        c->next = (at + 1) % CACHED_DEFS;
+        c->slot[at].wf = wf;
+        c->steps += wf->n_steps;
+        snprintf(c->slot[at].sha, sizeof c->slot[at].sha, "%s", sha);
 }
 
 /* NULL when it cannot be had: the run is shown without needs rather than not at all. */

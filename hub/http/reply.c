@@ -73,7 +73,7 @@ enum MHD_Result reply_send(struct http_req *q)
         enum MHD_Result res;
         bool has_body;
 
-        buf_fini(&q->body);
+        req_drop_body(q);
         if (!q->status)
                 q->status = (unsigned)(q->route ? q->route->status : 200);
         if (q->json) {

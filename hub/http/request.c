@@ -12,11 +12,18 @@
 #include "hub/http/stream.h"
 #include "hub/store/store.h"
 
+void req_drop_body(struct http_req *q)
+{
+        atomic_fetch_sub(&q->h->bodies, q->body_counted);
+        q->body_counted = 0;
+        buf_fini(&q->body);
+}
+
 static void req_free(struct http_req *q)
 {
         if (q->free_state)
                 q->free_state(q->state);
-        buf_fini(&q->body);
+        req_drop_body(q);
         buf_fini(&q->out);
         cJSON_Delete(q->json);
         stream_drop(q->stream);
@@ -305,19 +312,30 @@ static enum MHD_Result resumed(struct http_req *q)
 
 /* ---- libmicrohttpd's callbacks ---- */
 
+static int keep_body(struct http_req *q, const char *p, size_t n)
+{
+        int rc;
+
+        if (q->body.len + n > q->body_limit)
+                return too_large(q, &q->err);
+        q->body_counted += n;
+        if (atomic_fetch_add(&q->h->bodies, n) + n > HTTP_BODIES_MAX) {
+                q->retry_after_s = 5;
+                return err_set(&q->err, E_FULL, "the hub holds as many request bodies as it can; try again");
+        }
+        rc = buf_put(&q->body, p, n);
+        return rc ? err_set(&q->err, -rc, "no memory for the body") : 0;
+}
+
 static enum MHD_Result take_body(struct http_req *q, const char *p, size_t n)
 {
         atomic_fetch_add(&q->h->bytes_in, n);
-        if (!q->refused && q->body.len + n > q->body_limit)
-                q->refused = too_large(q, &q->err);
         if (!q->refused) {
-                int rc = buf_put(&q->body, p, n);
-
-                if (rc)
-                        q->refused = err_set(&q->err, -rc, "no memory for the body");
-                return MHD_YES;
+                q->refused = keep_body(q, p, n);
+                if (!q->refused)
+                        return MHD_YES;
+                req_drop_body(q);
         }
-        buf_fini(&q->body);
         q->drained += n;
         return q->drained > HTTP_DRAIN_MAX ? MHD_NO : MHD_YES;
 }
@@ -390,6 +408,10 @@ void req_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
         if (!q)
                 return;
         *con_cls = NULL;
+        log_debug("http", "answered", "status=%u method=%s path=%s token=%s us=%lld", q->status,
+                  q->route ? q->route->method : "-", q->route ? q->route->pattern : "-",
+                  q->known_caller ? q->caller.token_id : "-",
+                  (long long)(clock_now_us(h->o.clock) - q->started_us));
         slot = q->status / 100 < HTTP_STATUS_SLOTS ? q->status / 100 : 0;
         atomic_fetch_add(&h->answered[slot], 1);
         if (!q->route || !(q->route->flags & (ROUTE_STREAM | ROUTE_BYTES)))

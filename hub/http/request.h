@@ -76,7 +76,7 @@ struct http_req {
         int owed;            /* [loop] callbacks the engine has yet to make */
         bool counted;        /* against max_streams */
         int64_t deadline_ms; /* [loop] 0: none */
-        size_t body_limit, drained;
+        size_t body_limit, drained, body_counted;
         int refused; /* -E_*: answer with `err` as soon as allowed */
         bool first_seen, allow_set;
         char allow[64];
@@ -93,6 +93,8 @@ const char *req_header(struct http_req *q, const char *name);
  * body is {} if `may_be_empty`. */
 int req_body_json(struct http_req *q, const char *const *keys, bool may_be_empty, cJSON **out, struct err *e);
 bool req_body_is(struct http_req *q, const char *media_type);
+/* Once it is parsed: waits are long and bodies large. */
+void req_drop_body(struct http_req *q);
 /* Refuses while the store cannot keep anything (-E_NOSPACE ...); asked before every route that changes state.
  */
 int req_writable(struct http_req *q, struct err *e);

@@ -170,7 +170,7 @@ int submit_go(struct http_req *q, struct submit *s, struct err *e)
                 rc = idem_read(q, e);
         if (rc)
                 return rc;
-        buf_fini(&q->body);
+        req_drop_body(q);
         req_hop(q, on_loop, after);
         return 0;
 }
