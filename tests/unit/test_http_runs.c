@@ -1,5 +1,8 @@
 /* The real server, store and engine; the agent is played by tests/lib/api_world.c. */
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "common/err.h"
 #include "common/json.h"
@@ -366,6 +369,46 @@ TEST(http_stdin, bytes_in_order_gaps_refused)
         until_over(w, id);
         expect(put_in(w, id, "?offset=11", "x"), 409, NULL, NULL);
         expect(put_in(w, "nobody", "", "x"), 404, "not_found", NULL);
+        world_stop(w);
+}
+
+/* ---- a disk that takes nothing ---- */
+
+static void *late_call(void *arg)
+{
+        struct answer *a = mem_calloc(1, sizeof *a);
+
+        *a = post(arg, "/api/v1/calls", "{\"tool\":\"t.ok\"}");
+        return a;
+}
+
+TEST(http_disk, full_means_503_and_what_was_taken_is_kept)
+{
+        struct api_world *w = world_start(NULL);
+        struct rlimit lim = {.rlim_cur = 1, .rlim_max = RLIM_INFINITY};
+        struct answer *late, a = {0};
+        pthread_t t;
+        void *got;
+
+        signal(SIGXFSZ, SIG_IGN);
+        CHECK_INT(setrlimit(RLIMIT_FSIZE, &lim), 0);
+        CHECK_INT(pthread_create(&t, NULL, late_call, w), 0);
+        do { /* until the store has met the disk */
+                answer_fini(&a);
+                a = get(w, "/readyz");
+        } while (a.status == 200);
+        CHECK_INT(a.status, 503);
+        CHECK(strstr(a.headers, "Retry-After:") != NULL);
+        answer_fini(&a);
+        expect(post(w, "/api/v1/calls", "{\"tool\":\"t.ok\"}"), 503, NULL, "cannot keep");
+        expect(get(w, "/api/v1/runs"), 200, NULL, "\"items\":[]"); /* reading goes on */
+        lim.rlim_cur = RLIM_INFINITY;
+        CHECK_INT(setrlimit(RLIMIT_FSIZE, &lim), 0);
+        CHECK_INT(pthread_join(t, &got), 0);
+        late = got;
+        CHECK_INT(late->status, 201);
+        answer_fini(late);
+        mem_free(late);
         world_stop(w);
 }
 
