@@ -230,6 +230,13 @@ static void rejoin(struct agent_conn *c)
 
 /* Session. */
 
+/* Unless the hub said so itself. */
+static const char *what_to_do(const char *message)
+{
+        return strstr(message, "join") ? ""
+                                       : "; if this agent was revoked, join again with a new token (photon-agent join --replace)";
+}
+
 static void on_session_end(void *arg, const struct rpc_status *st)
 {
         struct agent_conn *c = arg;
@@ -238,8 +245,7 @@ static void on_session_end(void *arg, const struct rpc_status *st)
                 return;
         c->refused = st->code == E_DENIED || st->code == E_UNAUTH;
         if (c->refused)
-                give_up(c, st->code, "the hub ended the session: %s; if this agent was revoked, join again with a new token "
-                        "(photon-agent join --replace)", st->message);
+                give_up(c, st->code, "the hub ended the session: %s%s", st->message, what_to_do(st->message));
         else
                 give_up(c, st->code ? st->code : E_CLOSED, "the hub ended the session: %s",
                         st->message[0] ? st->message : "no reason given");
@@ -283,8 +289,7 @@ static void on_hello(const struct rpc_status *st, const uint8_t *p, size_t n, vo
                 return;
         if (st->code == E_DENIED || st->code == E_UNAUTH) {
                 c->refused = true;
-                give_up(c, st->code, "%s; if this agent was revoked, join again with a new token (photon-agent join --replace)",
-                        st->message);
+                give_up(c, st->code, "%s%s", st->message, what_to_do(st->message));
                 return;
         }
         if (st->code) {
