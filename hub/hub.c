@@ -372,6 +372,9 @@ static void say_ready(struct hub *h)
 
 static void tear_down(struct hub *h)
 {
+        /* After a second signal its threads still run: they must not meet a closed store. */
+        http_free(h->http);
+        h->http = NULL;
         /* The store goes first: what it still holds becomes durable, and its callbacks have run or never will. */
         if (h->engine && h->agents)
                 engine_flush(h->engine);

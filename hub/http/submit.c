@@ -41,6 +41,8 @@ static void on_gone(struct http_req *q)
 {
         struct submit *s = q->state;
 
+        if (s->run_id[0]) /* for a client that is told that the hub stops */
+                snprintf(q->problem_extra, sizeof q->problem_extra, "\"run\":\"%s\"", s->run_id);
         if (!s->finish_owed || !s->run_id[0])
                 return; /* not durable yet: on_durable sees to it */
         engine_forget_waiter(q->h->o.engine, s->run_id, q);
