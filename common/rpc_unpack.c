@@ -6,8 +6,9 @@
 #include "common/str.h"
 
 #define DEPTH_MAX 32
-#define PARTS_MAX 200000 /* sub-messages and list items: two bytes on the wire can cost a hundred in memory  \
-                          */
+#define PARTS_MAX                                                                                            \
+        200000 /* sub-messages and list items: two bytes on the wire can cost a hundred in memory            \
+                */
 
 struct walk {
         size_t parts;
