@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -152,7 +153,7 @@ void policy_free(struct policy *p)
 const char *policy_where(const struct policy *p, const struct rule *r, char *tmp, size_t n)
 {
         if (!p->file)
-                return "the default policy (write an agent.policy.yaml to change it)";
+                return "the default policy (write a policy.yaml into the agent's data folder to change it)";
         if (!r || !r->line)
                 snprintf(tmp, n, "the policy %s", p->file);
         else
@@ -615,7 +616,15 @@ int policy_protect(struct policy *p, const char *path)
         memset(r, 0, sizeof *r);
         /* A relative data folder means: relative to where the agent was started. */
         real = realpath(path, NULL);
-        rc = policy_plain_path(p, real ? real : path, &r->path, NULL);
+        if (!real && path[0] != '/') {
+                char cwd[PATH_MAX];
+                char *whole = getcwd(cwd, sizeof cwd) ? str_printf("%s/%s", cwd, path) : NULL;
+
+                rc = whole ? policy_plain_path(p, whole, &r->path, NULL) : -E_NOMEM;
+                mem_free(whole);
+        } else {
+                rc = policy_plain_path(p, real ? real : path, &r->path, NULL);
+        }
         if (rc == 0) {
                 r->text = mem_strdup(r->path);
                 r->real = real ? mem_strdup(real) : NULL;

@@ -1,5 +1,5 @@
 /* What this machine lets the hub do. Read from a file that only the machine's
- * owner edits (agent.policy.yaml in the data folder or --policy); the hub cannot
+ * owner edits (policy.yaml in the data folder or --policy); the hub cannot
  * widen it. Pure after loading: questions have no side effects.
  *
  *     version: 1
