@@ -272,11 +272,17 @@ static void rig_free(struct rig *r)
         mem_free(r);
 }
 
-/* kill -9: what is on disk stays, the rest is gone (and leaks, in a process that ends). */
+/* kill -9: what is on disk stays. The dead agent's memory is kept where a leak checker sees it. */
+static struct rig graves[8];
+static size_t n_graves;
+
 static void crash(struct rig *r)
 {
         char *text;
         size_t n;
+
+        CHECK(n_graves < sizeof graves / sizeof *graves);
+        graves[n_graves++] = *r;
 
         CHECK_INT(file_read(r->journal_path, 1 << 24, &text, &n, NULL), 0);
         CHECK_INT(unlink(r->journal_path), 0);
@@ -769,7 +775,7 @@ TEST(job, what_a_call_leaves_in_its_folder_is_removed)
         finish(last_call, TOOL_SUCCEEDED, NULL);
         turn(r);
         ack(r, 1);
-        close_parts(r);
+        rig_free(r);
         CHECK(access(file, F_OK) != 0);
         mem_free(file);
 }
