@@ -289,6 +289,7 @@ int inventory_tell(struct agents *a, const char *agent_id,
         struct engine_tool *tools = NULL;
         cJSON *info = NULL;
         const cJSON *own, *list, *max;
+        char boot[160];
         int rc;
 
         if (!r || !r->info)
@@ -311,7 +312,9 @@ int inventory_tell(struct agents *a, const char *agent_id,
                 ea.os = text_of(info, "os");
                 ea.arch = text_of(info, "arch");
                 ea.version = text_of(info, "version");
-                ea.boot_id = text_of(info, "boot_id");
+                /* A new journal forgets as thoroughly as a lost one. */
+                snprintf(boot, sizeof boot, "%s/%s", text_of(info, "boot_id"), text_of(info, "journal_id"));
+                ea.boot_id = boot;
                 ea.labels = labels;
                 ea.n_labels = fill_labels(r->labels, own, labels);
                 ea.tools = tools;
