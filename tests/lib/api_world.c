@@ -492,7 +492,7 @@ static void leave_loop(struct api_world *w, void *arg)
 
 void world_drop(struct api_world *w)
 {
-        static struct api_world *kept; /* for the leak checker: the process is about to end */
+        static struct api_world *volatile kept; /* for the leak checker: the process is about to end */
 
         kept = w;
         world_on_loop(w, leave_loop, NULL);
