@@ -12,7 +12,9 @@
 #include "agent/policy.h"
 #include "agent/procid.h"
 #include "agent/status.h"
+#include "agent/tools/curl.h"
 #include "agent/tools/process.h"
+#include "agent/tools/spawn.h"
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/file.h"
@@ -439,6 +441,10 @@ int agent_run(const struct agent_conf *conf, struct err *e)
                 rc = identity_enrolled(a->id) ? build(a, e) : enroll_first(a, e);
         if (rc)
                 shut(a);
+        uv_run(&a->loop, UV_RUN_DEFAULT);
+        /* What the tools share on this loop. */
+        spawn_close();
+        curl_close();
         uv_run(&a->loop, UV_RUN_DEFAULT);
         if (uv_loop_close(&a->loop))
                 log_debug("agent", "the loop still had handles", "phase=%d", (int)a->phase);
