@@ -124,8 +124,9 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *foun
 
 static int start_dial(struct link *l)
 {
-        struct addrinfo hints = {
-                .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+        /* Without AI_ADDRCONFIG, which would hide "localhost" on a machine that has only
+         * that: an address that cannot be reached fails at once, and the next is tried. */
+        struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
         struct link_dialing *d = l->dial;
         struct link_resolve *r;
         uint8_t ip[16];

@@ -261,3 +261,41 @@ TEST(pki, times_read_back_over_the_whole_calendar)
         t = (mbedtls_x509_time){2100, 3, 1, 0, 0, 0};
         CHECK_INT(x509_time_us(&t), 4107542400LL * SEC);
 }
+
+static int everything(void *arg)
+{
+        const struct ca *ca = arg;
+        struct pki_issue what = {
+                .purpose = PKI_CLIENT, .cn = "a", .not_before_us = T0, .not_after_us = T0 + SEC};
+        char *key = NULL, *cert = NULL, *pem = NULL;
+        uint8_t *csr = NULL, *der = NULL, *sig = NULL;
+        size_t n = 0, dn = 0, sn = 0;
+        struct err e = {0};
+        int rc = pki_key_make(&key, &e);
+
+        if (rc == 0)
+                rc = pki_ca_make(key, "x", T0, T0 + SEC, &cert, &e);
+        if (rc == 0)
+                rc = pki_csr_make(key, "x", &csr, &n, &e);
+        if (rc == 0)
+                rc = pki_issue(ca->cert, ca->key, &what, csr, n, NULL, &der, &dn, NULL, &e);
+        if (rc == 0)
+                rc = pki_sign(key, "m", 1, &sig, &sn, &e);
+        if (rc == 0)
+                rc = pki_der_to_pem("CERTIFICATE", der, dn, &pem);
+        pki_free_secret(key);
+        mem_free(cert);
+        mem_free(csr);
+        mem_free(der);
+        mem_free(sig);
+        mem_free(pem);
+        return rc;
+}
+
+TEST(pki, running_out_of_memory_is_only_an_error)
+{
+        struct ca ca = make_ca("PHOTON CA");
+
+        test_each_alloc_fails(everything, &ca);
+        free_ca(&ca);
+}
