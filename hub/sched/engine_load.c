@@ -382,6 +382,8 @@ static void reset_for_retry(struct run *r)
 
                 if (!runs_again(s))
                         continue;
+                if (s->attempt && !s->fanout)
+                        step_note_attempt(s, "retried"); /* not "failed": those count against retry.limit */
                 step_reset(s);
                 s->retries = 0;
                 s->losses = 0;

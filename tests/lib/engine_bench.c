@@ -258,3 +258,23 @@ const char *eb_run_state(struct eb *b)
         free(v);
         return text;
 }
+
+static int count_attempt(void *arg, const struct row_attempt *a)
+{
+        (void)a;
+        ++*(int *)arg;
+        return 0;
+}
+
+int eb_attempts(struct eb *b)
+{
+        struct look          l = {.column = ""};
+        struct store_reader *rd;
+        int                  n = 0;
+
+        CHECK_INT(store_reader_open(b->store, &rd, NULL), 0);
+        CHECK_INT(read_run(rd, b->run, look_run, &l), 0);
+        CHECK_INT(read_attempts(rd, l.seq, -1, count_attempt, &n), 0);
+        store_reader_close(rd);
+        return n;
+}

@@ -44,6 +44,7 @@ struct eb_start *eb_started(struct eb *b, const char *step);
 void eb_answer(struct eb *b, const char *step, enum engine_outcome o, const char *outputs);
 const char *eb_state(struct eb *b, const char *step); /* as stored; "" if there is no such row */
 const char *eb_run_state(struct eb *b);
+int eb_attempts(struct eb *b); /* history rows of the run */
 char *eb_column(struct eb *b, const char *step, const char *column); /* "error_code", "outputs", "agent"; free() */
 
 #endif

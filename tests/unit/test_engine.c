@@ -316,6 +316,7 @@ TEST(engine, retry_of_a_failed_run_keeps_what_succeeded)
         engine_retry(b->en, b->run, on_answer, b);
         eb_turn(b);
         CHECK_INT(b->answer_rc, 0);
+        CHECK_INT(eb_attempts(b), 1); /* the attempt before is history, not gone */
         CHECK(eb_started(b, "a") == NULL);
         CHECK_STR(eb_started(b, "b")->input, "{\"v\":7}");
         eb_answer(b, "b", ENGINE_SUCCEEDED, NULL);
