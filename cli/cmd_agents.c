@@ -172,7 +172,7 @@ int cmd_agent_label(struct cli *c, struct err *e)
 
 int cmd_tools(struct cli *c, struct err *e)
 {
-        static const char *const head[] = {"TOOL", "EFFECT", "AGENTS", "DESCRIPTION"};
+        static const char *const head[] = {"TOOL", "AGENTS"};
         struct table t;
         struct buf b;
         cJSON *all = NULL;
@@ -182,12 +182,10 @@ int cmd_tools(struct cli *c, struct err *e)
                 return rc;
         if (!print_doc(c, all)) {
                 buf_init(&b, 0);
-                table_init(&t, 4, head);
+                table_init(&t, 2, head);
                 for (const cJSON *m = all->child; m; m = m->next) {
                         table_cell(&t, jstr(m, "name"), PAINT_NONE);
-                        table_cell(&t, jstr(m, "effect"), PAINT_NONE);
                         table_cell(&t, inline_text(jget(m, "agents"), &b), PAINT_NONE);
-                        table_cell(&t, jstr(m, "description"), PAINT_NONE);
                 }
                 table_print(&t);
                 buf_fini(&b);

@@ -144,6 +144,18 @@ static void move(char **from, char **to)
         *from = NULL;
 }
 
+static bool same_file(const char *a, const char *b)
+{
+        char *x = NULL, *y = NULL;
+        size_t n = 0, m = 0;
+        bool same = file_read(a, CONTEXT_MAX, &x, &n, NULL) == 0 && file_read(b, CONTEXT_MAX, &y, &m, NULL) == 0 && n == m &&
+                    memcmp(x, y, n) == 0;
+
+        mem_free(x);
+        mem_free(y);
+        return same;
+}
+
 int context_resolve(const char *hub, const char *token, const char *ca, struct context *out, struct err *e)
 {
         struct context c = {0}, kept = {0};
@@ -166,10 +178,17 @@ int context_resolve(const char *hub, const char *token, const char *ca, struct c
                 move(&kept_hub, &c.hub);
         if (!rc && !c.hub)
                 rc = err_set(e, E_NOENT, "no hub is known: use --hub URL, set PHOTON_HUB, or log in once: photon login --hub URL --token TOKEN");
-        /* kept_hub is gone (taken) or was not the one asked for, unless it is the same. */
-        if (!rc && kept.hub && (!kept_hub || strcmp(kept_hub, c.hub) == 0)) {
-                move(&kept.token, &c.token);
-                move(&kept.ca, &c.ca);
+        /* A token goes only to the hub that it was stored for: at the address it was stored with (then kept_hub
+         * was taken, or is the same), or wherever the authority stored with it vouches for it. */
+        if (!rc && kept.hub) {
+                bool same = !kept_hub || strcmp(kept_hub, c.hub) == 0;
+
+                if (!c.ca)
+                        move(&kept.ca, &c.ca);
+                else
+                        same = same || (kept.ca && same_file(kept.ca, c.ca));
+                if (same || (c.ca && !kept.ca && !ca))
+                        move(&kept.token, &c.token);
         }
         mem_free(kept_hub);
         context_fini(&kept);

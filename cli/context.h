@@ -17,8 +17,9 @@ void context_fini(struct context *c);
 /* "host", "host:port", "https://host:port/" -> "https://host:port". -E_INVAL says what is wrong. */
 int context_url(const char *given, char **out, struct err *e);
 
-/* Fills what flags and environment left open. From the stored context a token goes only to
- * the hub that it was stored for. hub, token, ca: NULL where not given. -E_NOENT: no hub is known. */
+/* Fills what flags and environment left open. A stored token goes only to the hub that it was stored
+ * for: the same address, or one that proves itself by the authority stored with the token. hub, token,
+ * ca: NULL where not given. -E_NOENT: no hub is known. */
 int context_resolve(const char *hub, const char *token, const char *ca, struct context *out, struct err *e);
 
 /* Stores as the context; ca_pem (may be NULL) is written beside it. */
