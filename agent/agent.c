@@ -39,27 +39,27 @@
 
 struct agent {
         const struct agent_conf *conf;
-        uv_loop_t                loop;
-        struct link_net         *net;
-        struct identity         *id;
-        struct policy           *policy;
-        char                    *policy_path, *scratch;
-        struct inventory         inventory;
-        struct journal          *journal;
-        struct output_pool      *pool;
-        struct jobs             *jobs;
-        struct agent_conn       *conn;
-        struct enroller         *enroller;
-        struct status_server    *status;
-        struct join_token        token;
-        uv_prepare_t             prepare;
-        uv_check_t               check;
-        uv_signal_t              sigterm, sigint;
-        uv_timer_t               timer; /* of the shutdown */
-        int                      lock;
-        int64_t                  started_us;
+        uv_loop_t loop;
+        struct link_net *net;
+        struct identity *id;
+        struct policy *policy;
+        char *policy_path, *scratch;
+        struct inventory inventory;
+        struct journal *journal;
+        struct output_pool *pool;
+        struct jobs *jobs;
+        struct agent_conn *conn;
+        struct enroller *enroller;
+        struct status_server *status;
+        struct join_token token;
+        uv_prepare_t prepare;
+        uv_check_t check;
+        uv_signal_t sigterm, sigint;
+        uv_timer_t timer; /* of the shutdown */
+        int lock;
+        int64_t started_us;
         enum { AGENT_RUNS, AGENT_DRAINS, AGENT_STOPS_CALLS, AGENT_LAST_ACKS, AGENT_CLOSES } phase;
-        struct err               failed; /* why it ends by itself */
+        struct err failed; /* why it ends by itself */
 };
 
 /* --- the turn ---------------------------------------------------------------- */
@@ -325,8 +325,8 @@ static int build(struct agent *a, struct err *e)
                 return rc;
         agent_conn_start(a->conn);
         sd_notify_send("READY=1");
-        log_info("agent", "running", "version=%s name=%s data=%s max_running=%lld", PHOTON_VERSION, a->id->name, conf->data,
-                 (long long)conf->max_running);
+        log_info("agent", "running", "version=%s name=%s data=%s max_running=%lld", PHOTON_VERSION,
+                 a->id->name, conf->data, (long long)conf->max_running);
         return 0;
 }
 
@@ -336,7 +336,8 @@ static void on_enrolled(void *arg, int rc, const struct err *e)
 
         a->enroller = NULL;
         if (!rc) {
-                log_info("agent", "joined", "hub=%s agent=%s id=%s", a->id->agent_addr, a->id->name, a->id->agent_id);
+                log_info("agent", "joined", "hub=%s agent=%s id=%s", a->id->agent_addr, a->id->name,
+                         a->id->agent_id);
                 join_token_wipe(&a->token);
                 rc = build(a, &a->failed);
         } else {
@@ -373,7 +374,8 @@ static int open_data(struct agent *a, struct err *e)
                 return rc;
         if (!a->conf->token || !a->conf->token[0])
                 return err_set(e, E_UNAUTH,
-                               "this machine has not joined a hub yet (data folder %s): on the hub, run \"photon token "
+                               "this machine has not joined a hub yet (data folder %s): on the hub, run "
+                               "\"photon token "
                                "create\"; here, run \"photon-agent join TOKEN\"",
                                a->conf->data);
         return join_token_parse(a->conf->token, &a->token, e);

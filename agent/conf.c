@@ -21,27 +21,34 @@ const struct conf_opt agent_conf_opts[] = {
          "key, certificate, journal and spool (default: /var/lib/photon-agent for root, else "
          "$XDG_STATE_HOME/photon-agent)",
          0, 0},
-        {"config", 'c', CONF_STR, AT(config), NULL, "PHOTON_AGENT_CONFIG", "FILE", "read options from this YAML or JSON file",
-         0, 0},
+        {"config", 'c', CONF_STR, AT(config), NULL, "PHOTON_AGENT_CONFIG", "FILE",
+         "read options from this YAML or JSON file", 0, 0},
         {"policy", 0, CONF_STR, AT(policy), NULL, "PHOTON_AGENT_POLICY", "FILE",
          "what the hub may do on this machine (default: policy.yaml in the data folder)", 0, 0},
         {"name", 'n', CONF_STR, AT(name), NULL, "PHOTON_AGENT_NAME", "NAME",
          "the name to join under (default: the hub picks one from the host name)", 0, 0},
-        {"label", 'l', CONF_STRLIST, AT(labels), NULL, "PHOTON_AGENT_LABELS", "K=V", "a label of this agent; may be repeated",
-         0, 0},
-        {"kind", 0, CONF_STR, AT(kind), "local", "PHOTON_AGENT_KIND", "KIND", "local, cloud, edge, mobile or specialised", 0, 0},
-        {"join", 0, CONF_STR, AT(token), NULL, "PHOTON_JOIN_TOKEN", "TOKEN", "run: join with this token first if needed", 0, 0},
+        {"label", 'l', CONF_STRLIST, AT(labels), NULL, "PHOTON_AGENT_LABELS", "K=V",
+         "a label of this agent; may be repeated", 0, 0},
+        {"kind", 0, CONF_STR, AT(kind), "local", "PHOTON_AGENT_KIND", "KIND",
+         "local, cloud, edge, mobile or specialised", 0, 0},
+        {"join", 0, CONF_STR, AT(token), NULL, "PHOTON_JOIN_TOKEN", "TOKEN",
+         "run: join with this token first if needed", 0, 0},
         {"token-file", 0, CONF_STR, AT(token_file), NULL, NULL, "FILE",
          "read the join token from this file (\"-\": standard input)", 0, 0},
         {"replace", 0, CONF_BOOL, AT(replace), "false", NULL, "",
          "join: forget the hub and the key that this machine has now", 0, 0},
-        {"timeout", 0, CONF_DURATION, AT(timeout_ms), "60s", NULL, "TIME", "join: give up after this long", 100, 86400000},
-        {"max-running", 0, CONF_INT, AT(max_running), "32", "PHOTON_AGENT_MAX_RUNNING", "N", "tool calls at once", 1, 10000},
+        {"timeout", 0, CONF_DURATION, AT(timeout_ms), "60s", NULL, "TIME", "join: give up after this long",
+         100, 86400000},
+        {"max-running", 0, CONF_INT, AT(max_running), "32", "PHOTON_AGENT_MAX_RUNNING", "N",
+         "tool calls at once", 1, 10000},
         {"drain-timeout", 0, CONF_DURATION, AT(drain_timeout_ms), "10s", "PHOTON_AGENT_DRAIN_TIMEOUT", "TIME",
          "how long running calls may go on after SIGTERM", 0, 86400000},
-        {"log-level", 0, CONF_STR, AT(log_level), "info", "PHOTON_LOG_LEVEL", "LEVEL", "debug, info, warn or error", 0, 0},
-        {"log-format", 0, CONF_STR, AT(log_format), "text", "PHOTON_LOG_FORMAT", "FORMAT", "text or json", 0, 0},
-        {"output", 'o', CONF_STR, AT(output), "text", NULL, "FORMAT", "status, doctor, version: text or json", 0, 0},
+        {"log-level", 0, CONF_STR, AT(log_level), "info", "PHOTON_LOG_LEVEL", "LEVEL",
+         "debug, info, warn or error", 0, 0},
+        {"log-format", 0, CONF_STR, AT(log_format), "text", "PHOTON_LOG_FORMAT", "FORMAT", "text or json", 0,
+         0},
+        {"output", 'o', CONF_STR, AT(output), "text", NULL, "FORMAT", "status, doctor, version: text or json",
+         0, 0},
         {0},
 };
 
@@ -69,7 +76,8 @@ static int read_small(const char *path, char *out, size_t size, struct err *e)
                         n += (size_t)r;
         }
         if (fd < 0 || r < 0)
-                rc = err_set(e, err_from_errno(errno), "cannot read the join token from %s: %s", path, strerror(errno));
+                rc = err_set(e, err_from_errno(errno), "cannot read the join token from %s: %s", path,
+                             strerror(errno));
         if (fd >= 0)
                 close(fd);
         out[n] = '\0';
@@ -108,15 +116,19 @@ static int check(const struct agent_conf *c, struct err *e)
         for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
                 known = known || strcmp(c->kind, kinds[i]) == 0;
         if (!known)
-                return err_set(e, E_INVAL, "--kind is \"%s\"; it is local, cloud, edge, mobile or specialised", c->kind);
+                return err_set(e, E_INVAL,
+                               "--kind is \"%s\"; it is local, cloud, edge, mobile or specialised", c->kind);
         if (log_level_parse(c->log_level, &level))
-                return err_set(e, E_INVAL, "--log-level is \"%s\"; it is debug, info, warn or error", c->log_level);
+                return err_set(e, E_INVAL, "--log-level is \"%s\"; it is debug, info, warn or error",
+                               c->log_level);
         if (strcmp(c->log_format, "text") != 0 && strcmp(c->log_format, "json") != 0)
                 return err_set(e, E_INVAL, "--log-format is \"%s\"; it is text or json", c->log_format);
         if (strcmp(c->output, "text") != 0 && strcmp(c->output, "json") != 0)
                 return err_set(e, E_INVAL, "-o is \"%s\"; it is text or json", c->output);
         if (c->name && !str_is_name(c->name, 63))
-                return err_set(e, E_INVAL, "\"%s\" is no agent name: letters, digits, '.', '_', '-', at most 63", c->name);
+                return err_set(e, E_INVAL,
+                               "\"%s\" is no agent name: letters, digits, '.', '_', '-', at most 63",
+                               c->name);
         for (size_t i = 0; i < c->labels.n; i++) {
                 int rc = inventory_check_label(c->labels.v[i], e);
 
@@ -146,7 +158,8 @@ static int find_config(int argc, char **argv, int from, char **out, struct err *
         return rc;
 }
 
-int agent_conf_read(int argc, char **argv, int *io_i, struct agent_conf *out, struct conf_list *rest, struct err *e)
+int agent_conf_read(int argc, char **argv, int *io_i, struct agent_conf *out, struct conf_list *rest,
+                    struct err *e)
 {
         char *config = NULL;
         int rc = find_config(argc, argv, *io_i, &config, e);

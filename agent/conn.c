@@ -28,7 +28,7 @@ enum conn_state { CONN_IDLE, CONN_WAIT, CONN_DIAL, CONN_HELLO, CONN_UP, CONN_REJ
 
 static const struct {
         const char *name;
-        unsigned    moves;
+        unsigned moves;
 } states[] = {
         [CONN_IDLE] = {"waiting", TO(CONN_WAIT) | TO(CONN_CLOSING)},
         [CONN_WAIT] = {"waiting", TO(CONN_DIAL) | TO(CONN_REJOIN) | TO(CONN_WAIT) | TO(CONN_CLOSING)},
@@ -41,22 +41,22 @@ static const struct {
 
 struct agent_conn {
         struct agent_conn_options o;
-        enum conn_state           state;
-        int64_t                   since_us, up_ms;
-        struct rpc_conn          *rpc;
-        struct agent_session     *session;
-        struct enroller          *enroller;
-        struct backoff            backoff;
-        bool                      refused; /* the hub does not want this agent: come back slowly */
-        int                       keepalive_ms;
-        double                    renew_share; /* of the certificate's life, drawn once */
-        bool                      renewing;
-        int64_t                   hello_ms;
-        struct err                last;
-        char                      said[512];
-        char                      hub_version[64];
-        uv_timer_t                retry, renew;
-        int                       handles;
+        enum conn_state state;
+        int64_t since_us, up_ms;
+        struct rpc_conn *rpc;
+        struct agent_session *session;
+        struct enroller *enroller;
+        struct backoff backoff;
+        bool refused; /* the hub does not want this agent: come back slowly */
+        int keepalive_ms;
+        double renew_share; /* of the certificate's life, drawn once */
+        bool renewing;
+        int64_t hello_ms;
+        struct err last;
+        char said[512];
+        char hub_version[64];
+        uv_timer_t retry, renew;
+        int handles;
         void (*on_closed)(void *arg);
         void *closed_arg;
 };
@@ -87,10 +87,11 @@ static void complain(struct agent_conn *c, uint64_t wait_ms)
                 return;
         memcpy(c->said, c->last.msg, sizeof c->said);
         if (c->refused)
-                log_error("conn", "refused by the hub", "hub=%s error=%s next_try_ms=%llu", c->o.id->agent_addr, c->last.msg,
-                          (unsigned long long)wait_ms);
+                log_error("conn", "refused by the hub", "hub=%s error=%s next_try_ms=%llu",
+                          c->o.id->agent_addr, c->last.msg, (unsigned long long)wait_ms);
         else
-                log_warn("conn", "not connected, trying again", "hub=%s error=%s", c->o.id->agent_addr, c->last.msg);
+                log_warn("conn", "not connected, trying again", "hub=%s error=%s", c->o.id->agent_addr,
+                         c->last.msg);
 }
 
 static void wait_and_retry(struct agent_conn *c)
@@ -104,7 +105,8 @@ static void wait_and_retry(struct agent_conn *c)
 }
 
 /* The connection is of no use: close it, on_close goes on from there. */
-static void give_up(struct agent_conn *c, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void give_up(struct agent_conn *c, int code, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
 static void give_up(struct agent_conn *c, int code, const char *fmt, ...)
 {
         va_list ap;
@@ -133,11 +135,13 @@ static void on_renewed(const struct rpc_status *st, const uint8_t *p, size_t n, 
         if (c->state == CONN_CLOSING)
                 return;
         if (st->code) {
-                log_warn("conn", "the certificate was not renewed, trying again later", "error=%s", st->message);
+                log_warn("conn", "the certificate was not renewed, trying again later", "error=%s",
+                         st->message);
                 goto later;
         }
         r = (Photon__V1__CertificateReply *)rpc_unpack(&photon__v1__certificate_reply__descriptor, p, n);
-        rc = r ? pki_pem_to_der("CERTIFICATE", c->o.id->ca_pem, &ca, &ca_len, &e) : err_set(&e, E_PROTO, "malformed");
+        rc = r ? pki_pem_to_der("CERTIFICATE", c->o.id->ca_pem, &ca, &ca_len, &e)
+               : err_set(&e, E_PROTO, "malformed");
         if (!rc)
                 rc = identity_accept(c->o.id, r, ca, ca_len, clock_now_us(c->o.clock), &e);
         mem_free(ca);
@@ -170,7 +174,8 @@ static void renew(struct agent_conn *c)
                 rc = rpc_unary(c->rpc, "photon.v1.Agent/Renew", &m.base, CONN_HELLO_MS, on_renewed, c);
         mem_free(m.csr_der.data);
         if (rc)
-                log_warn("conn", "cannot ask for a new certificate", "error=%s", e.msg[0] ? e.msg : err_name(rc));
+                log_warn("conn", "cannot ask for a new certificate", "error=%s",
+                         e.msg[0] ? e.msg : err_name(rc));
         else
                 c->renewing = true;
 }
@@ -234,7 +239,8 @@ static void rejoin(struct agent_conn *c)
 static const char *what_to_do(const char *message)
 {
         return strstr(message, "join") ? ""
-                                       : "; if this agent was revoked, join again with a new token (photon-agent join --replace)";
+                                       : "; if this agent was revoked, join again with a new token "
+                                         "(photon-agent join --replace)";
 }
 
 static void on_session_end(void *arg, const struct rpc_status *st)
@@ -364,7 +370,9 @@ static void on_close(struct rpc_conn *rpc, int rc, const char *why, void *arg)
                 int code = rc ? abs(rc) : E_CLOSED;
 
                 if (code == E_VERSION)
-                        err_set(&c->last, code, "hub and agent do not speak the same protocol: %s; update the older one", why);
+                        err_set(&c->last, code,
+                                "hub and agent do not speak the same protocol: %s; update the older one",
+                                why);
                 else
                         err_set(&c->last, code, "%s", why && *why ? why : "the hub closed the connection");
                 c->refused = code == E_DENIED;
@@ -382,7 +390,8 @@ static void dial(struct agent_conn *c)
                                      .on_goodbye = on_goodbye,
                                      .on_close = on_close,
                                      .arg = c};
-        struct link_tls tls = {.ca_pem = c->o.id->ca_pem, .cert_pem = c->o.id->cert_pem, .key_pem = c->o.id->key_pem};
+        struct link_tls tls = {
+                .ca_pem = c->o.id->ca_pem, .cert_pem = c->o.id->cert_pem, .key_pem = c->o.id->key_pem};
         char host[HOST_PORT_MAX];
         int rc;
 

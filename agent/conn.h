@@ -37,20 +37,21 @@ struct policy;
 #define CONN_REFUSED_MS   300000
 #define CONN_KEEPALIVE_MS 15000 /* until the hub says otherwise */
 #define CONN_STABLE_MS    1000  /* a session this long makes the backoff start over */
-#define CONN_LOOK_MS      43200000 /* a sleeping machine's timers sleep too: look at the certificate this often */
+/* A sleeping machine's timers sleep too: look at the certificate this often. */
+#define CONN_LOOK_MS 43200000
 
 struct agent_conn_options {
-        uv_loop_t              *loop;
-        struct link_net        *net;
-        struct identity        *id; /* lent; renewed in place */
-        struct jobs            *jobs;
-        struct output_pool     *pool;
-        const struct journal   *journal;
-        const struct policy    *policy;
+        uv_loop_t *loop;
+        struct link_net *net;
+        struct identity *id; /* lent; renewed in place */
+        struct jobs *jobs;
+        struct output_pool *pool;
+        const struct journal *journal;
+        const struct policy *policy;
         const struct inventory *inventory;
-        const char             *kind;
-        int                     max_running;
-        const struct clock     *clock;
+        const char *kind;
+        int max_running;
+        const struct clock *clock;
         /* Up or down; for status and systemd. May be NULL. */
         void (*on_change)(void *arg);
         void *arg;
@@ -58,13 +59,13 @@ struct agent_conn_options {
 
 struct agent_conn_view {
         const char *state;      /* "connected", "connecting", "waiting", "refused", "rejoining" */
-        int64_t     since_us;   /* of this state */
+        int64_t since_us;       /* of this state */
         const char *last_error; /* "" */
         const char *hub_version;
-        int64_t     rtt_us;
+        int64_t rtt_us;
 };
 
-int  agent_conn_create(const struct agent_conn_options *o, struct agent_conn **out, struct err *e);
+int agent_conn_create(const struct agent_conn_options *o, struct agent_conn **out, struct err *e);
 void agent_conn_start(struct agent_conn *c);
 bool agent_conn_is_up(const struct agent_conn *c);
 void agent_conn_view(const struct agent_conn *c, struct agent_conn_view *out);

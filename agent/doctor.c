@@ -34,15 +34,15 @@ static const char *const words[] = {"ok", "warn", "fail"};
 
 struct doctor {
         const struct agent_conf *conf;
-        struct identity         *id;
-        cJSON                   *list; /* NULL: text */
-        bool                     failed;
+        struct identity *id;
+        cJSON *list; /* NULL: text */
+        bool failed;
         /* the connection */
-        uv_loop_t                loop;
-        struct link_net         *net;
-        char                     trouble[512];
-        bool                     reached;
-        int                      trouble_code;
+        uv_loop_t loop;
+        struct link_net *net;
+        char trouble[512];
+        bool reached;
+        int trouble_code;
 };
 
 static void say(struct doctor *d, enum verdict v, const char *what, const char *fmt, ...)
@@ -77,7 +77,8 @@ static void check_folder(struct doctor *d)
         char size[32];
 
         if (stat(dir, &st)) {
-                say(d, CHECK_FAIL, "data", "%s: %s; run: photon-agent join TOKEN --data %s", dir, strerror(errno), dir);
+                say(d, CHECK_FAIL, "data", "%s: %s; run: photon-agent join TOKEN --data %s", dir,
+                    strerror(errno), dir);
                 return;
         }
         if (!S_ISDIR(st.st_mode))
@@ -88,8 +89,8 @@ static void check_folder(struct doctor *d)
         else if (st.st_mode & 022)
                 say(d, CHECK_FAIL, "data", "others may write to %s; run: chmod 700 %s", dir, dir);
         else if (access(dir, W_OK | X_OK))
-                say(d, CHECK_FAIL, "data", "%s cannot be written: %s; mount it read-write or say --data DIR", dir,
-                    strerror(errno));
+                say(d, CHECK_FAIL, "data", "%s cannot be written: %s; mount it read-write or say --data DIR",
+                    dir, strerror(errno));
         else if (st.st_mode & 055)
                 say(d, CHECK_WARN, "data", "others may read %s; run: chmod 700 %s", dir, dir);
         else
@@ -98,8 +99,12 @@ static void check_folder(struct doctor *d)
                 return;
         avail = (uint64_t)fs.f_bavail * fs.f_frsize;
         str_format_size((int64_t)avail, size);
-        say(d, avail < SPACE_FAIL ? CHECK_FAIL : avail < SPACE_WARN ? CHECK_WARN : CHECK_OK, "disk",
-            "%s free in %s%s", size, dir, avail < SPACE_WARN ? "; free some: output and results wait there for the hub" : "");
+        say(d,
+            avail < SPACE_FAIL   ? CHECK_FAIL
+            : avail < SPACE_WARN ? CHECK_WARN
+                                 : CHECK_OK,
+            "disk", "%s free in %s%s", size, dir,
+            avail < SPACE_WARN ? "; free some: output and results wait there for the hub" : "");
 }
 
 static void check_policy(struct doctor *d)
@@ -111,7 +116,8 @@ static void check_policy(struct doctor *d)
         if (datadir_policy(d->conf, false, &p, &path, &e))
                 say(d, CHECK_FAIL, "policy", "%s", e.msg);
         else if (access(path, F_OK))
-                say(d, CHECK_WARN, "policy", "there is no %s, so the defaults hold; photon-agent join writes one", path);
+                say(d, CHECK_WARN, "policy",
+                    "there is no %s, so the defaults hold; photon-agent join writes one", path);
         else
                 say(d, CHECK_OK, "policy", "%s (sha256 %.12s)", path, policy_sha256(p));
         policy_free(p);
@@ -130,18 +136,22 @@ static void check_identity(struct doctor *d)
         }
         if (!identity_enrolled(d->id)) {
                 say(d, CHECK_FAIL, "identity",
-                    "this machine has not joined a hub; on the hub: photon token create; here: photon-agent join TOKEN");
+                    "this machine has not joined a hub; on the hub: photon token create; here: photon-agent "
+                    "join TOKEN");
                 return;
         }
         say(d, CHECK_OK, "identity", "%s (id %s) at hub %s", d->id->name, d->id->agent_id, d->id->agent_addr);
         clock_format(d->id->not_after_us, at);
         if (now < d->id->not_before_us)
                 say(d, CHECK_FAIL, "certificate",
-                    "is not valid yet: this machine's clock is behind the hub's; set the clock (timedatectl)");
+                    "is not valid yet: this machine's clock is behind the hub's; set the clock "
+                    "(timedatectl)");
         else if (now >= d->id->not_after_us)
-                say(d, CHECK_WARN, "certificate", "expired at %s; a running agent rejoins by itself with its key", at);
+                say(d, CHECK_WARN, "certificate",
+                    "expired at %s; a running agent rejoins by itself with its key", at);
         else if (now > identity_renew_at_us(d->id, 0.75))
-                say(d, CHECK_WARN, "certificate", "ends at %s and is due for renewal; is the agent running?", at);
+                say(d, CHECK_WARN, "certificate", "ends at %s and is due for renewal; is the agent running?",
+                    at);
         else
                 say(d, CHECK_OK, "certificate", "valid until %s", at);
 }
@@ -152,8 +162,8 @@ static bool check_name(struct doctor *d, const char *host)
         int rc = getaddrinfo(host, NULL, &hints, &res);
 
         if (rc)
-                say(d, CHECK_FAIL, "dns", "%s cannot be resolved: %s; check the network and /etc/resolv.conf", host,
-                    gai_strerror(rc));
+                say(d, CHECK_FAIL, "dns", "%s cannot be resolved: %s; check the network and /etc/resolv.conf",
+                    host, gai_strerror(rc));
         else
                 say(d, CHECK_OK, "dns", "%s resolves", host);
         if (res)
@@ -177,7 +187,8 @@ static void on_close(struct rpc_conn *c, int rc, const char *why, void *arg)
         (void)c;
         if (!d->reached) {
                 d->trouble_code = abs(rc);
-                snprintf(d->trouble, sizeof d->trouble, "%s", why && *why ? why : "the connection was closed");
+                snprintf(d->trouble, sizeof d->trouble, "%s",
+                         why && *why ? why : "the connection was closed");
         }
         link_net_close(d->net, NULL, NULL);
 }
@@ -221,10 +232,12 @@ static void check_connection(struct doctor *d)
         if (d->reached)
                 say(d, CHECK_OK, "hub", "%s answers, certificates are good on both sides", d->id->agent_addr);
         else if (d->trouble_code == E_UNAUTH)
-                say(d, CHECK_FAIL, "hub", "%s: %s; compare the clocks, and the hub's name with its certificate", d->id->agent_addr,
+                say(d, CHECK_FAIL, "hub",
+                    "%s: %s; compare the clocks, and the hub's name with its certificate", d->id->agent_addr,
                     d->trouble);
         else
-                say(d, CHECK_FAIL, "hub", "%s: %s; check that photon-hub runs there and that no firewall is in between",
+                say(d, CHECK_FAIL, "hub",
+                    "%s: %s; check that photon-hub runs there and that no firewall is in between",
                     d->id->agent_addr, d->trouble);
 }
 
@@ -235,7 +248,8 @@ static void check_running(struct doctor *d)
         int fd = -1, rc;
 
         if (!path || access(path, F_OK)) {
-                say(d, CHECK_WARN, "agent", "does not run; start it with: photon-agent run --data %s", d->conf->data);
+                say(d, CHECK_WARN, "agent", "does not run; start it with: photon-agent run --data %s",
+                    d->conf->data);
                 mem_free(path);
                 return;
         }
@@ -243,7 +257,8 @@ static void check_running(struct doctor *d)
         if (rc == -E_EXIST)
                 say(d, CHECK_OK, "agent", "runs");
         else
-                say(d, CHECK_WARN, "agent", "does not run; start it with: photon-agent run --data %s", d->conf->data);
+                say(d, CHECK_WARN, "agent", "does not run; start it with: photon-agent run --data %s",
+                    d->conf->data);
         if (fd >= 0)
                 close(fd);
         mem_free(path);

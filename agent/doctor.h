@@ -1,4 +1,4 @@
-/* `photon-agent doctor`: looks at everything that must be right for this agent
+/* The doctor command: looks at everything that must be right for this agent
  * to work, and says of each what to do. Blocking; makes its own loop for the
  * connection. */
 #ifndef PHOTON_AGENT_DOCTOR_H

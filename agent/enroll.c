@@ -22,24 +22,24 @@ enum phase { PHASE_WAIT, PHASE_CA, PHASE_VERIFIED, PHASE_DONE };
 
 struct enroller {
         struct enroller_options o;
-        struct join_token       token;
-        char                   *name;
-        enum phase              phase;
-        struct backoff          backoff;
-        struct rpc_conn        *conn;
-        bool                    advance; /* the connection may close, the next phase begins */
-        bool                    final;   /* the hub said no */
-        bool                    cancelled;
-        struct err              why;     /* of the try that fails */
-        char                    said[512]; /* last trouble that was logged */
-        uint8_t                *ca_der;
-        size_t                  ca_len;
-        char                   *ca_pem;
-        uint8_t                *csr;
-        size_t                  csr_len;
-        uint8_t                 csr_hash[32];
-        int64_t                 started_ms;
-        uv_timer_t              timer;
+        struct join_token token;
+        char *name;
+        enum phase phase;
+        struct backoff backoff;
+        struct rpc_conn *conn;
+        bool advance; /* the connection may close, the next phase begins */
+        bool final;   /* the hub said no */
+        bool cancelled;
+        struct err why; /* of the try that fails */
+        char said[512]; /* last trouble that was logged */
+        uint8_t *ca_der;
+        size_t ca_len;
+        char *ca_pem;
+        uint8_t *csr;
+        size_t csr_len;
+        uint8_t csr_hash[32];
+        int64_t started_ms;
+        uv_timer_t timer;
 };
 
 static void try_again(struct enroller *en);
@@ -70,7 +70,8 @@ static void end(struct enroller *en, int rc)
 }
 
 /* The try is over. With a connection still there the rest happens in on_close. */
-static void fail(struct enroller *en, bool final, int code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static void fail(struct enroller *en, bool final, int code, const char *fmt, ...)
+        __attribute__((format(printf, 4, 5)));
 static void fail(struct enroller *en, bool final, int code, const char *fmt, ...)
 {
         va_list ap;
@@ -111,13 +112,15 @@ static void try_again(struct enroller *en)
         if (gave_up(en)) {
                 struct err last = en->why;
 
-                err_set(&en->why, E_UNAVAIL, "the hub could not be reached at %s: %s", en->o.id->enroll_addr, last.msg);
+                err_set(&en->why, E_UNAVAIL, "the hub could not be reached at %s: %s", en->o.id->enroll_addr,
+                        last.msg);
                 end(en, -E_UNAVAIL);
                 return;
         }
         if (strcmp(en->said, en->why.msg) != 0) {
                 memcpy(en->said, en->why.msg, sizeof en->said);
-                log_warn("enroll", "not yet, trying again", "hub=%s error=%s", en->o.id->enroll_addr, en->why.msg);
+                log_warn("enroll", "not yet, trying again", "hub=%s error=%s", en->o.id->enroll_addr,
+                         en->why.msg);
         }
         en->phase = PHASE_WAIT;
         wait = backoff_next_ms(&en->backoff);
@@ -157,12 +160,14 @@ static void refused(struct enroller *en, const struct rpc_status *st)
                 fail(en, false, abs(st->code), "the hub answered: %s", st->message);
         else if (en->o.token)
                 fail(en, true, abs(st->code),
-                     "the hub refused to let this machine join: %s; ask its operator for a new join token (photon token "
+                     "the hub refused to let this machine join: %s; ask its operator for a new join token "
+                     "(photon token "
                      "create)",
                      st->message);
         else
                 fail(en, true, abs(st->code),
-                     "the hub refused to renew this agent's expired certificate: %s; if the agent was revoked, join "
+                     "the hub refused to renew this agent's expired certificate: %s; if the agent was "
+                     "revoked, join "
                      "again with a new token (photon-agent join --replace)",
                      st->message);
 }
@@ -264,7 +269,8 @@ static void on_nonce(const struct rpc_status *st, const uint8_t *p, size_t n, vo
         memcpy(transcript, r->nonce.data, 32);
         memcpy(transcript + 32, en->csr_hash, 32);
         protobuf_c_message_free_unpacked(&r->base, NULL);
-        rc = en->o.token ? redeem(en, transcript, sizeof transcript, &e) : rejoin(en, transcript, sizeof transcript, &e);
+        rc = en->o.token ? redeem(en, transcript, sizeof transcript, &e)
+                         : rejoin(en, transcript, sizeof transcript, &e);
         if (rc)
                 fail(en, false, -rc, "cannot ask for a certificate: %s", e.msg[0] ? e.msg : err_name(rc));
 }
@@ -300,7 +306,8 @@ static void on_ca(const struct rpc_status *st, const uint8_t *p, size_t n, void 
         protobuf_c_message_free_unpacked(&r->base, NULL);
         if (!same) {
                 fail(en, true, E_DENIED,
-                     "the hub at %s is not the one that made this join token (its CA has another SHA-256): either the "
+                     "the hub at %s is not the one that made this join token (its CA has another SHA-256): "
+                     "either the "
                      "token is for another hub, or someone is in between; nothing secret was sent",
                      en->o.id->enroll_addr);
                 return;
@@ -345,13 +352,16 @@ static void on_close(struct rpc_conn *c, int rc, const char *why, void *arg)
         } else if (en->why.code) {
                 try_again(en);
         } else if (code == E_VERSION) {
-                fail(en, true, E_VERSION, "hub and agent do not speak the same protocol: %s; update the older one", why);
+                fail(en, true, E_VERSION,
+                     "hub and agent do not speak the same protocol: %s; update the older one", why);
         } else if (code == E_UNAUTH || code == E_DENIED) {
-                /* For a person at the keyboard this is an answer; a daemon waits for the hub to be put right. */
-                fail(en, en->o.give_up_ms > 0, E_UNAUTH, "the hub at %s could not be trusted: %s", en->o.id->enroll_addr,
-                     why && *why ? why : err_name(rc));
+                /* For a person at the keyboard this is an answer; a daemon waits for the hub to be put right.
+                 */
+                fail(en, en->o.give_up_ms > 0, E_UNAUTH, "the hub at %s could not be trusted: %s",
+                     en->o.id->enroll_addr, why && *why ? why : err_name(rc));
         } else {
-                fail(en, false, code ? code : E_CLOSED, "%s", why && *why ? why : "the hub closed the connection");
+                fail(en, false, code ? code : E_CLOSED, "%s",
+                     why && *why ? why : "the hub closed the connection");
         }
 }
 

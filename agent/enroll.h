@@ -30,21 +30,21 @@ struct link_net;
 #define ENROLL_CALL_MS 15000
 
 struct enroller_options {
-        uv_loop_t               *loop;
-        struct link_net         *net;
-        struct identity         *id;    /* lent; changed and stored on success */
+        uv_loop_t *loop;
+        struct link_net *net;
+        struct identity *id;            /* lent; changed and stored on success */
         const struct join_token *token; /* NULL: rejoin; copied */
-        const char              *name;  /* wished for; may be NULL */
-        const struct conf_list  *labels;
-        const struct clock      *clock;
-        int64_t                  give_up_ms; /* 0: go on for ever */
+        const char *name;               /* wished for; may be NULL */
+        const struct conf_list *labels;
+        const struct clock *clock;
+        int64_t give_up_ms; /* 0: go on for ever */
         /* Once. rc 0: `id` is enrolled. -E_DENIED ...: refused, e says what to do. -E_UNAVAIL: gave up.
          * The enroller is gone after it. */
         void (*on_done)(void *arg, int rc, const struct err *e);
         void *arg;
 };
 
-int  enroller_start(const struct enroller_options *o, struct enroller **out, struct err *e);
+int enroller_start(const struct enroller_options *o, struct enroller **out, struct err *e);
 /* on_done does not come any more; memory goes when the connection is closed. Accepts NULL. */
 void enroller_cancel(struct enroller *en);
 

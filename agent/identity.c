@@ -57,7 +57,8 @@ static int load_key(struct identity *id, struct err *e)
                 return err_set(e, E_NOMEM, "no memory for the key");
         if (stat(path, &st)) {
                 if (errno != ENOENT)
-                        rc = err_set(e, err_from_errno(errno), "cannot look at %s: %s", path, strerror(errno));
+                        rc = err_set(e, err_from_errno(errno), "cannot look at %s: %s", path,
+                                     strerror(errno));
         } else if (st.st_mode & 077) {
                 rc = err_set(e, E_DENIED, "others may read the agent's key; run: chmod 600 %s", path);
         } else {
@@ -91,7 +92,8 @@ static int load_labels(struct identity *id, const cJSON *o, struct err *e)
         id->labels.v = mem_calloc(n, sizeof *id->labels.v);
         if (!id->labels.v)
                 return err_set(e, E_NOMEM, "no memory for labels");
-        cJSON_ArrayForEach(item, list) {
+        cJSON_ArrayForEach(item, list)
+        {
                 char *s = cJSON_IsString(item) ? mem_strdup(item->valuestring) : NULL;
 
                 if (!s)
@@ -186,8 +188,10 @@ static int load_file(struct identity *id, struct err *e)
         if (!rc)
                 rc = load_fields(id, o, &why);
         if (rc)
-                rc = err_set(e, -rc, "%s cannot be used: %s; if it is lost, join again with --replace and a new token", path,
-                             why.msg);
+                rc = err_set(
+                        e, -rc,
+                        "%s cannot be used: %s; if it is lost, join again with --replace and a new token",
+                        path, why.msg);
         cJSON_Delete(o);
         mem_free(text);
         mem_free(path);
@@ -244,7 +248,8 @@ int identity_delete(const char *dir, struct err *e)
         if (!key || !file)
                 rc = err_set(e, E_NOMEM, "no memory for the identity");
         else if ((unlink(file) && errno != ENOENT) || (unlink(key) && errno != ENOENT))
-                rc = err_set(e, err_from_errno(errno), "cannot delete the old identity in %s: %s", dir, strerror(errno));
+                rc = err_set(e, err_from_errno(errno), "cannot delete the old identity in %s: %s", dir,
+                             strerror(errno));
         mem_free(key);
         mem_free(file);
         return rc;
@@ -262,7 +267,8 @@ static int store(const struct identity *id, const char *cert, const char *ca, st
              cJSON_AddStringToObject(o, "name", id->name) &&
              cJSON_AddStringToObject(o, "agent_address", id->agent_addr) &&
              cJSON_AddStringToObject(o, "enroll_address", id->enroll_addr) &&
-             cJSON_AddStringToObject(o, "token_id", id->token_id) && cJSON_AddStringToObject(o, "ca_sha256", pin) &&
+             cJSON_AddStringToObject(o, "token_id", id->token_id) &&
+             cJSON_AddStringToObject(o, "ca_sha256", pin) &&
              cJSON_AddStringToObject(o, "certificate", cert) && cJSON_AddStringToObject(o, "ca", ca);
         for (size_t i = 0; ok && i < id->labels.n; i++) {
                 cJSON *s = cJSON_CreateString(id->labels.v[i]);
@@ -274,7 +280,8 @@ static int store(const struct identity *id, const char *cert, const char *ca, st
                 labels = NULL;
         }
         text = ok ? json_text(o) : NULL;
-        rc = text ? file_write_atomic(path, text, strlen(text), 0600, e) : err_set(e, E_NOMEM, "no memory for the identity");
+        rc = text ? file_write_atomic(path, text, strlen(text), 0600, e)
+                  : err_set(e, E_NOMEM, "no memory for the identity");
         mem_free(text);
         mem_free(path);
         cJSON_Delete(labels);
@@ -282,8 +289,9 @@ static int store(const struct identity *id, const char *cert, const char *ca, st
         return rc;
 }
 
-static int check_reply(const struct identity *id, const Photon__V1__CertificateReply *r, const uint8_t *ca_der,
-                       size_t ca_len, const char *ca_pem, int64_t now_us, struct err *e)
+static int check_reply(const struct identity *id, const Photon__V1__CertificateReply *r,
+                       const uint8_t *ca_der, size_t ca_len, const char *ca_pem, int64_t now_us,
+                       struct err *e)
 {
         uint8_t hash[32];
         int rc;
@@ -291,7 +299,8 @@ static int check_reply(const struct identity *id, const Photon__V1__CertificateR
         secret_sha256(ca_der, ca_len, hash);
         if (!secret_equal(hash, id->ca_pin, sizeof hash))
                 return err_set(e, E_DENIED, "the hub's CA is not the one that the join token names");
-        if (!r->agent_id[0] || strlen(r->agent_id) > AGENT_ID_MAX || !r->name[0] || strlen(r->name) > AGENT_NAME_MAX)
+        if (!r->agent_id[0] || strlen(r->agent_id) > AGENT_ID_MAX || !r->name[0] ||
+            strlen(r->name) > AGENT_NAME_MAX)
                 return err_set(e, E_PROTO, "the hub's answer names no agent");
         rc = check_own_key(id, r->cert_der.data, r->cert_der.len, e);
         if (!rc)
@@ -301,8 +310,8 @@ static int check_reply(const struct identity *id, const Photon__V1__CertificateR
         return rc;
 }
 
-int identity_accept(struct identity *id, const Photon__V1__CertificateReply *r, const uint8_t *ca_der, size_t ca_len,
-                    int64_t now_us, struct err *e)
+int identity_accept(struct identity *id, const Photon__V1__CertificateReply *r, const uint8_t *ca_der,
+                    size_t ca_len, int64_t now_us, struct err *e)
 {
         char *cert = NULL, *ca = NULL;
         int rc = pki_der_to_pem("CERTIFICATE", ca_der, ca_len, &ca);
@@ -337,7 +346,8 @@ out:
         return rc;
 }
 
-int identity_csr(const struct identity *id, uint8_t **out_der, size_t *out_len, uint8_t out_hash[32], struct err *e)
+int identity_csr(const struct identity *id, uint8_t **out_der, size_t *out_len, uint8_t out_hash[32],
+                 struct err *e)
 {
         int rc = pki_csr_make(id->key_pem, "photon-agent", out_der, out_len, e);
 

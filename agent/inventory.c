@@ -21,13 +21,16 @@ int inventory_check_label(const char *text, struct err *e)
         char key[64];
 
         if (!eq || eq == text || (size_t)(eq - text) >= sizeof key)
-                return err_set(e, E_INVAL, "\"%s\" is no label: write KEY=VALUE, the key having at most 63 characters", text);
+                return err_set(e, E_INVAL,
+                               "\"%s\" is no label: write KEY=VALUE, the key having at most 63 characters",
+                               text);
         memcpy(key, text, (size_t)(eq - text));
         key[eq - text] = '\0';
         if (!str_is_name(key, sizeof key - 1))
                 return err_set(e, E_INVAL, "\"%s\" is no label key: letters, digits, '.', '_' and '-'", key);
         if (strlen(eq + 1) > 255 || !str_is_utf8(eq + 1, strlen(eq + 1)))
-                return err_set(e, E_INVAL, "the value of label \"%s\" must be UTF-8 of at most 255 bytes", key);
+                return err_set(e, E_INVAL, "the value of label \"%s\" must be UTF-8 of at most 255 bytes",
+                               key);
         for (const char *p = eq + 1; *p; p++) {
                 if ((unsigned char)*p < ' ' || *p == 0x7f)
                         return err_set(e, E_INVAL, "the value of label \"%s\" has a control character", key);
@@ -74,8 +77,8 @@ static int set_label(Photon__V1__Label **v, size_t *n, const char *text)
         return 0;
 }
 
-int inventory_labels(const struct conf_list *const *lists, size_t n_lists, Photon__V1__Label ***out, size_t *out_n,
-                     struct err *e)
+int inventory_labels(const struct conf_list *const *lists, size_t n_lists, Photon__V1__Label ***out,
+                     size_t *out_n, struct err *e)
 {
         Photon__V1__Label **v;
         size_t max = 0, n = 0;
@@ -150,8 +153,8 @@ static void read_line(const char *path, char *out, size_t size)
         out[strcspn(out, "\n")] = '\0';
 }
 
-int inventory_make(const struct policy *p, const struct conf_list *const *labels, size_t n_lists, struct inventory *out,
-                   struct err *e)
+int inventory_make(const struct policy *p, const struct conf_list *const *labels, size_t n_lists,
+                   struct inventory *out, struct err *e)
 {
         struct utsname u;
         int rc;
@@ -170,7 +173,8 @@ int inventory_make(const struct policy *p, const struct conf_list *const *labels
                 for (char *c = out->os; *c; c++)
                         *c = (char)(*c >= 'A' && *c <= 'Z' ? *c + 'a' - 'A' : *c);
         }
-        if (gethostname(out->hostname, sizeof out->hostname - 1) || !str_is_utf8(out->hostname, strlen(out->hostname)))
+        if (gethostname(out->hostname, sizeof out->hostname - 1) ||
+            !str_is_utf8(out->hostname, strlen(out->hostname)))
                 snprintf(out->hostname, sizeof out->hostname, "unknown");
         read_line("/proc/sys/kernel/random/boot_id", out->boot_id, sizeof out->boot_id);
         return 0;

@@ -31,19 +31,21 @@ static const struct tool *check_room(struct jobs *js, const Photon__V1__StepStar
         if (limit > 0 && limit < max)
                 max = limit;
         if (js->drain) {
-                job_refuse(js, m->attempt_id, "agent_draining", "this agent is draining and takes no new calls");
+                job_refuse(js, m->attempt_id, "agent_draining",
+                           "this agent is draining and takes no new calls");
                 return NULL;
         }
         if (js->running >= (size_t)max) {
-                job_refuse(js, m->attempt_id, "agent_busy", "this agent runs %zu calls already, its limit is %d",
-                           js->running, max);
+                job_refuse(js, m->attempt_id, "agent_busy",
+                           "this agent runs %zu calls already, its limit is %d", js->running, max);
                 return NULL;
         }
         if (!t)
                 job_refuse(js, m->attempt_id, "unknown_tool",
                            "this agent has no tool named \"%s\"; see: photon agent show", m->tool);
         else if (t->available && !t->available())
-                job_refuse(js, m->attempt_id, "tool_unavailable", "%s cannot work on this machine now", m->tool);
+                job_refuse(js, m->attempt_id, "tool_unavailable", "%s cannot work on this machine now",
+                           m->tool);
         else
                 return t;
         return NULL;
@@ -73,8 +75,8 @@ static cJSON *check_input(struct jobs *js, const struct tool *t, const Photon__V
         if (!rc && (schema = jobs_schema(js, t)))
                 rc = json_check(schema, input, &e);
         if (rc) {
-                job_refuse(js, m->attempt_id, rc == -E_NOMEM ? "out_of_memory" : "invalid_input", "%s: %s", t->name,
-                           e.msg);
+                job_refuse(js, m->attempt_id, rc == -E_NOMEM ? "out_of_memory" : "invalid_input", "%s: %s",
+                           t->name, e.msg);
                 goto refused;
         }
         rc = t->permit ? t->permit(js->o.policy, input, &e) : 0;
@@ -111,7 +113,8 @@ static int fill(struct job *j, const struct tool *t, const Photon__V1__StepStart
                 .scratch_dir = j->scratch,
                 .traceparent = j->traceparent,
                 .stdin_follows = m->stdin_follows,
-                .grace_ms = m->grace_ms ? (int)(m->grace_ms > 3600000 ? 3600000 : m->grace_ms) : GRACE_DEFAULT_MS,
+                .grace_ms =
+                        m->grace_ms ? (int)(m->grace_ms > 3600000 ? 3600000 : m->grace_ms) : GRACE_DEFAULT_MS,
                 .job = j,
         };
         return 0;
@@ -132,7 +135,8 @@ int job_admit(struct jobs *js, const Photon__V1__StepStart *m)
         rc = job_make(js, m->attempt_id, &j);
         if (rc) {
                 cJSON_Delete(input);
-                job_refuse(js, m->attempt_id, "out_of_memory", "this agent has no memory left for another call");
+                job_refuse(js, m->attempt_id, "out_of_memory",
+                           "this agent has no memory left for another call");
                 return rc;
         }
         j->input = input;
@@ -142,9 +146,13 @@ int job_admit(struct jobs *js, const Photon__V1__StepStart *m)
         if (!rc)
                 rc = journal_accept(js->o.journal, j->id, t->name, j->started_us);
         if (rc)
-                job_refuse_made(j, rc == -E_NOSPACE ? "agent_no_space" : rc == -E_FULL ? "agent_busy" : err_name(rc),
-                                rc == -E_NOMEM ? "this agent has no memory left for another call"
-                                               : "this agent's journal is full: the hub has not taken its results");
+                job_refuse_made(j,
+                                rc == -E_NOSPACE ? "agent_no_space"
+                                : rc == -E_FULL  ? "agent_busy"
+                                                 : err_name(rc),
+                                rc == -E_NOMEM
+                                        ? "this agent has no memory left for another call"
+                                        : "this agent's journal is full: the hub has not taken its results");
         else
                 list_push_back(&js->admitted, &j->started);
         return rc;
@@ -192,9 +200,9 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 }
 
 struct removal {
-        uv_work_t    work;
+        uv_work_t work;
         struct jobs *jobs;
-        char         path[];
+        char path[];
 };
 
 static void remove_tree(uv_work_t *w)
@@ -294,7 +302,8 @@ void job_start(struct job *j)
         if (j->slot >= 0 && !j->slot_made && mkdir(j->scratch, 0700) && errno != EEXIST) {
                 bool full = errno == ENOSPC || errno == EDQUOT || errno == EROFS;
 
-                err_set(&e, err_from_errno(errno), "cannot create the call's folder %s: %s", j->scratch, strerror(errno));
+                err_set(&e, err_from_errno(errno), "cannot create the call's folder %s: %s", j->scratch,
+                        strerror(errno));
                 job_refuse_made(j, full ? "agent_no_space" : err_name(e.code), e.msg);
                 return;
         }
@@ -362,8 +371,9 @@ void job_stdin(struct job *j, const Photon__V1__StdinData *m)
                 return;
         }
         if (m->offset > j->stdin_next) {
-                log_warn("job", "standard input came with a gap, dropped", "attempt=%" PRIu64 " offset=%" PRIu64
-                         " expected=%" PRIu64, j->id, m->offset, j->stdin_next);
+                log_warn("job", "standard input came with a gap, dropped",
+                         "attempt=%" PRIu64 " offset=%" PRIu64 " expected=%" PRIu64, j->id, m->offset,
+                         j->stdin_next);
                 stdin_due(j); /* tells where to go on */
                 return;
         }
@@ -428,7 +438,8 @@ void tool_finish(struct tool_call *c, struct tool_result *r)
         struct job *j = c->job;
 
         if (j->state == JOB_FINISHED) {
-                log_error("job", "a tool finished twice", "attempt=%" PRIu64 " tool=%s", j->id, c->tool->name);
+                log_error("job", "a tool finished twice", "attempt=%" PRIu64 " tool=%s", j->id,
+                          c->tool->name);
                 cJSON_Delete(r->outputs);
                 return;
         }
@@ -464,7 +475,7 @@ int tool_owns_process(struct tool_call *c, int pid)
         if (!rc)
                 rc = journal_process(j->jobs->o.journal, j->id, &p, &e);
         if (rc)
-                log_error("job", "a process group could not be written down", "attempt=%" PRIu64 " pid=%d error=%s",
-                          j->id, pid, e.msg[0] ? e.msg : err_name(rc));
+                log_error("job", "a process group could not be written down",
+                          "attempt=%" PRIu64 " pid=%d error=%s", j->id, pid, e.msg[0] ? e.msg : err_name(rc));
         return rc;
 }

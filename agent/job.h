@@ -42,13 +42,13 @@ struct jobs_sink {
 };
 
 struct jobs_options {
-        uv_loop_t           *loop;
-        struct journal      *journal;
-        struct output_pool  *pool;
+        uv_loop_t *loop;
+        struct journal *journal;
+        struct output_pool *pool;
         const struct policy *policy;
-        const char          *scratch_root; /* exists, empty; numbered folders are made in it and used again */
-        int                  max_running;
-        const struct clock  *clock;
+        const char *scratch_root; /* exists, empty; numbered folders are made in it and used again */
+        int max_running;
+        const struct clock *clock;
         const struct tool *(*find)(const char *name); /* NULL: tool_find */
         /* Ends what calls left behind when the agent died; proc NULL: by their folders only. May be NULL. */
         void (*end_leftovers)(const char *scratch_root, const struct journal_proc *proc);
@@ -57,15 +57,16 @@ struct jobs_options {
 };
 
 /* Takes up what the journal holds: attempts that were running become LOST results. */
-int  jobs_create(const struct jobs_options *o, struct jobs **out, struct err *e);
-/* Nothing may run any more (jobs_stop_all first, or it is killed without a result: LOST at the next start). */
+int jobs_create(const struct jobs_options *o, struct jobs **out, struct err *e);
+/* Nothing may run any more (jobs_stop_all first, or it is killed without a result: LOST at the next start).
+ */
 void jobs_close(struct jobs *js, void (*on_closed)(void *arg), void *arg);
 
 /* The connection came (Hello is answered) or went (NULL). Keeps a copy. */
 void jobs_attach(struct jobs *js, const struct jobs_sink *sink);
 void jobs_writable(struct jobs *js);
 /* Fills r->held and r->n_held, to be released with jobs_held_free. */
-int  jobs_held(const struct jobs *js, Photon__V1__HelloRequest *r);
+int jobs_held(const struct jobs *js, Photon__V1__HelloRequest *r);
 void jobs_held_free(Photon__V1__HelloRequest *r);
 void jobs_apply_held(struct jobs *js, const Photon__V1__HelloReply *r);
 void jobs_set_clock_offset(struct jobs *js, int64_t offset_us); /* hub's clock minus ours */
@@ -75,10 +76,11 @@ void jobs_handle(struct jobs *js, const Photon__V1__HubMessage *m);
 void jobs_turn(struct jobs *js);
 
 enum jobs_drain_by { JOBS_DRAIN_HUB = 1, JOBS_DRAIN_STOP = 2 };
-void   jobs_drain(struct jobs *js, enum jobs_drain_by by, bool on); /* no new calls while any is on */
-bool   jobs_draining(const struct jobs *js);
-void   jobs_stop_all(struct jobs *js, int grace_ms); /* the agent ends: LOST, "agent_stopped" */
-/* An array with what is held, for status: attempt, run, step, tool, state, started, output. NULL: no memory. */
+void jobs_drain(struct jobs *js, enum jobs_drain_by by, bool on); /* no new calls while any is on */
+bool jobs_draining(const struct jobs *js);
+void jobs_stop_all(struct jobs *js, int grace_ms); /* the agent ends: LOST, "agent_stopped" */
+/* An array with what is held, for status: attempt, run, step, tool, state, started, output. NULL: no memory.
+ */
 struct cJSON *jobs_describe(const struct jobs *js);
 size_t jobs_running(const struct jobs *js);
 size_t jobs_unacked(const struct jobs *js); /* results that the hub has not acknowledged */

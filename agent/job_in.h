@@ -14,8 +14,16 @@ struct output;
 
 enum job_state { JOB_STARTING, JOB_RUNNING, JOB_STOPPING, JOB_FINISHED };
 
-enum job_stop { JOB_STOP_NONE, JOB_STOP_CANCEL, JOB_STOP_TIMEOUT, JOB_STOP_OUTPUT, JOB_STOP_AGENT, JOB_STOP_STDIN,
-                JOB_STOP_MEMORY, JOB_STOP_FORGET };
+enum job_stop {
+        JOB_STOP_NONE,
+        JOB_STOP_CANCEL,
+        JOB_STOP_TIMEOUT,
+        JOB_STOP_OUTPUT,
+        JOB_STOP_AGENT,
+        JOB_STOP_STDIN,
+        JOB_STOP_MEMORY,
+        JOB_STOP_FORGET
+};
 
 #define SCRATCH_SLOTS 1024
 
@@ -23,71 +31,71 @@ enum slot_state { SLOT_ABSENT, SLOT_FREE, SLOT_TAKEN };
 
 struct job {
         struct tool_call call; /* what the tool sees; call.job points back */
-        struct jobs     *jobs;
-        uint64_t         id;
-        enum job_state   state;
-        struct list      all;     /* jobs.all */
-        struct list      started; /* in jobs.admitted: to be started; in jobs.started: StepStarted is due */
-        struct list      send;    /* due: StepFinished */
-        struct list      stdin_due;
-        struct list      reap;    /* finished, the tool's state not yet freed */
-        struct list      unsafe;  /* result not yet in the journal */
-        uv_timer_t       timer;
-        bool             timer_open;
-        bool             in_tool;    /* the tool's start has not returned */
-        bool             tool_done;  /* tool->free was called, or there was no call */
-        bool             told;       /* HelloReply spoke of it */
-        bool             lost, gone; /* gone: the hub has it or does not want it; freed when nothing points here */
-        bool             capped;     /* over the output limit: the rest is dropped */
-        char            *run_id, *step_id, *traceparent, *scratch;
-        int              slot; /* of the scratch folder, -1: none taken */
-        bool             slot_made;
-        cJSON           *input;
-        struct output   *out;
-        uint32_t         timeout_ms;
-        enum job_stop    stop;
-        char            *cancel_reason;
-        int64_t          started_us;
-        uint64_t         stdin_next, stdin_taken;
-        bool             stdin_closed;
-        uint8_t         *packed; /* StepFinished, until it is journaled and sent */
-        size_t           packed_len;
-        bool             noted; /* journal_finish has it */
+        struct jobs *jobs;
+        uint64_t id;
+        enum job_state state;
+        struct list all;     /* jobs.all */
+        struct list started; /* in jobs.admitted: to be started; in jobs.started: StepStarted is due */
+        struct list send;    /* due: StepFinished */
+        struct list stdin_due;
+        struct list reap;   /* finished, the tool's state not yet freed */
+        struct list unsafe; /* result not yet in the journal */
+        uv_timer_t timer;
+        bool timer_open;
+        bool in_tool;    /* the tool's start has not returned */
+        bool tool_done;  /* tool->free was called, or there was no call */
+        bool told;       /* HelloReply spoke of it */
+        bool lost, gone; /* gone: the hub has it or does not want it; freed when nothing points here */
+        bool capped;     /* over the output limit: the rest is dropped */
+        char *run_id, *step_id, *traceparent, *scratch;
+        int slot; /* of the scratch folder, -1: none taken */
+        bool slot_made;
+        cJSON *input;
+        struct output *out;
+        uint32_t timeout_ms;
+        enum job_stop stop;
+        char *cancel_reason;
+        int64_t started_us;
+        uint64_t stdin_next, stdin_taken;
+        bool stdin_closed;
+        uint8_t *packed; /* StepFinished, until it is journaled and sent */
+        size_t packed_len;
+        bool noted; /* journal_finish has it */
 };
 
 struct jobs {
         struct jobs_options o;
         const struct tool *(*find)(const char *name);
-        struct map      *by_id;
-        struct map      *schemas; /* tool name -> cJSON */
-        struct list      all, admitted, started, send, stdin_due, reap, unsafe;
+        struct map *by_id;
+        struct map *schemas; /* tool name -> cJSON */
+        struct list all, admitted, started, send, stdin_due, reap, unsafe;
         struct jobs_sink sink;
-        bool             attached, blocked;
-        unsigned         drain;
-        size_t           running;
-        bool             was_busy; /* since on_idle was last called */
-        int64_t          clock_offset_us;
-        struct buf       msg;
-        uint8_t          slots[SCRATCH_SLOTS]; /* enum slot_state: folders are made once and used again */
-        uv_timer_t       retry;
-        bool             retry_on;
-        int              handles; /* open uv handles and work under way */
-        bool             closing;
+        bool attached, blocked;
+        unsigned drain;
+        size_t running;
+        bool was_busy; /* since on_idle was last called */
+        int64_t clock_offset_us;
+        struct buf msg;
+        uint8_t slots[SCRATCH_SLOTS]; /* enum slot_state: folders are made once and used again */
+        uv_timer_t retry;
+        bool retry_on;
+        int handles; /* open uv handles and work under way */
+        bool closing;
         void (*on_closed)(void *arg);
         void *closed_arg;
 };
 
 /* jobs.c */
 int64_t jobs_now_us(const struct jobs *js); /* on the hub's clock, as far as known */
-int     job_make(struct jobs *js, uint64_t id, struct job **out);
-void    job_move(struct job *j, enum job_state to);
-void    job_release(struct job *j); /* frees it as soon as nothing points to it */
-void    jobs_arm_retry(struct jobs *js);
-void    jobs_handle_closed(struct jobs *js);
+int job_make(struct jobs *js, uint64_t id, struct job **out);
+void job_move(struct job *j, enum job_state to);
+void job_release(struct job *j); /* frees it as soon as nothing points to it */
+void jobs_arm_retry(struct jobs *js);
+void jobs_handle_closed(struct jobs *js);
 const cJSON *jobs_schema(struct jobs *js, const struct tool *t);
 
 /* job.c */
-int  job_admit(struct jobs *js, const Photon__V1__StepStart *m); /* checks; on 0 it is noted in the journal */
+int job_admit(struct jobs *js, const Photon__V1__StepStart *m); /* checks; on 0 it is noted in the journal */
 void job_start(struct job *j);
 void job_stop(struct job *j, enum job_stop why, int grace_ms);
 void job_stdin(struct job *j, const Photon__V1__StdinData *m);
@@ -98,8 +106,8 @@ void job_refuse(struct jobs *js, uint64_t id, const char *code, const char *fmt,
         __attribute__((format(printf, 4, 5)));
 void job_refuse_made(struct job *j, const char *code, const char *message);
 void job_finished(struct job *j, struct tool_result *r); /* takes r->outputs */
-int  job_secure(struct job *j); /* output to disk, result to the journal; 0 when both are */
-int  job_lost(struct job *j);
-int  job_result_repack(struct job *j, uint64_t output_bytes);
+int job_secure(struct job *j); /* output to disk, result to the journal; 0 when both are */
+int job_lost(struct job *j);
+int job_result_repack(struct job *j, uint64_t output_bytes);
 
 #endif

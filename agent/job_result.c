@@ -109,7 +109,7 @@ void job_refuse(struct jobs *js, uint64_t id, const char *code, const char *fmt,
 
 static const struct {
         Photon__V1__Outcome outcome;
-        const char         *code, *message;
+        const char *code, *message;
 } stop_words[] = {
         [JOB_STOP_CANCEL] = {PHOTON__V1__OUTCOME__OUTCOME_CANCELLED, "cancelled", "cancelled"},
         [JOB_STOP_TIMEOUT] = {PHOTON__V1__OUTCOME__OUTCOME_TIMED_OUT, "timeout",
@@ -135,7 +135,8 @@ static const Photon__V1__Outcome outcomes[] = {
 /* The tool's word, unless it ended because the job stopped it. Text is lent. */
 static void say_outcome(const struct job *j, const struct tool_result *r, finished_msg *m)
 {
-        const char *code = r->error_code ? r->error_code : "", *text = r->error_message ? r->error_message : "";
+        const char *code = r->error_code ? r->error_code : "",
+                   *text = r->error_message ? r->error_message : "";
 
         m->outcome = outcomes[r->outcome];
         if (j->stop != JOB_STOP_NONE && j->stop != JOB_STOP_FORGET && r->outcome != TOOL_SUCCEEDED) {
@@ -202,7 +203,8 @@ void job_finished(struct job *j, struct tool_result *r)
         if (outputs && strlen(outputs) > JOB_OUTPUTS_MAX) {
                 m.outcome = PHOTON__V1__OUTCOME__OUTCOME_FAILED;
                 m.error_code = (char *)(uintptr_t) "result_too_large";
-                m.error_message = (char *)(uintptr_t) "the result's outputs are larger than 4 MiB; write them to a file";
+                m.error_message = (char *)(uintptr_t) "the result's outputs are larger than 4 MiB; write "
+                                                      "them to a file";
         } else if (no_mem) {
                 m.outcome = PHOTON__V1__OUTCOME__OUTCOME_FAILED;
                 m.error_code = (char *)(uintptr_t) "out_of_memory";

@@ -33,7 +33,8 @@ void job_move(struct job *j, enum job_state to)
         struct jobs *js = j->jobs;
 
         if (!(job_moves[j->state] & 1u << to)) {
-                log_error("job", "impossible move", "attempt=%" PRIu64 " from=%d to=%d", j->id, (int)j->state, (int)to);
+                log_error("job", "impossible move", "attempt=%" PRIu64 " from=%d to=%d", j->id, (int)j->state,
+                          (int)to);
                 return;
         }
         j->state = to;
@@ -141,7 +142,7 @@ static void on_retry(uv_timer_t *t)
         struct jobs *js = t->data;
 
         js->retry_on = false;
-        LIST_EACH_SAFE(l, nx, &js->unsafe) {
+        LIST_EACH_SAFE (l, nx, &js->unsafe) {
                 struct job *j = container_of(l, struct job, unsafe);
 
                 if (job_secure(j) == 0)
@@ -169,7 +170,8 @@ static void on_ack(struct jobs *js, uint64_t id)
         if (!j)
                 return; /* a repeat */
         if (j->state != JOB_FINISHED) {
-                log_warn("job", "the hub acknowledged a result that is not there yet", "attempt=%" PRIu64, id);
+                log_warn("job", "the hub acknowledged a result that is not there yet", "attempt=%" PRIu64,
+                         id);
                 return;
         }
         journal_forget(js->o.journal, id);
@@ -250,7 +252,8 @@ static int put_varint(struct buf *b, uint64_t v)
         return buf_put(b, raw, n);
 }
 
-/* AgentMessage only has repeated members here, so that members may simply be appended: `field`, length, bytes. */
+/* AgentMessage only has repeated members here, so that members may simply be appended: `field`, length,
+ * bytes. */
 static int put_member(struct buf *b, unsigned field, const void *p, size_t n)
 {
         int rc = put_varint(b, (uint64_t)field << 3 | 2);
@@ -293,8 +296,8 @@ static int put_finished(struct buf *b, const struct job *j)
                 return put_member(b, FIELD_FINISHED, j->packed, j->packed_len);
         rc = journal_result(j->jobs->o.journal, j->id, &p, &n);
         if (rc) {
-                log_error("job", "a result cannot be read from the journal", "attempt=%" PRIu64 " error=%s", j->id,
-                          err_name(rc));
+                log_error("job", "a result cannot be read from the journal", "attempt=%" PRIu64 " error=%s",
+                          j->id, err_name(rc));
                 return rc;
         }
         rc = put_member(b, FIELD_FINISHED, p, n);
@@ -312,12 +315,13 @@ static void gather(struct jobs *js, size_t n[3])
 {
         memset(n, 0, 3 * sizeof n[0]);
         buf_reset(&js->msg);
-        LIST_EACH(l, &js->started) {
-                if (js->msg.len >= JOB_MESSAGE_SOFT || put_started(&js->msg, container_of(l, struct job, started)))
+        LIST_EACH (l, &js->started) {
+                if (js->msg.len >= JOB_MESSAGE_SOFT ||
+                    put_started(&js->msg, container_of(l, struct job, started)))
                         return;
                 n[0]++;
         }
-        LIST_EACH_SAFE(l, nx, &js->send) {
+        LIST_EACH_SAFE (l, nx, &js->send) {
                 struct job *j = container_of(l, struct job, send);
                 size_t before = js->msg.len;
                 int rc;
@@ -334,8 +338,9 @@ static void gather(struct jobs *js, size_t n[3])
                 }
                 n[1]++;
         }
-        LIST_EACH(l, &js->stdin_due) {
-                if (js->msg.len >= JOB_MESSAGE_SOFT || put_stdin_ack(&js->msg, container_of(l, struct job, stdin_due)))
+        LIST_EACH (l, &js->stdin_due) {
+                if (js->msg.len >= JOB_MESSAGE_SOFT ||
+                    put_stdin_ack(&js->msg, container_of(l, struct job, stdin_due)))
                         return;
                 n[2]++;
         }
@@ -364,7 +369,8 @@ static void send_due(struct jobs *js)
                         return;
                 }
                 if (rc) {
-                        log_warn("job", "cannot tell the hub, it will hear after reconnecting", "error=%s", err_name(rc));
+                        log_warn("job", "cannot tell the hub, it will hear after reconnecting", "error=%s",
+                                 err_name(rc));
                         js->attached = false;
                         return;
                 }
@@ -418,7 +424,8 @@ static Photon__V1__AttemptState held_state(const struct job *j)
 {
         if (j->state != JOB_FINISHED)
                 return PHOTON__V1__ATTEMPT_STATE__ATTEMPT_RUNNING;
-        return j->lost ? PHOTON__V1__ATTEMPT_STATE__ATTEMPT_LOST : PHOTON__V1__ATTEMPT_STATE__ATTEMPT_FINISHED;
+        return j->lost ? PHOTON__V1__ATTEMPT_STATE__ATTEMPT_LOST
+                       : PHOTON__V1__ATTEMPT_STATE__ATTEMPT_FINISHED;
 }
 
 int jobs_held(const struct jobs *js, Photon__V1__HelloRequest *r)
@@ -432,7 +439,7 @@ int jobs_held(const struct jobs *js, Photon__V1__HelloRequest *r)
         r->held = mem_calloc(max, sizeof *r->held);
         if (!r->held)
                 return -E_NOMEM;
-        LIST_EACH(l, &js->all) {
+        LIST_EACH (l, &js->all) {
                 struct job *j = container_of(l, struct job, all);
                 Photon__V1__HeldAttempt *h;
 
@@ -478,7 +485,8 @@ static void resume(struct job *j, uint64_t from)
         if (j->out) {
                 output_resume(j->out, from);
                 if (j->lost && job_result_repack(j, output_total(j->out)))
-                        log_warn("job", "no memory to state how much a lost call wrote", "attempt=%" PRIu64, j->id);
+                        log_warn("job", "no memory to state how much a lost call wrote", "attempt=%" PRIu64,
+                                 j->id);
         }
         list_remove(&j->send);
         list_remove(&j->started);
@@ -494,7 +502,7 @@ static void resume(struct job *j, uint64_t from)
 
 void jobs_apply_held(struct jobs *js, const Photon__V1__HelloReply *r)
 {
-        LIST_EACH(l, &js->all)
+        LIST_EACH (l, &js->all)
                 container_of(l, struct job, all)->told = false;
         for (size_t i = 0; i < r->n_held; i++) {
                 const Photon__V1__HeldReply *h = r->held[i];
@@ -511,12 +519,13 @@ void jobs_apply_held(struct jobs *js, const Photon__V1__HelloReply *r)
                 if (h->verdict == PHOTON__V1__HELD_VERDICT__HELD_CANCEL && j->state != JOB_FINISHED)
                         job_stop(j, JOB_STOP_CANCEL, j->call.grace_ms);
         }
-        LIST_EACH_SAFE(l, nx, &js->all) {
+        LIST_EACH_SAFE (l, nx, &js->all) {
                 struct job *j = container_of(l, struct job, all);
 
                 if (j->told || j->gone || j->stop == JOB_STOP_FORGET)
                         continue;
-                log_warn("job", "the hub said nothing about an attempt that is held here", "attempt=%" PRIu64, j->id);
+                log_warn("job", "the hub said nothing about an attempt that is held here", "attempt=%" PRIu64,
+                         j->id);
                 resume(j, j->out ? output_acked(j->out) : 0);
         }
         jobs_drain(js, JOBS_DRAIN_HUB, r->draining);
@@ -531,8 +540,8 @@ void jobs_drain(struct jobs *js, enum jobs_drain_by by, bool on)
         else
                 js->drain &= ~(unsigned)by;
         if (was != (js->drain != 0))
-                log_info("job", js->drain ? "draining: no new calls are taken" : "no longer draining", "running=%zu",
-                         js->running);
+                log_info("job", js->drain ? "draining: no new calls are taken" : "no longer draining",
+                         "running=%zu", js->running);
 }
 
 bool jobs_draining(const struct jobs *js)
@@ -542,7 +551,7 @@ bool jobs_draining(const struct jobs *js)
 
 void jobs_stop_all(struct jobs *js, int grace_ms)
 {
-        LIST_EACH_SAFE(l, nx, &js->all) {
+        LIST_EACH_SAFE (l, nx, &js->all) {
                 struct job *j = container_of(l, struct job, all);
 
                 if (j->state != JOB_FINISHED)
@@ -555,7 +564,7 @@ cJSON *jobs_describe(const struct jobs *js)
         static const char *const names[] = {"starting", "running", "stopping", "finished"};
         cJSON *list = cJSON_CreateArray();
 
-        LIST_EACH(l, &js->all) {
+        LIST_EACH (l, &js->all) {
                 struct job *j = container_of(l, struct job, all);
                 cJSON *o = cJSON_CreateObject();
                 char at[CLOCK_RFC3339_LEN], id[24];
@@ -592,8 +601,8 @@ size_t jobs_unacked(const struct jobs *js)
 
 struct restore {
         struct jobs *js;
-        struct err  *e;
-        int          rc;
+        struct err *e;
+        int rc;
 };
 
 static int restore_finished(struct jobs *js, struct job *j, struct err *e)
@@ -608,7 +617,8 @@ static int restore_finished(struct jobs *js, struct job *j, struct err *e)
         m = photon__v1__step_finished__unpack(NULL, n, p);
         mem_free(p);
         if (!m) {
-                log_error("job", "a result in the journal makes no sense, dropped", "attempt=%" PRIu64, j->id);
+                log_error("job", "a result in the journal makes no sense, dropped", "attempt=%" PRIu64,
+                          j->id);
                 journal_forget(js->o.journal, j->id);
                 job_release(j);
                 return 0;
@@ -658,7 +668,7 @@ static int restore_all(struct jobs *js, struct err *e)
         journal_each(js->o.journal, restore_one, &r);
         if (r.rc)
                 return r.rc;
-        LIST_EACH_SAFE(l, nx, &js->all) {
+        LIST_EACH_SAFE (l, nx, &js->all) {
                 struct job *j = container_of(l, struct job, all);
 
                 if (j->state == JOB_FINISHED) {
@@ -736,7 +746,7 @@ int jobs_create(const struct jobs_options *o, struct jobs **out, struct err *e)
         return 0;
 fail:
         js->closing = true; /* spool files stay */
-        LIST_EACH_SAFE(l, nx, &js->all)
+        LIST_EACH_SAFE (l, nx, &js->all)
                 job_release(container_of(l, struct job, all));
         jobs_free(js);
         return rc;
@@ -766,7 +776,7 @@ void jobs_close(struct jobs *js, void (*on_closed)(void *arg), void *arg)
         js->closing = true;
         js->on_closed = on_closed;
         js->closed_arg = arg;
-        LIST_EACH_SAFE(j, nx, &js->all) {
+        LIST_EACH_SAFE (j, nx, &js->all) {
                 struct job *job = container_of(j, struct job, all);
 
                 /* A call that still runs keeps its memory: its tool holds handles on the loop. */

@@ -21,15 +21,15 @@
 
 struct join {
         const struct agent_conf *conf;
-        uv_loop_t                loop;
-        struct link_net         *net;
-        struct identity         *id;
-        struct policy           *policy;
-        char                    *policy_path;
-        struct enroller         *enroller;
-        struct join_token        token;
-        struct err              *e;
-        int                      lock, rc;
+        uv_loop_t loop;
+        struct link_net *net;
+        struct identity *id;
+        struct policy *policy;
+        char *policy_path;
+        struct enroller *enroller;
+        struct join_token token;
+        struct err *e;
+        int lock, rc;
 };
 
 static void on_done(void *arg, int rc, const struct err *e)
@@ -65,9 +65,11 @@ static int check_joined(const struct join *j, bool *out_done, struct err *e)
                 return 0;
         if (!secret_equal(j->id->ca_pin, j->token.ca_pin, sizeof j->token.ca_pin))
                 return err_set(e, E_EXIST,
-                               "this machine has joined the hub at %s as %s already; to leave it for another, say --replace",
+                               "this machine has joined the hub at %s as %s already; to leave it for "
+                               "another, say --replace",
                                j->id->agent_addr, j->id->name);
-        *out_done = strcmp(j->id->token_id, j->token.id) == 0 && clock_now_us(&clock_system) < j->id->not_after_us;
+        *out_done = strcmp(j->id->token_id, j->token.id) == 0 &&
+                    clock_now_us(&clock_system) < j->id->not_after_us;
         return 0;
 }
 

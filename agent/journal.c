@@ -23,41 +23,41 @@
 /* Rewriting is worth it when this much is dead and it is most of the file. */
 #define COMPACT_BYTES (4u << 20)
 /* With nothing held the file is simply cut, once it has grown to this. */
-#define CUT_BYTES     (64u << 10)
+#define CUT_BYTES (64u << 10)
 
 struct proc_item {
-        struct list         link;
-        uint64_t            attempt_id;
+        struct list link;
+        uint64_t attempt_id;
         struct journal_proc p;
 };
 
 struct item {
         struct journal_entry pub;
-        struct list          all;   /* journal.items */
-        struct list          dirty; /* journal.dirty while `pending` waits to be written */
-        struct list          procs; /* of struct proc_item */
-        size_t               proc_count;
-        bool                 on_disk;     /* at least one record of it is in the file */
-        uint8_t             *pending;     /* record not yet written */
-        size_t               pending_len;
-        bool                 pending_accept;
-        uint64_t             result_off;  /* of the packed result in the file; 0: not there */
-        size_t               result_len;
-        size_t               disk_bytes;  /* live bytes in the file */
+        struct list all;   /* journal.items */
+        struct list dirty; /* journal.dirty while `pending` waits to be written */
+        struct list procs; /* of struct proc_item */
+        size_t proc_count;
+        bool on_disk;     /* at least one record of it is in the file */
+        uint8_t *pending; /* record not yet written */
+        size_t pending_len;
+        bool pending_accept;
+        uint64_t result_off; /* of the packed result in the file; 0: not there */
+        size_t result_len;
+        size_t disk_bytes; /* live bytes in the file */
 };
 
 struct journal {
-        char       *path;
-        int         fd;
-        char        id[JOURNAL_ID_LEN];
-        uint8_t     raw_id[16];
+        char *path;
+        int fd;
+        char id[JOURNAL_ID_LEN];
+        uint8_t raw_id[16];
         struct map *by_id;
         struct list items, dirty;
-        struct list orphans;  /* proc_item, of a journal that was moved aside */
-        struct buf  forgets;  /* records to write */
-        struct buf  out;      /* assembled by flush */
-        uint64_t    size, live;
-        bool        failed;   /* the last flush did */
+        struct list orphans; /* proc_item, of a journal that was moved aside */
+        struct buf forgets;  /* records to write */
+        struct buf out;      /* assembled by flush */
+        uint64_t size, live;
+        bool failed; /* the last flush did */
 };
 
 static struct item *find(const struct journal *j, uint64_t id)
@@ -129,7 +129,7 @@ static void item_set_pending(struct journal *j, struct item *it, struct buf *rec
 
 struct loader {
         struct journal *j;
-        int             rc;
+        int rc;
 };
 
 static int load_proc(struct list *head, uint64_t id, const uint8_t *body, size_t n)
@@ -199,7 +199,7 @@ static int write_header(struct journal *j, struct err *e)
 
 static void keep_orphans(struct journal *j)
 {
-        LIST_EACH_SAFE(l, nx, &j->items) {
+        LIST_EACH_SAFE (l, nx, &j->items) {
                 struct item *it = container_of(l, struct item, all);
                 struct list *p;
 
@@ -219,12 +219,12 @@ static int move_aside(struct journal *j, size_t good, struct err *e)
         if (!to)
                 return rc;
         if (rename(j->path, to)) {
-                rc = err_set(e, err_from_errno(errno), "cannot move the damaged journal %s aside: %s", j->path,
-                             strerror(errno));
+                rc = err_set(e, err_from_errno(errno), "cannot move the damaged journal %s aside: %s",
+                             j->path, strerror(errno));
                 goto out;
         }
-        log_error("journal", "damaged in the middle, moved aside; attempts in it are lost", "file=%s good_bytes=%zu", to,
-                  good);
+        log_error("journal", "damaged in the middle, moved aside; attempts in it are lost",
+                  "file=%s good_bytes=%zu", to, good);
         close(j->fd);
         j->fd = open(j->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         if (j->fd < 0)
@@ -239,7 +239,7 @@ out:
 /* Offsets from the scan count from after the header. */
 static void from_file_start(struct journal *j)
 {
-        LIST_EACH(l, &j->items) {
+        LIST_EACH (l, &j->items) {
                 struct item *it = container_of(l, struct item, all);
 
                 if (it->result_off)
@@ -273,7 +273,8 @@ static int load_bytes(struct journal *j, const uint8_t *p, size_t n, bool *out_m
         if (good < n) {
                 log_warn("journal", "torn tail cut off", "file=%s bytes=%zu", j->path, n - good);
                 if (ftruncate(j->fd, (off_t)good))
-                        return err_set(e, err_from_errno(errno), "cannot cut %s: %s", j->path, strerror(errno));
+                        return err_set(e, err_from_errno(errno), "cannot cut %s: %s", j->path,
+                                       strerror(errno));
         }
         j->size = good;
         return 0;
@@ -342,7 +343,7 @@ void journal_free(struct journal *j)
                 return;
         if (j->fd >= 0 && journal_flush(j, NULL))
                 log_error("journal", "what was not written is lost", "file=%s", j->path);
-        LIST_EACH_SAFE(l, nx, &j->items)
+        LIST_EACH_SAFE (l, nx, &j->items)
                 item_free(container_of(l, struct item, all));
         procs_free(&j->orphans);
         map_free(j->by_id);
@@ -408,7 +409,8 @@ int journal_process(struct journal *j, uint64_t attempt_id, const struct journal
         int rc;
 
         if (!it)
-                return err_set(e, E_NOENT, "attempt %llu is not in the journal", (unsigned long long)attempt_id);
+                return err_set(e, E_NOENT, "attempt %llu is not in the journal",
+                               (unsigned long long)attempt_id);
         if (it->proc_count >= JOURNAL_PROCS_MAX)
                 return err_set(e, E_FULL, "one call may own at most %u process groups", JOURNAL_PROCS_MAX);
         /* What waits goes first: the record of a process belongs after that of its attempt. */
@@ -426,7 +428,8 @@ int journal_process(struct journal *j, uint64_t attempt_id, const struct journal
                 rc = err_set(e, err_from_errno(errno ? errno : ENOSPC), "cannot write %s: %s", j->path,
                              strerror(errno));
                 if (ftruncate(j->fd, (off_t)j->size))
-                        log_error("journal", "cannot cut a torn record", "file=%s error=%s", j->path, strerror(errno));
+                        log_error("journal", "cannot cut a torn record", "file=%s error=%s", j->path,
+                                  strerror(errno));
                 goto out;
         }
         j->size += rec.len;
@@ -494,7 +497,7 @@ static int assemble(struct journal *j)
 
         buf_reset(&j->out);
         rc = buf_put(&j->out, j->forgets.data, j->forgets.len);
-        LIST_EACH(l, &j->dirty) {
+        LIST_EACH (l, &j->dirty) {
                 struct item *it = container_of(l, struct item, dirty);
 
                 if (!rc)
@@ -534,7 +537,7 @@ static void written(struct journal *j)
 
 static void drop_accepts(struct journal *j)
 {
-        LIST_EACH_SAFE(l, nx, &j->dirty) {
+        LIST_EACH_SAFE (l, nx, &j->dirty) {
                 struct item *it = container_of(l, struct item, dirty);
 
                 if (it->pending_accept)
@@ -553,7 +556,7 @@ static int compact_into(struct journal *j, int fd, struct buf *b, struct err *e)
                 return rc;
         record_file_head(j->raw_id, b->data);
         b->len = JOURNAL_HEAD;
-        LIST_EACH(l, &j->items) {
+        LIST_EACH (l, &j->items) {
                 struct item *it = container_of(l, struct item, all);
                 uint8_t *res;
                 size_t n;
@@ -566,7 +569,7 @@ static int compact_into(struct journal *j, int fd, struct buf *b, struct err *e)
                         }
                 } else {
                         rc = record_put_accept(b, &it->pub);
-                        LIST_EACH(p, &it->procs) {
+                        LIST_EACH (p, &it->procs) {
                                 struct proc_item *pi = container_of(p, struct proc_item, link);
 
                                 if (!rc)
@@ -577,7 +580,8 @@ static int compact_into(struct journal *j, int fd, struct buf *b, struct err *e)
                         return err_set(e, -rc, "cannot rewrite the journal: %s", err_name(rc));
         }
         rc = file_write_all(fd, b->data, b->len);
-        /* A rename that reaches the disk before the bytes would turn a power failure into an empty journal. */
+        /* A rename that reaches the disk before the bytes would turn a power failure into an empty journal.
+         */
         if (!rc && fdatasync(fd))
                 rc = -err_from_errno(errno);
         return rc ? err_set(e, -rc, "cannot rewrite the journal: %s", err_name(rc)) : 0;
@@ -611,7 +615,7 @@ static int compact(struct journal *j, struct err *e)
         fd = -1;
         j->size = b.len;
         j->live = 0;
-        LIST_EACH(l, &j->items) {
+        LIST_EACH (l, &j->items) {
                 struct item *it = container_of(l, struct item, all);
 
                 it->disk_bytes = 0;
@@ -673,14 +677,15 @@ int journal_flush(struct journal *j, struct err *e)
         if (!rc)
                 rc = -err_from_errno(sys);
         if (w > 0 && ftruncate(j->fd, (off_t)j->size))
-                log_error("journal", "cannot cut a torn record", "file=%s error=%s", j->path, strerror(errno));
+                log_error("journal", "cannot cut a torn record", "file=%s error=%s", j->path,
+                          strerror(errno));
         if (!j->failed)
                 log_error("journal", "cannot be written; new work is refused, results stay in memory",
                           "file=%s error=%s", j->path, sys ? strerror(sys) : err_name(rc));
         j->failed = true;
         drop_accepts(j);
-        return err_set(e, -rc, "the agent's journal %s cannot be written: %s; free some disk space there", j->path,
-                       sys ? strerror(sys) : err_name(rc));
+        return err_set(e, -rc, "the agent's journal %s cannot be written: %s; free some disk space there",
+                       j->path, sys ? strerror(sys) : err_name(rc));
 }
 
 const struct journal_entry *journal_get(const struct journal *j, uint64_t attempt_id)
@@ -724,20 +729,20 @@ int journal_result(const struct journal *j, uint64_t attempt_id, uint8_t **out, 
 
 void journal_each(const struct journal *j, void (*fn)(const struct journal_entry *en, void *arg), void *arg)
 {
-        LIST_EACH(l, &j->items)
+        LIST_EACH (l, &j->items)
                 fn(&container_of(l, struct item, all)->pub, arg);
 }
 
-void journal_each_proc(const struct journal *j, void (*fn)(uint64_t attempt_id, const struct journal_proc *p, void *arg),
-                       void *arg)
+void journal_each_proc(const struct journal *j,
+                       void (*fn)(uint64_t attempt_id, const struct journal_proc *p, void *arg), void *arg)
 {
-        LIST_EACH(l, &j->orphans) {
+        LIST_EACH (l, &j->orphans) {
                 struct proc_item *pi = container_of(l, struct proc_item, link);
 
                 fn(pi->attempt_id, &pi->p, arg);
         }
-        LIST_EACH(l, &j->items) {
-                LIST_EACH(p, &container_of(l, struct item, all)->procs) {
+        LIST_EACH (l, &j->items) {
+                LIST_EACH (p, &container_of(l, struct item, all)->procs) {
                         struct proc_item *pi = container_of(p, struct proc_item, link);
 
                         fn(pi->attempt_id, &pi->p, arg);

@@ -32,56 +32,56 @@ struct journal;
 enum journal_state { JOURNAL_RUNNING, JOURNAL_FINISHED };
 
 struct journal_entry {
-        uint64_t           attempt_id;
+        uint64_t attempt_id;
         enum journal_state state;
-        int64_t            started_us;
-        char               tool[64];
+        int64_t started_us;
+        char tool[64];
 };
 
 /* A process group as it was when it was written down. */
 struct journal_proc {
-        int      pid;
-        uint64_t start;   /* field 22 of /proc/PID/stat */
-        char     boot[40]; /* boot_id */
+        int pid;
+        uint64_t start; /* field 22 of /proc/PID/stat */
+        char boot[40];  /* boot_id */
 };
 
 /* Makes the file (0600) if it is not there. *out_moved (may be NULL): true when a
  * damaged journal was moved aside; its process groups are still in journal_each_proc. */
-int  journal_open(const char *path, struct journal **out, bool *out_moved, struct err *e);
+int journal_open(const char *path, struct journal **out, bool *out_moved, struct err *e);
 void journal_free(struct journal *j); /* flushes; accepts NULL */
 
 const char *journal_id(const struct journal *j);
-size_t      journal_count(const struct journal *j);
-uint64_t    journal_size_bytes(const struct journal *j);
-bool        journal_unwritten(const struct journal *j); /* a flush failed and something waits for the next */
+size_t journal_count(const struct journal *j);
+uint64_t journal_size_bytes(const struct journal *j);
+bool journal_unwritten(const struct journal *j); /* a flush failed and something waits for the next */
 
 /* Takes note, to be written by the next flush. -E_EXIST: already held. -E_FULL, -E_NOSPACE, -E_NOMEM. */
-int  journal_accept(struct journal *j, uint64_t attempt_id, const char *tool, int64_t started_us);
+int journal_accept(struct journal *j, uint64_t attempt_id, const char *tool, int64_t started_us);
 /* Writes at once (with all that waits): the child is running already. -E_NOENT, or as flush. */
-int  journal_process(struct journal *j, uint64_t attempt_id, const struct journal_proc *p, struct err *e);
+int journal_process(struct journal *j, uint64_t attempt_id, const struct journal_proc *p, struct err *e);
 /* Takes note of the packed result; an attempt that was refused need not have been accepted.
  * -E_TOOBIG, -E_NOMEM, -E_STATE when it is finished already. */
-int  journal_finish(struct journal *j, uint64_t attempt_id, const uint8_t *packed, size_t n);
+int journal_finish(struct journal *j, uint64_t attempt_id, const uint8_t *packed, size_t n);
 /* The hub has it, or does not want it. Unknown ids are ignored. */
 void journal_forget(struct journal *j, uint64_t attempt_id);
-/* On failure (-E_NOSPACE, -E_READONLY, -E_IO) the file is as before, attempts accepted since the last flush are no
- * longer held (do not start them), results and forgotten ids wait for the next flush. */
-int  journal_flush(struct journal *j, struct err *e);
+/* On failure (-E_NOSPACE, -E_READONLY, -E_IO) the file is as before, attempts accepted since the last flush
+ * are no longer held (do not start them), results and forgotten ids wait for the next flush. */
+int journal_flush(struct journal *j, struct err *e);
 
 const struct journal_entry *journal_get(const struct journal *j, uint64_t attempt_id);
 /* The packed result, mem_free it. -E_NOENT, -E_CORRUPT, -E_IO, -E_NOMEM. */
-int  journal_result(const struct journal *j, uint64_t attempt_id, uint8_t **out, size_t *out_len);
+int journal_result(const struct journal *j, uint64_t attempt_id, uint8_t **out, size_t *out_len);
 /* `fn` must not change the journal. In order of acceptance. */
 void journal_each(const struct journal *j, void (*fn)(const struct journal_entry *en, void *arg), void *arg);
 /* Process groups of attempts that run, and of a journal that was moved aside. */
-void journal_each_proc(const struct journal *j, void (*fn)(uint64_t attempt_id, const struct journal_proc *p, void *arg),
-                       void *arg);
+void journal_each_proc(const struct journal *j,
+                       void (*fn)(uint64_t attempt_id, const struct journal_proc *p, void *arg), void *arg);
 
 /* Pure part, for tests: walks the records in p[0..n). Returns the length of the
  * good prefix; *out_middle: something valid follows the damage. `fn` may be NULL. */
 size_t journal_scan(const uint8_t *p, size_t n,
-                    void (*fn)(uint8_t type, uint64_t attempt_id, const uint8_t *body, size_t body_len, size_t offset,
-                               void *arg),
+                    void (*fn)(uint8_t type, uint64_t attempt_id, const uint8_t *body, size_t body_len,
+                               size_t offset, void *arg),
                     void *arg, bool *out_middle);
 
 #endif

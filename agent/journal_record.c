@@ -154,8 +154,8 @@ static int valid_follows(const uint8_t *p, size_t n)
 }
 
 size_t journal_scan(const uint8_t *p, size_t n,
-                    void (*fn)(uint8_t type, uint64_t attempt_id, const uint8_t *body, size_t body_len, size_t offset,
-                               void *arg),
+                    void (*fn)(uint8_t type, uint64_t attempt_id, const uint8_t *body, size_t body_len,
+                               size_t offset, void *arg),
                     void *arg, bool *out_middle)
 {
         size_t at = 0, len, spent = 0;

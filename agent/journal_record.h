@@ -23,7 +23,7 @@ enum record_type { RECORD_ACCEPT = 1, RECORD_PROCESS = 2, RECORD_FINISH = 3, REC
 uint32_t record_crc32(uint32_t crc, const void *p, size_t n); /* IEEE 802.3, start with 0 */
 
 void record_file_head(const uint8_t id[16], uint8_t out[JOURNAL_HEAD]);
-int  record_file_id(const uint8_t *p, uint8_t out_id[16]); /* -E_CORRUPT */
+int record_file_id(const uint8_t *p, uint8_t out_id[16]); /* -E_CORRUPT */
 
 /* Append one record: 0, -E_NOMEM, -E_TOOBIG (nothing appended). */
 int record_put(struct buf *b, uint8_t type, uint64_t attempt_id, const void *body, size_t n);
@@ -32,6 +32,6 @@ int record_put_proc(struct buf *b, uint64_t attempt_id, const struct journal_pro
 
 /* Bodies; what is missing stays zero. -E_CORRUPT: no process in it. */
 void record_read_accept(const uint8_t *body, size_t n, struct journal_entry *en);
-int  record_read_proc(const uint8_t *body, size_t n, struct journal_proc *p);
+int record_read_proc(const uint8_t *body, size_t n, struct journal_proc *p);
 
 #endif

@@ -46,7 +46,8 @@ static int cmd_join(const struct agent_conf *c, const struct conf_list *words)
         if (words->n > 1)
                 return usage_error("join takes one token");
         if (!token || !*token)
-                return usage_error("which token? photon-agent join TOKEN, or --token-file FILE, or PHOTON_JOIN_TOKEN");
+                return usage_error(
+                        "which token? photon-agent join TOKEN, or --token-file FILE, or PHOTON_JOIN_TOKEN");
         return agent_join(c, token, &e) ? fail(&e) : EXIT_OK;
 }
 
@@ -84,8 +85,8 @@ static int cmd_version(const struct agent_conf *c, const struct conf_list *words
 {
         (void)words;
         if (c->output && strcmp(c->output, "json") == 0)
-                printf("{\"version\":\"%s\",\"protocol_min\":%d,\"protocol_max\":%d}\n", PHOTON_VERSION, PHOTON_PROTO_MIN,
-                       PHOTON_PROTO_MAX);
+                printf("{\"version\":\"%s\",\"protocol_min\":%d,\"protocol_max\":%d}\n", PHOTON_VERSION,
+                       PHOTON_PROTO_MIN, PHOTON_PROTO_MAX);
         else
                 printf("photon-agent %s (protocol %d)\n", PHOTON_VERSION, PHOTON_PROTO_MAX);
         return EXIT_OK;
@@ -106,7 +107,9 @@ static const struct command {
 
 static void help(FILE *f)
 {
-        fputs("photon-agent: runs tool calls on this machine for a PHOTON hub\n\nUsage: photon-agent COMMAND [FLAGS]\n\n", f);
+        fputs("photon-agent: runs tool calls on this machine for a PHOTON hub\n\nUsage: photon-agent COMMAND "
+              "[FLAGS]\n\n",
+              f);
         for (size_t i = 0; i < N_COMMANDS; i++)
                 fprintf(f, "  %-7s %-6s %s\n", commands[i].name, commands[i].args, commands[i].help);
         fputs("\nFlags (default < config file < environment < flag):\n", f);
@@ -131,7 +134,9 @@ static int unknown(const char *name)
         for (size_t i = 0; i < N_COMMANDS; i++)
                 names[i] = commands[i].name;
         near = str_nearest(name, names, N_COMMANDS);
-        snprintf(text, sizeof text, near ? "there is no command \"%.60s\"; did you mean \"%s\"?" : "there is no command \"%.60s\"",
+        snprintf(text, sizeof text,
+                 near ? "there is no command \"%.60s\"; did you mean \"%s\"?"
+                      : "there is no command \"%.60s\"",
                  name, near);
         return usage_error(text);
 }

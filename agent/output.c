@@ -16,49 +16,49 @@
 
 struct chunk {
         struct list link;
-        uint64_t    off;
-        int64_t     at_us;
-        int         channel;
-        uint32_t    len, cap;
-        uint8_t     data[];
+        uint64_t off;
+        int64_t at_us;
+        int channel;
+        uint32_t len, cap;
+        uint8_t data[];
 };
 
 struct output_pool {
-        uv_loop_t         *loop;
-        struct spool_dir   dir;
-        uint64_t           spool_max;
-        uint64_t           job_memory, memory;
-        int                linger_ms;
-        uint64_t           used; /* bytes of chunks in memory, all outputs */
-        uint64_t           peak; /* of `used`, since memory was last given back */
-        bool               attached;
+        uv_loop_t *loop;
+        struct spool_dir dir;
+        uint64_t spool_max;
+        uint64_t job_memory, memory;
+        int linger_ms;
+        uint64_t used; /* bytes of chunks in memory, all outputs */
+        uint64_t peak; /* of `used`, since memory was last given back */
+        bool attached;
         struct output_wire wire;
-        struct list        all, dirty;
-        uv_timer_t         linger, slow;
-        bool               linger_on, slow_on;
-        uint8_t           *read_buf; /* for sending from disk */
-        int                closing;
+        struct list all, dirty;
+        uv_timer_t linger, slow;
+        bool linger_on, slow_on;
+        uint8_t *read_buf; /* for sending from disk */
+        int closing;
         void (*on_closed)(void *arg);
         void *closed_arg;
 };
 
 struct output {
         struct output_pool *pool;
-        uint64_t            attempt_id;
-        struct list         all, dirty;
-        struct list         mem, overflow; /* of struct chunk */
-        struct chunk       *next;          /* in mem, holds `sent`; NULL: look */
-        struct spool        spool;
-        uint64_t            acked, sent, total;
-        uint64_t            used; /* memory */
-        void               *stream;
-        int64_t             progress_ms; /* loop time of the last acknowledgement, or of opening */
-        bool                resumed;     /* the hub knows where it goes on, on this connection */
-        bool                lingered, was_open, blocked, ended;
-        bool                held;        /* the tool waits for on_room */
-        bool                finished, unknown_total;
-        bool                unwanted;    /* the hub does not know the attempt: bytes are thrown away */
-        uint64_t            retry_at_ms; /* 0: at once */
+        uint64_t attempt_id;
+        struct list all, dirty;
+        struct list mem, overflow; /* of struct chunk */
+        struct chunk *next;        /* in mem, holds `sent`; NULL: look */
+        struct spool spool;
+        uint64_t acked, sent, total;
+        uint64_t used; /* memory */
+        void *stream;
+        int64_t progress_ms; /* loop time of the last acknowledgement, or of opening */
+        bool resumed;        /* the hub knows where it goes on, on this connection */
+        bool lingered, was_open, blocked, ended;
+        bool held; /* the tool waits for on_room */
+        bool finished, unknown_total;
+        bool unwanted;        /* the hub does not know the attempt: bytes are thrown away */
+        uint64_t retry_at_ms; /* 0: at once */
         void (*on_room)(void *arg);
         void *arg;
 };
@@ -98,7 +98,7 @@ static void chunk_free(struct output *o, struct chunk *c)
 
 static void chunks_free(struct output *o, struct list *head)
 {
-        LIST_EACH_SAFE(l, nx, head)
+        LIST_EACH_SAFE (l, nx, head)
                 chunk_free(o, container_of(l, struct chunk, link));
 }
 
@@ -166,7 +166,7 @@ static bool is_taken(const struct output *o)
 /* Overflow -> disk, oldest first. */
 static int drain_overflow(struct output *o)
 {
-        LIST_EACH_SAFE(l, nx, &o->overflow) {
+        LIST_EACH_SAFE (l, nx, &o->overflow) {
                 struct chunk *c = container_of(l, struct chunk, link);
                 int rc;
 
@@ -202,8 +202,8 @@ static void consider_room(struct output *o)
         if (!list_empty(&o->overflow)) {
                 rc = drain_overflow(o);
                 if (rc && rc != -E_FULL)
-                        log_warn("output", "cannot spool, the tool waits", "attempt=%" PRIu64 " error=%s", o->attempt_id,
-                                 err_name(rc));
+                        log_warn("output", "cannot spool, the tool waits", "attempt=%" PRIu64 " error=%s",
+                                 o->attempt_id, err_name(rc));
         }
         if (rc) {
                 arm_slow(o->pool);
@@ -220,7 +220,8 @@ static void consider_room(struct output *o)
 
 int output_put(struct output *o, int channel, const void *p, size_t n, int64_t now_us)
 {
-        bool to_disk = !spool_empty(&o->spool) || !list_empty(&o->overflow) || (over_memory(o) && !is_taken(o));
+        bool to_disk =
+                !spool_empty(&o->spool) || !list_empty(&o->overflow) || (over_memory(o) && !is_taken(o));
         int rc = 0;
 
         if (n == 0)
@@ -237,8 +238,8 @@ int output_put(struct output *o, int channel, const void *p, size_t n, int64_t n
         if (to_disk)
                 rc = drain_overflow(o);
         if (rc && rc != -E_FULL)
-                log_warn("output", "cannot spool, the tool waits", "attempt=%" PRIu64 " error=%s", o->attempt_id,
-                         err_name(rc));
+                log_warn("output", "cannot spool, the tool waits", "attempt=%" PRIu64 " error=%s",
+                         o->attempt_id, err_name(rc));
         mark_dirty(o);
         if (rc || (is_taken(o) && o->total - o->acked > o->pool->job_memory)) {
                 o->held = true;
@@ -253,7 +254,7 @@ static struct chunk *mem_at(struct output *o, uint64_t off)
 {
         if (o->next && off >= o->next->off && off < o->next->off + o->next->len)
                 return o->next;
-        LIST_EACH(l, &o->mem) {
+        LIST_EACH (l, &o->mem) {
                 struct chunk *c = container_of(l, struct chunk, link);
 
                 if (off < c->off)
@@ -305,7 +306,7 @@ static void on_linger(uv_timer_t *t)
         struct output_pool *p = t->data;
 
         p->linger_on = false;
-        LIST_EACH(l, &p->all) {
+        LIST_EACH (l, &p->all) {
                 struct output *o = container_of(l, struct output, all);
 
                 if (!o->lingered && o->total > 0) {
@@ -429,7 +430,7 @@ static void on_slow(uv_timer_t *t)
         bool again = false;
 
         p->slow_on = false;
-        LIST_EACH_SAFE(l, nx, &p->all) {
+        LIST_EACH_SAFE (l, nx, &p->all) {
                 struct output *o = container_of(l, struct output, all);
 
                 if (o->retry_at_ms) {
@@ -455,7 +456,8 @@ void output_on_ack(struct output *o, uint64_t durable)
 {
         if (durable > o->total) {
                 log_warn("output", "the hub acknowledged more than was produced",
-                         "attempt=%" PRIu64 " durable=%" PRIu64 " total=%" PRIu64, o->attempt_id, durable, o->total);
+                         "attempt=%" PRIu64 " durable=%" PRIu64 " total=%" PRIu64, o->attempt_id, durable,
+                         o->total);
                 return;
         }
         if (durable <= o->acked)
@@ -464,7 +466,7 @@ void output_on_ack(struct output *o, uint64_t durable)
         if (o->sent < durable)
                 o->sent = durable;
         o->progress_ms = (int64_t)loop_ms(o->pool);
-        LIST_EACH_SAFE(l, nx, &o->mem) {
+        LIST_EACH_SAFE (l, nx, &o->mem) {
                 struct chunk *c = container_of(l, struct chunk, link);
 
                 if (c->off + c->len > durable)
@@ -488,8 +490,8 @@ void output_on_end(struct output *o, int code)
         o->stream = NULL;
         o->blocked = o->ended = false;
         if (code == -E_NOENT) {
-                log_warn("output", "the hub does not know the attempt; its output is dropped", "attempt=%" PRIu64,
-                         o->attempt_id);
+                log_warn("output", "the hub does not know the attempt; its output is dropped",
+                         "attempt=%" PRIu64, o->attempt_id);
                 o->unwanted = true;
                 chunks_free(o, &o->mem);
                 chunks_free(o, &o->overflow);
@@ -502,8 +504,8 @@ void output_on_end(struct output *o, int code)
                 return;
         if (o->pool->attached && code != -E_CLOSED)
                 log_warn("output", "the stream ended early, trying again",
-                         "attempt=%" PRIu64 " acked=%" PRIu64 " total=%" PRIu64 " error=%s", o->attempt_id, o->acked,
-                         o->total, err_name(code));
+                         "attempt=%" PRIu64 " acked=%" PRIu64 " total=%" PRIu64 " error=%s", o->attempt_id,
+                         o->acked, o->total, err_name(code));
         retry_later(o);
 }
 
@@ -511,7 +513,8 @@ void output_resume(struct output *o, uint64_t from)
 {
         if (o->unknown_total) {
                 /* It died while it ran: what the spool can add to the hub's part without a gap is sent. */
-                bool joins = !spool_empty(&o->spool) && spool_base(&o->spool) <= from && spool_end(&o->spool) > from;
+                bool joins = !spool_empty(&o->spool) && spool_base(&o->spool) <= from &&
+                             spool_end(&o->spool) > from;
 
                 o->total = joins ? spool_end(&o->spool) : from;
                 if (!joins)
@@ -525,7 +528,8 @@ void output_resume(struct output *o, uint64_t from)
         }
         if (from < o->acked) {
                 log_error("output", "the hub lost output that it had acknowledged",
-                          "attempt=%" PRIu64 " hub=%" PRIu64 " acknowledged=%" PRIu64, o->attempt_id, from, o->acked);
+                          "attempt=%" PRIu64 " hub=%" PRIu64 " acknowledged=%" PRIu64, o->attempt_id, from,
+                          o->acked);
         } else {
                 output_on_ack(o, from);
         }
@@ -565,13 +569,13 @@ int output_inline(const struct output *o, Photon__V1__OutputChunk ***out, size_t
         Photon__V1__OutputChunk **v;
         size_t n = 0;
 
-        LIST_EACH(l, &o->mem)
+        LIST_EACH (l, &o->mem)
                 n++;
         v = mem_calloc(n ? n : 1, sizeof *v);
         if (!v)
                 return -E_NOMEM;
         n = 0;
-        LIST_EACH(l, &o->mem) {
+        LIST_EACH (l, &o->mem) {
                 struct chunk *c = container_of(l, struct chunk, link);
                 Photon__V1__OutputChunk *m = mem_alloc(sizeof *m);
 
@@ -605,11 +609,12 @@ int output_seal(struct output *o)
         settle(o);
         /* A front part written earlier covers memory already. */
         if (!list_empty(&o->mem) && (spool_empty(&o->spool) || spool_base(&o->spool) > o->acked)) {
-                LIST_EACH(l, &o->mem) {
+                LIST_EACH (l, &o->mem) {
                         struct chunk *c = container_of(l, struct chunk, link);
 
                         if (!rc)
-                                rc = spool_put_front(&o->spool, c->off, c->channel, c->at_us, c->data, c->len);
+                                rc = spool_put_front(&o->spool, c->off, c->channel, c->at_us, c->data,
+                                                     c->len);
                 }
                 if (rc)
                         spool_front_undo(&o->spool);
@@ -660,7 +665,8 @@ int output_create(struct output_pool *p, uint64_t attempt_id, void (*on_room)(vo
         return 0;
 }
 
-int output_restore(struct output_pool *p, uint64_t attempt_id, uint64_t total, struct output **out, struct err *e)
+int output_restore(struct output_pool *p, uint64_t attempt_id, uint64_t total, struct output **out,
+                   struct err *e)
 {
         struct output *o;
         int rc = make(p, attempt_id, &o);
@@ -678,7 +684,8 @@ int output_restore(struct output_pool *p, uint64_t attempt_id, uint64_t total, s
         o->acked = o->sent = spool_base(&o->spool);
         if (!o->unknown_total && (spool_empty(&o->spool) ? o->total : o->total - spool_end(&o->spool)) != 0)
                 log_warn("output", "the spool does not hold all that was produced",
-                         "attempt=%" PRIu64 " end=%" PRIu64 " total=%" PRIu64, attempt_id, spool_end(&o->spool), total);
+                         "attempt=%" PRIu64 " end=%" PRIu64 " total=%" PRIu64, attempt_id,
+                         spool_end(&o->spool), total);
         *out = o;
         return 0;
 }
@@ -714,7 +721,7 @@ void output_pool_attach(struct output_pool *p, const struct output_wire *w)
         p->attached = w != NULL;
         if (w)
                 p->wire = *w;
-        LIST_EACH_SAFE(l, nx, &p->all) {
+        LIST_EACH_SAFE (l, nx, &p->all) {
                 struct output *o = container_of(l, struct output, all);
 
                 o->resumed = false;

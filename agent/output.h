@@ -50,14 +50,14 @@ struct output_wire {
 };
 
 struct output_pool_options {
-        uv_loop_t  *loop;
-        const char *dir;       /* of the spool */
-        int64_t     spool_max; /* bytes */
-        int64_t     job_memory, memory; /* 0: the defaults; tests */
-        int         linger_ms; /* < 0: none */
+        uv_loop_t *loop;
+        const char *dir;            /* of the spool */
+        int64_t spool_max;          /* bytes */
+        int64_t job_memory, memory; /* 0: the defaults; tests */
+        int linger_ms;              /* < 0: none */
 };
 
-int  output_pool_create(const struct output_pool_options *o, struct output_pool **out, struct err *e);
+int output_pool_create(const struct output_pool_options *o, struct output_pool **out, struct err *e);
 /* All outputs are gone before. */
 void output_pool_close(struct output_pool *p, void (*on_closed)(void *arg), void *arg);
 /* A connection came (its streams start with output_resume or output_create) or went (NULL). Keeps a copy. */
@@ -70,27 +70,28 @@ void output_pool_trim(struct output_pool *p);
 void output_pool_sweep(struct output_pool *p, bool (*keep)(uint64_t attempt_id, void *arg), void *arg);
 
 /* on_room (may be NULL): the tool may go on after -E_FULL. */
-int  output_create(struct output_pool *p, uint64_t attempt_id, void (*on_room)(void *arg), void *arg,
-                   struct output **out);
+int output_create(struct output_pool *p, uint64_t attempt_id, void (*on_room)(void *arg), void *arg,
+                  struct output **out);
 /* What an earlier agent spooled for this attempt; finished, waits for output_resume. `total`: bytes
  * produced, 0: not known (it died): what can be sent is decided by output_resume. */
-int  output_restore(struct output_pool *p, uint64_t attempt_id, uint64_t total, struct output **out, struct err *e);
-void output_free(struct output *o); /* drops stream and files; accepts NULL */
+int output_restore(struct output_pool *p, uint64_t attempt_id, uint64_t total, struct output **out,
+                   struct err *e);
+void output_free(struct output *o);  /* drops stream and files; accepts NULL */
 void output_leave(struct output *o); /* like free, but the files stay for the next agent */
 
 /* Takes a copy. 0; -E_FULL: taken, but stop until on_room. -E_NOMEM: not taken. */
-int      output_put(struct output *o, int channel, const void *p, size_t n, int64_t now_us);
+int output_put(struct output *o, int channel, const void *p, size_t n, int64_t now_us);
 uint64_t output_total(const struct output *o);
 uint64_t output_acked(const struct output *o); /* the hub durably has [0, acked) */
 /* May travel inside StepFinished: small, and nothing of it has left. */
-bool     output_is_inline(const struct output *o);
+bool output_is_inline(const struct output *o);
 /* Chunks that point into `o`: valid until it changes; mem_free each and the array. */
-int      output_inline(const struct output *o, Photon__V1__OutputChunk ***out, size_t *out_n);
+int output_inline(const struct output *o, Photon__V1__OutputChunk ***out, size_t *out_n);
 /* No more will be put: everything unacknowledged is on disk afterwards. -E_NOSPACE, -E_IO, -E_NOMEM: it
  * stays in memory; try again. */
-int      output_seal(struct output *o);
+int output_seal(struct output *o);
 /* The hub durably has [0, from) and wants the rest on this connection. */
-void     output_resume(struct output *o, uint64_t from);
+void output_resume(struct output *o, uint64_t from);
 
 /* From the wire. */
 void output_on_ack(struct output *o, uint64_t durable);

@@ -71,6 +71,7 @@ bool procid_matches(const struct journal_proc *p)
 
         if (p->pid < 2 || strcmp(p->boot, boot_id()) != 0)
                 return false;
-        /* A number stays taken as long as a process group has it, so a free one cannot be a stranger's group. */
+        /* A number stays taken as long as a process group has it, so a free one cannot be a stranger's group.
+         */
         return proc_start(p->pid, &start) != 0 || start == p->start;
 }

@@ -11,7 +11,7 @@
 
 struct agent_session {
         struct agent_session_options o;
-        struct rpc_call             *call;
+        struct rpc_call *call;
 };
 
 /* Session. */
@@ -66,7 +66,8 @@ static int session_send(void *ctx, const void *p, size_t n)
 
 static void on_ack_message(struct rpc_call *c, const uint8_t *p, size_t n, void *arg)
 {
-        Photon__V1__OutputAck *m = (Photon__V1__OutputAck *)rpc_unpack(&photon__v1__output_ack__descriptor, p, n);
+        Photon__V1__OutputAck *m =
+                (Photon__V1__OutputAck *)rpc_unpack(&photon__v1__output_ack__descriptor, p, n);
 
         if (!m) {
                 rpc_cancel(c, "malformed OutputAck");

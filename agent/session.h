@@ -13,8 +13,8 @@ struct rpc_conn;
 struct rpc_status;
 
 struct agent_session_options {
-        struct rpc_conn    *conn;
-        struct jobs        *jobs;
+        struct rpc_conn *conn;
+        struct jobs *jobs;
         struct output_pool *pool;
         /* The hub ended the Session stream while the connection lived (not after agent_session_close). */
         void (*on_end)(void *arg, const struct rpc_status *st);
@@ -22,8 +22,8 @@ struct agent_session_options {
 };
 
 /* Opens Session, gives the wire to jobs and pool, applies what the hub said about held attempts. */
-int  agent_session_open(const struct agent_session_options *o, const Photon__V1__HelloReply *hello,
-                        struct agent_session **out);
+int agent_session_open(const struct agent_session_options *o, const Photon__V1__HelloReply *hello,
+                       struct agent_session **out);
 /* Takes the wire away from jobs and pool. The connection is ending or has ended. Accepts NULL. */
 void agent_session_close(struct agent_session *s);
 

@@ -24,17 +24,17 @@ static const uint8_t magic[4] = {'P', 'O', 'C', '1'};
 
 struct spool_seg {
         struct list link;
-        char       *path;
-        int         fd; /* for writing; -1: closed */
-        uint64_t    base, end;
-        uint64_t    file_bytes;
+        char *path;
+        int fd; /* for writing; -1: closed */
+        uint64_t base, end;
+        uint64_t file_bytes;
 };
 
 struct head {
         uint64_t off;
         uint32_t len;
-        int      channel;
-        int64_t  at_us;
+        int channel;
+        int64_t at_us;
 };
 
 static void head_store(const struct head *h, uint8_t out[HEAD])
@@ -67,15 +67,16 @@ static bool name_parse(const char *name, uint64_t *id, uint64_t *base)
 }
 
 /* Calls fn for each file of the folder that is named like ours. */
-static int dir_each(const char *path, int (*fn)(const char *file, uint64_t id, uint64_t base, void *arg), void *arg,
-                    struct err *e)
+static int dir_each(const char *path, int (*fn)(const char *file, uint64_t id, uint64_t base, void *arg),
+                    void *arg, struct err *e)
 {
         DIR *d = opendir(path);
         struct dirent *de;
         int rc = 0;
 
         if (!d)
-                return err_set(e, err_from_errno(errno), "cannot read the folder %s: %s", path, strerror(errno));
+                return err_set(e, err_from_errno(errno), "cannot read the folder %s: %s", path,
+                               strerror(errno));
         while (!rc && (de = readdir(d))) {
                 uint64_t id, base;
                 char *file;
@@ -286,7 +287,7 @@ int spool_load(struct spool *s, struct err *e)
         if (rc)
                 return rc;
         /* Only an unbroken sequence can be sent; what was held in memory between two parts is gone. */
-        LIST_EACH_SAFE(l, nx, &s->segs) {
+        LIST_EACH_SAFE (l, nx, &s->segs) {
                 struct spool_seg *g = container_of(l, struct spool_seg, link);
 
                 if (!first && g->base > end) {
@@ -303,14 +304,14 @@ int spool_load(struct spool *s, struct err *e)
 void spool_fini(struct spool *s)
 {
         read_close(s);
-        LIST_EACH_SAFE(l, nx, &s->segs)
+        LIST_EACH_SAFE (l, nx, &s->segs)
                 seg_free(s, container_of(l, struct spool_seg, link), false);
 }
 
 void spool_drop(struct spool *s)
 {
         read_close(s);
-        LIST_EACH_SAFE(l, nx, &s->segs)
+        LIST_EACH_SAFE (l, nx, &s->segs)
                 seg_free(s, container_of(l, struct spool_seg, link), true);
 }
 
@@ -351,8 +352,8 @@ static int seg_open(struct spool *s, uint64_t base, bool front, struct spool_seg
         return 0;
 }
 
-static int seg_write(struct spool *s, struct spool_seg *g, uint64_t off, int channel, int64_t at_us, const void *p,
-                     size_t n)
+static int seg_write(struct spool *s, struct spool_seg *g, uint64_t off, int channel, int64_t at_us,
+                     const void *p, size_t n)
 {
         struct head h = {.off = off, .len = (uint32_t)n, .channel = channel, .at_us = at_us};
         uint8_t raw[HEAD];
@@ -447,7 +448,7 @@ void spool_front_undo(struct spool *s)
 
 static struct spool_seg *seg_at(const struct spool *s, uint64_t off)
 {
-        LIST_EACH(l, &s->segs) {
+        LIST_EACH (l, &s->segs) {
                 struct spool_seg *g = container_of(l, struct spool_seg, link);
 
                 if (off >= g->base && off < g->end)
@@ -475,7 +476,8 @@ static int read_seek(struct spool *s, uint64_t off)
         return 0;
 }
 
-int spool_read(struct spool *s, uint64_t off, void *p, size_t cap, size_t *out_n, int *out_channel, int64_t *out_at_us)
+int spool_read(struct spool *s, uint64_t off, void *p, size_t cap, size_t *out_n, int *out_channel,
+               int64_t *out_at_us)
 {
         uint8_t raw[HEAD];
         struct head h;
@@ -509,7 +511,7 @@ int spool_read(struct spool *s, uint64_t off, void *p, size_t cap, size_t *out_n
 
 void spool_ack(struct spool *s, uint64_t durable)
 {
-        LIST_EACH_SAFE(l, nx, &s->segs) {
+        LIST_EACH_SAFE (l, nx, &s->segs) {
                 struct spool_seg *g = container_of(l, struct spool_seg, link);
 
                 if (g->end > durable)

@@ -27,19 +27,19 @@
 struct status_server {
         uv_pipe_t listener;
         cJSON *(*describe)(void *arg);
-        void  *arg;
-        int    clients, handles;
-        bool   closing;
-        char  *path; /* as bound, to be unlinked */
+        void *arg;
+        int clients, handles;
+        bool closing;
+        char *path; /* as bound, to be unlinked */
         void (*on_closed)(void *arg);
         void *closed_arg;
 };
 
 struct client {
-        uv_pipe_t             pipe;
-        uv_write_t            write;
+        uv_pipe_t pipe;
+        uv_write_t write;
         struct status_server *server;
-        char                 *text;
+        char *text;
 };
 
 /* A socket's path has room for 107 bytes: a long folder is reached through an open descriptor. */
@@ -217,7 +217,8 @@ static cJSON *describe_stopped(const char *data_dir)
 
         cJSON_AddBoolToObject(o, "running", false);
         if (access(data_dir, R_OK)) {
-                cJSON_AddStringToObject(o, "error", errno == ENOENT ? "the data folder does not exist" : strerror(errno));
+                cJSON_AddStringToObject(o, "error",
+                                        errno == ENOENT ? "the data folder does not exist" : strerror(errno));
                 return o;
         }
         if (identity_load(data_dir, &id, &e)) {
@@ -240,7 +241,8 @@ static void print_text(const cJSON *o)
 {
         const cJSON *item;
 
-        cJSON_ArrayForEach(item, o) {
+        cJSON_ArrayForEach(item, o)
+        {
                 if (cJSON_IsString(item) && strchr(item->valuestring, '\n')) {
                         printf("%s:\n", item->string);
                         for (const char *p = item->valuestring; *p;) {

@@ -23,19 +23,22 @@ int host_port_split(const char *host_port, char *host, int *out_port, struct err
         to = colon;
         if (*from == '[') {
                 if (to == from + 1 || to[-1] != ']')
-                        return err_set(e, E_INVAL, "\"%s\" is no address: an IPv6 address goes in brackets, [::1]:7440",
+                        return err_set(e, E_INVAL,
+                                       "\"%s\" is no address: an IPv6 address goes in brackets, [::1]:7440",
                                        host_port);
                 from++;
                 to--;
         } else if (memchr(from, ':', (size_t)(to - from))) {
-                return err_set(e, E_INVAL, "\"%s\" is no address: an IPv6 address goes in brackets, [::1]:7440",
+                return err_set(e, E_INVAL,
+                               "\"%s\" is no address: an IPv6 address goes in brackets, [::1]:7440",
                                host_port);
         }
         if (to == from)
                 return err_set(e, E_INVAL, "\"%s\" names no host: write HOST:PORT", host_port);
         for (const char *p = from; p < to; p++) {
                 if ((unsigned char)*p <= ' ' || *p == 0x7f || strchr("/@[]", *p))
-                        return err_set(e, E_INVAL, "the host in an address has a character that no host name has");
+                        return err_set(e, E_INVAL,
+                                       "the host in an address has a character that no host name has");
         }
         if (host) {
                 memcpy(host, from, (size_t)(to - from));
@@ -49,7 +52,8 @@ int host_port_split(const char *host_port, char *host, int *out_port, struct err
 static int check_id(const char *id, struct err *e)
 {
         if (!str_is_name(id, JOIN_TOKEN_ID_MAX))
-                return err_set(e, E_INVAL, "the join token's id is malformed; ask for a new token (photon token create)");
+                return err_set(e, E_INVAL,
+                               "the join token's id is malformed; ask for a new token (photon token create)");
         return 0;
 }
 
@@ -59,7 +63,8 @@ static int read_address(const cJSON *o, const char *key, const char *what, char 
         struct err why = {0};
 
         if (json_str(o, key, &s, NULL))
-                return err_set(e, E_INVAL, "the join token lacks %s; ask for a new token (photon token create)", what);
+                return err_set(e, E_INVAL,
+                               "the join token lacks %s; ask for a new token (photon token create)", what);
         if (host_port_split(s, NULL, NULL, &why))
                 return err_set(e, E_INVAL, "in the join token, %s: %s", what, why.msg);
         memcpy(out, s, strlen(s) + 1);
@@ -80,16 +85,19 @@ static int read_fields(const cJSON *o, struct join_token *t, struct err *e)
                 return rc;
         if (json_str(o, "p", &pin, NULL) || strlen(pin) != 2 * sizeof t->ca_pin ||
             str_unhex(pin, t->ca_pin, sizeof t->ca_pin))
-                return err_set(e, E_INVAL, "the join token lacks the SHA-256 of the hub's CA; ask for a new token");
+                return err_set(e, E_INVAL,
+                               "the join token lacks the SHA-256 of the hub's CA; ask for a new token");
         if (json_str(o, "i", &id, NULL))
-                return err_set(e, E_INVAL, "the join token lacks its id; ask for a new token (photon token create)");
+                return err_set(e, E_INVAL,
+                               "the join token lacks its id; ask for a new token (photon token create)");
         rc = check_id(id, e);
         if (rc)
                 return rc;
         memcpy(t->id, id, strlen(id) + 1);
         if (json_str(o, "s", &secret, NULL) || str_unb64url(secret, strlen(secret), &raw, &n) ||
             n < JOIN_TOKEN_SECRET_MIN || n > sizeof t->secret) {
-                rc = err_set(e, E_INVAL, "the join token's secret is missing or malformed; ask for a new token");
+                rc = err_set(e, E_INVAL,
+                             "the join token's secret is missing or malformed; ask for a new token");
         } else {
                 memcpy(t->secret, raw, n);
                 t->secret_len = n;
@@ -119,13 +127,17 @@ static int check_shape(const char *text, size_t n, struct err *e)
                 return err_set(e, E_INVAL, "this is too long (%zu bytes) to be a join token", n);
         if (n < sizeof prefix || strncmp(text, prefix, sizeof prefix - 1) != 0) {
                 if (n > 3 && strncmp(text, "pj", 2) == 0 && text[2] >= '2' && text[2] <= '9')
-                        return err_set(e, E_INVAL, "this join token was made by a newer hub; update photon-agent");
-                return err_set(e, E_INVAL, "this is no join token: one begins with \"%s\"; get one with: photon token create",
-                               prefix);
+                        return err_set(e, E_INVAL,
+                                       "this join token was made by a newer hub; update photon-agent");
+                return err_set(
+                        e, E_INVAL,
+                        "this is no join token: one begins with \"%s\"; get one with: photon token create",
+                        prefix);
         }
         for (size_t i = 0; i < n; i++) {
                 if ((unsigned char)text[i] <= ' ')
-                        return err_set(e, E_INVAL, "the join token has white space inside: paste it as one line");
+                        return err_set(e, E_INVAL,
+                                       "the join token has white space inside: paste it as one line");
         }
         return 0;
 }
@@ -147,7 +159,8 @@ int join_token_parse(const char *text, struct join_token *out, struct err *e)
                 return rc;
         rc = str_unb64url(text + sizeof prefix - 1, n - (sizeof prefix - 1), &raw, &len);
         if (rc != -E_NOMEM && (rc || json_parse((const char *)raw, len, &o, NULL) || !cJSON_IsObject(o)))
-                rc = err_set(e, E_INVAL, "the join token is damaged, perhaps cut short: copy it again, whole");
+                rc = err_set(e, E_INVAL,
+                             "the join token is damaged, perhaps cut short: copy it again, whole");
         if (!rc)
                 rc = read_fields(o, &t, e);
         if (!rc)
@@ -185,8 +198,8 @@ int join_token_format(const struct join_token *t, char **out, struct err *e)
         secret = str_b64url(t->secret, t->secret_len);
         if (!secret)
                 return err_set(e, E_NOMEM, "no memory for a join token");
-        n = snprintf(json, sizeof json, "{\"e\":\"%s\",\"a\":\"%s\",\"p\":\"%s\",\"i\":\"%s\",\"s\":\"%s\"}", t->enroll,
-                     t->agent, pin, t->id, secret);
+        n = snprintf(json, sizeof json, "{\"e\":\"%s\",\"a\":\"%s\",\"p\":\"%s\",\"i\":\"%s\",\"s\":\"%s\"}",
+                     t->enroll, t->agent, pin, t->id, secret);
         if (n < 0 || (size_t)n >= sizeof json)
                 rc = err_set(e, E_INVAL, "the addresses are too long for a join token");
         else if (!(b64 = str_b64url(json, (size_t)n)) || !(text = str_printf("%s%s", prefix, b64)))

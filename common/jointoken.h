@@ -22,19 +22,19 @@ struct err;
 #define HOST_PORT_MAX         272u /* "[...]:65535" with a name of 253 bytes */
 
 struct join_token {
-        char    enroll[HOST_PORT_MAX]; /* "hub.example:7441", "[::1]:7441" */
-        char    agent[HOST_PORT_MAX];
+        char enroll[HOST_PORT_MAX]; /* "hub.example:7441", "[::1]:7441" */
+        char agent[HOST_PORT_MAX];
         uint8_t ca_pin[32];
-        char    id[JOIN_TOKEN_ID_MAX + 1];
+        char id[JOIN_TOKEN_ID_MAX + 1];
         uint8_t secret[JOIN_TOKEN_SECRET_MAX];
-        size_t  secret_len;
+        size_t secret_len;
 };
 
 /* White space around the text is forgiven. -E_INVAL with a sentence that says
  * what is wrong with it (never the token itself), -E_NOMEM. */
-int  join_token_parse(const char *text, struct join_token *out, struct err *e);
+int join_token_parse(const char *text, struct join_token *out, struct err *e);
 /* mem_free the text with pki_free_secret or after mem_wipe. -E_INVAL when a field is malformed. */
-int  join_token_format(const struct join_token *t, char **out, struct err *e);
+int join_token_format(const struct join_token *t, char **out, struct err *e);
 void join_token_wipe(struct join_token *t);
 
 /* Takes "host:port" or "[v6]:port" apart; the port is 1 to 65535.

@@ -16,8 +16,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (!text)
                 return 0;
         if (join_token_parse(text, &t, NULL) == 0 && join_token_format(&t, &again, NULL) == 0) {
-                if (join_token_parse(again, &u, NULL) || strcmp(t.id, u.id) != 0 || t.secret_len != u.secret_len ||
-                    memcmp(t.secret, u.secret, t.secret_len) != 0 || strcmp(t.agent, u.agent) != 0)
+                if (join_token_parse(again, &u, NULL) || strcmp(t.id, u.id) != 0 ||
+                    t.secret_len != u.secret_len || memcmp(t.secret, u.secret, t.secret_len) != 0 ||
+                    strcmp(t.agent, u.agent) != 0)
                         abort();
         }
         mem_free(again);

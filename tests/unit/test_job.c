@@ -1,4 +1,5 @@
-/* Tool calls in hand: checks, limits, reasons to stop, results over crashes. The tools are tiny and the hub is a list. */
+/* Tool calls in hand: checks, limits, reasons to stop, results over crashes. The tools are tiny and the hub
+ * is a list. */
 #include "agent/job.h"
 #include "agent/journal.h"
 #include "agent/output.h"
@@ -103,7 +104,8 @@ static int refuse_permit(const struct policy *p, const cJSON *input, struct err 
 
 static const struct tool test_tools[] = {
         {.name = "t.now",
-         .input_schema = "{\"type\":\"object\",\"properties\":{\"say\":{\"type\":\"string\"}},\"additionalProperties\":false}",
+         .input_schema = "{\"type\":\"object\",\"properties\":{\"say\":{\"type\":\"string\"}},"
+                         "\"additionalProperties\":false}",
          .start = now_start},
         {.name = "t.wait",
          .input_schema = "{\"type\":\"object\"}",
@@ -137,18 +139,18 @@ static uv_loop_t *new_loop(void)
 }
 
 struct rig {
-        uv_loop_t          *loop;
-        struct policy      *policy;
-        struct journal     *journal;
+        uv_loop_t *loop;
+        struct policy *policy;
+        struct journal *journal;
         struct output_pool *pool;
-        struct jobs        *jobs;
-        char               *dir, *scratch, *spool, *journal_path;
-        bool                full; /* the sink takes nothing */
-        int                 messages, leftovers;
-        size_t              n_started, n_finished, n_stdin;
-        uint64_t            started[64];
+        struct jobs *jobs;
+        char *dir, *scratch, *spool, *journal_path;
+        bool full; /* the sink takes nothing */
+        int messages, leftovers;
+        size_t n_started, n_finished, n_stdin;
+        uint64_t started[64];
         Photon__V1__StepFinished *finished[64];
-        Photon__V1__StdinAck      stdin_ack;
+        Photon__V1__StdinAck stdin_ack;
 };
 
 static int sink_send(void *ctx, const void *p, size_t n)
@@ -192,7 +194,8 @@ static void on_leftovers(const char *dir, const struct journal_proc *p)
 
 static void open_parts(struct rig *r, const char *policy_text, int max_running)
 {
-        struct output_pool_options po = {.loop = r->loop, .dir = r->spool, .spool_max = 64 << 20, .linger_ms = -1};
+        struct output_pool_options po = {
+                .loop = r->loop, .dir = r->spool, .spool_max = 64 << 20, .linger_ms = -1};
         struct jobs_options jo = {.loop = r->loop,
                                   .scratch_root = r->scratch,
                                   .max_running = max_running,
@@ -293,7 +296,8 @@ static void crash(struct rig *r)
         open_parts(r, "version: 1\n", 4);
 }
 
-static void start_with(struct rig *r, uint64_t id, const char *tool, const char *input, uint32_t timeout_ms, bool in)
+static void start_with(struct rig *r, uint64_t id, const char *tool, const char *input, uint32_t timeout_ms,
+                       bool in)
 {
         Photon__V1__StepStart s = PHOTON__V1__STEP_START__INIT, *list[] = {&s};
         Photon__V1__HubMessage m = PHOTON__V1__HUB_MESSAGE__INIT;
@@ -457,7 +461,8 @@ static void check_refused(struct rig *r, uint64_t id, const char *code)
 
 TEST(job, refusals_have_their_codes)
 {
-        struct rig *r = rig_with("version: 1\ntools: {allow: [\"t.*\"], deny: [\"t.forbidden\"]}\nlimits: {input: 1KiB}\n", 4);
+        struct rig *r = rig_with(
+                "version: 1\ntools: {allow: [\"t.*\"], deny: [\"t.forbidden\"]}\nlimits: {input: 1KiB}\n", 4);
         char big[1200];
 
         start(r, 1, "no.such", "{}");

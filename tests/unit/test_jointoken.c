@@ -10,7 +10,8 @@
 
 static struct join_token sample(void)
 {
-        struct join_token t = {.enroll = "hub.example:7441", .agent = "[::1]:7440", .id = "t-1", .secret_len = 32};
+        struct join_token t = {
+                .enroll = "hub.example:7441", .agent = "[::1]:7440", .id = "t-1", .secret_len = 32};
 
         memset(t.ca_pin, 0xab, sizeof t.ca_pin);
         for (size_t i = 0; i < t.secret_len; i++)

@@ -125,9 +125,9 @@ TEST(journal, what_was_not_flushed_never_happened)
 }
 
 struct seen {
-        uint64_t            id;
+        uint64_t id;
         struct journal_proc p;
-        int                 n;
+        int n;
 };
 
 static void on_proc(uint64_t id, const struct journal_proc *p, void *arg)

@@ -16,21 +16,21 @@
 
 /* The hub's side: takes chunks in order, `credit` bytes at a time. */
 struct hub {
-        uint8_t       *got;
-        uint8_t       *channels;
-        uint64_t       len;
-        int64_t        credit;
-        bool           open, ended, lost_order;
-        int            opens;
+        uint8_t *got;
+        uint8_t *channels;
+        uint64_t len;
+        int64_t credit;
+        bool open, ended, lost_order;
+        int opens;
         struct output *o;
 };
 
 struct rig {
-        uv_loop_t           loop;
+        uv_loop_t loop;
         struct output_pool *pool;
-        struct hub          hub;
-        int                 room;
-        char               *dir;
+        struct hub hub;
+        int room;
+        char *dir;
 };
 
 static int wire_open(void *ctx, struct output *o, void **out)
@@ -93,8 +93,11 @@ static void detach(struct rig *r)
 
 static void pool_open(struct rig *r, int64_t spool_max, int64_t memory)
 {
-        struct output_pool_options o = {
-                .loop = &r->loop, .dir = r->dir, .spool_max = spool_max, .job_memory = memory, .linger_ms = -1};
+        struct output_pool_options o = {.loop = &r->loop,
+                                        .dir = r->dir,
+                                        .spool_max = spool_max,
+                                        .job_memory = memory,
+                                        .linger_ms = -1};
         struct err e = {0};
 
         if (output_pool_create(&o, &r->pool, &e))
@@ -510,7 +513,8 @@ TEST(output, any_mix_of_trouble_is_byte_exact)
                                         output_on_writable(o);
                                 turns(r);
                         } else if (dice < 95 && on && r->hub.open) {
-                                output_on_ack(o, output_acked(o) + (r->hub.len - output_acked(o)) / (uint64_t)(1 + rand() % 2));
+                                output_on_ack(o, output_acked(o) + (r->hub.len - output_acked(o)) /
+                                                                           (uint64_t)(1 + rand() % 2));
                         } else if (dice >= 97) {
                                 if (on) {
                                         if (r->hub.open)
