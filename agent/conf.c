@@ -95,6 +95,9 @@ static int read_token(struct agent_conf *c, struct err *e)
         rc = read_small(c->token_file, text, sizeof text, e);
         if (rc)
                 return rc;
+        /* A file of white space is no token: the unit's stand-in for one that is not there. */
+        for (size_t n = strlen(text); n > 0 && strchr(" \t\r\n", text[n - 1]); n--)
+                text[n - 1] = '\0';
         copy = mem_strdup(text);
         mem_wipe(text, sizeof text);
         if (!copy)
