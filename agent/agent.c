@@ -54,7 +54,7 @@ struct agent {
         struct join_token token;
         uv_prepare_t prepare;
         uv_check_t check;
-        uv_signal_t sigterm, sigint;
+        uv_signal_t sigterm, sigint, sighup;
         uv_timer_t timer; /* of the shutdown */
         int lock;
         int64_t started_us;
@@ -120,6 +120,7 @@ static void close_rest(struct agent *a)
         close_handle((uv_handle_t *)&a->check);
         close_handle((uv_handle_t *)&a->sigterm);
         close_handle((uv_handle_t *)&a->sigint);
+        close_handle((uv_handle_t *)&a->sighup);
         close_handle((uv_handle_t *)&a->timer);
         if (a->net)
                 link_net_close(a->net, NULL, NULL);
@@ -390,9 +391,11 @@ static int open_loop(struct agent *a, struct err *e)
         uv_timer_init(&a->loop, &a->timer);
         uv_signal_init(&a->loop, &a->sigterm);
         uv_signal_init(&a->loop, &a->sigint);
+        uv_signal_init(&a->loop, &a->sighup);
         uv_prepare_init(&a->loop, &a->prepare);
         uv_check_init(&a->loop, &a->check);
-        a->timer.data = a->sigterm.data = a->sigint.data = a->prepare.data = a->check.data = a;
+        a->timer.data = a->sigterm.data = a->sigint.data = a->sighup.data = a->prepare.data = a->check.data =
+                a;
         rc = link_net_create(&a->loop, &a->net, e);
         if (rc) {
                 a->net = NULL;
@@ -400,6 +403,7 @@ static int open_loop(struct agent *a, struct err *e)
         }
         uv_signal_start(&a->sigterm, on_signal, SIGTERM);
         uv_signal_start(&a->sigint, on_signal, SIGINT);
+        uv_signal_start(&a->sighup, on_signal, SIGHUP); /* the terminal it was started from is gone */
         /* After link_net, so that libuv runs ours first and what we send leaves in the same turn. */
         uv_prepare_start(&a->prepare, on_prepare);
         uv_check_start(&a->check, on_check);

@@ -397,9 +397,10 @@ void jobs_turn(struct jobs *js)
         if (journal_flush(js->o.journal, NULL))
                 jobs_arm_retry(js);
         send_due(js);
+        if (js->running == 0)
+                output_pool_trim(js->o.pool);
         if (js->was_busy && js->running == 0) {
                 js->was_busy = false;
-                output_pool_trim(js->o.pool);
                 if (js->o.on_idle)
                         js->o.on_idle(js->o.arg);
         }

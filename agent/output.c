@@ -743,9 +743,9 @@ uint64_t output_pool_spooled(const struct output_pool *p)
 
 void output_pool_trim(struct output_pool *p)
 {
-        if (p->peak < TRIM_BYTES)
+        if (p->used > 0 || p->peak < TRIM_BYTES)
                 return;
-        p->peak = p->used;
+        p->peak = 0;
         malloc_trim(0);
 }
 

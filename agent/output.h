@@ -64,7 +64,7 @@ void output_pool_close(struct output_pool *p, void (*on_closed)(void *arg), void
 void output_pool_attach(struct output_pool *p, const struct output_wire *w);
 void output_pool_turn(struct output_pool *p);
 uint64_t output_pool_spooled(const struct output_pool *p);
-/* Gives memory back to the system if much was in use. */
+/* Gives memory back to the system if much was in use and nothing is any more. Cheap otherwise. */
 void output_pool_trim(struct output_pool *p);
 /* Deletes spool files that no output was restored from. */
 void output_pool_sweep(struct output_pool *p, bool (*keep)(uint64_t attempt_id, void *arg), void *arg);
