@@ -266,9 +266,11 @@ static int scan_after(struct scan *s, bool *out_end)
 int json_scan(const char *text, size_t len, int (*on)(void *ctx, const struct json_token *t), void *ctx,
               struct err *e)
 {
-        struct scan s = {.p = text,
-                         .end = text + len,
-                         .seen = text,
+        /* A body without a byte has no text at all. */
+        const char *from = text ? text : "";
+        struct scan s = {.p = from,
+                         .end = from + len,
+                         .seen = from,
                          .line = 1,
                          .col = 1,
                          .on = on,

@@ -160,7 +160,8 @@ static int write_at(int fd, struct iovec iov[2], int64_t at)
                 for (int i = 0; i < 2; i++) {
                         size_t part = (size_t)n < iov[i].iov_len ? (size_t)n : iov[i].iov_len;
 
-                        iov[i].iov_base = (uint8_t *)iov[i].iov_base + part;
+                        if (part)
+                                iov[i].iov_base = (uint8_t *)iov[i].iov_base + part;
                         iov[i].iov_len -= part;
                         n -= (ssize_t)part;
                 }

@@ -245,7 +245,7 @@ int db_commit(struct db *d, const struct store_tx *first, uint64_t *out_rows, st
         if (rc == SQLITE_OK)
                 rc = write_transactions(d, first, &attempt_id, out_rows);
         if (attempt_id > bound)
-                bound = attempt_id + ATTEMPTS_AHEAD;
+                bound = attempt_id > INT64_MAX - ATTEMPTS_AHEAD ? INT64_MAX : attempt_id + ATTEMPTS_AHEAD;
         if (rc == SQLITE_OK)
                 rc = write_marks(d, bound);
         if (rc == SQLITE_OK)
