@@ -5,6 +5,7 @@ CC       = gcc
 endif
 PREFIX  ?= /usr
 DESTDIR ?=
+SYSCONFDIR ?= /etc
 OPT     ?= -O2 -g
 WARN     = -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-format-zero-length -Werror
 SAN     ?=
@@ -101,6 +102,14 @@ sim: $(BUILD)/tests/sim ## hub and agents in one process
 run-tests: $(TEST_BINS)
 	@set -e; for t in $^; do echo $$t; $$t $(TESTS); done
 
+e2e: all ## real programs end to end, two tests at a time; E2E="name ..." picks some
+	BUILD=$(abspath $(BUILD)) python3 tests/e2e/run.py $(E2E)
+deploy-test: all ## units, make install
+	BUILD=$(abspath $(BUILD)) python3 tests/e2e/run.py --dir tests/deploy
+
+test: deps-test ## everything that must hold before a change lands
+	@BUILD=$(BUILD) MAKE="$(MAKE)" python3 tests/all.py
+
 check: all unit tools lint ## fast: build, unit tests, lint
 
 lint: ## layers, sizes, headers, format; each check proves first that it can fail
@@ -156,6 +165,39 @@ bench: ## the figures beside their targets and peers, as JSON; BENCH="rpc dispat
 	+@$(MAKE) --no-print-directory bench-build >&2
 	@python3 bench/run.py --build $(BUILD) $(BENCH)
 
+# --- installing: nothing of the machine's own settings is ever overwritten ----
+D        = $(DESTDIR)$(PREFIX)
+DOC      = $(D)/share/doc/photon
+UNIT_SED = sed -e 's,/usr/bin/,$(PREFIX)/bin/,g' -e 's,/usr/share/,$(PREFIX)/share/,g' -e 's,/etc/photon,$(SYSCONFDIR)/photon,g'
+SYSTEMD_FILES = lib/systemd/system/photon-hub.service:photon-hub.service lib/systemd/system/photon-agent.service:photon-agent.service \
+	lib/systemd/user/photon-agent.service:photon-agent-user.service lib/sysusers.d/photon.conf:photon.sysusers \
+	lib/tmpfiles.d/photon.conf:photon.tmpfiles
+COMPLETIONS = share/bash-completion/completions/photon:bash share/zsh/vendor-completions/_photon:zsh \
+	share/fish/vendor_completions.d/photon.fish:fish
+
+install: all ## to DESTDIR and PREFIX (/usr): programs, systemd units, completions, documents, /etc/photon
+	install -d $(D)/bin $(DOC)/examples $(DESTDIR)$(SYSCONFDIR)/photon
+	install -m 755 $(BUILD)/photon-hub $(BUILD)/photon-agent $(BUILD)/photon $(D)/bin
+	@set -e; for f in $(SYSTEMD_FILES); do \
+		install -d "$$(dirname "$(D)/$${f%%:*}")"; \
+		$(UNIT_SED) "deploy/systemd/$${f##*:}" >"$(D)/$${f%%:*}"; chmod 644 "$(D)/$${f%%:*}"; done
+	@set -e; for f in $(COMPLETIONS); do \
+		install -d "$$(dirname "$(D)/$${f%%:*}")"; \
+		$(BUILD)/photon completion "$${f##*:}" >"$(D)/$${f%%:*}"; chmod 644 "$(D)/$${f%%:*}"; done
+	install -m 644 README.md $(wildcard docs/*.md) proto/PROTOCOL.md $(DOC)
+	install -m 644 deploy/examples/*.yaml $(DOC)/examples
+	@set -e; for f in hub.yaml agent.yaml policy.yaml; do to="$(DESTDIR)$(SYSCONFDIR)/photon/$$f"; \
+		if [ -e "$$to" ]; then echo "kept $$to"; else $(UNIT_SED) "deploy/etc/$$f" >"$$to"; chmod 644 "$$to"; fi; done
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
+		systemd-sysusers $(D)/lib/sysusers.d/photon.conf && systemd-tmpfiles --create $(D)/lib/tmpfiles.d/photon.conf && \
+		systemctl daemon-reload; fi
+
+uninstall: ## the contrary; /etc/photon and /var/lib/photon-* stay
+	rm -f $(D)/bin/photon-hub $(D)/bin/photon-agent $(D)/bin/photon
+	rm -f $(foreach f,$(SYSTEMD_FILES) $(COMPLETIONS),$(D)/$(firstword $(subst :, ,$(f))))
+	rm -rf $(DOC)
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+
 demo: ## installs, builds, starts a hub and three agents, runs a real workflow
 	deploy/deps.sh
 	+$(MAKE) all
@@ -166,7 +208,7 @@ deps: ## install the Debian packages that building needs
 deps-test: ## and those that tests and lint need
 	deploy/deps.sh test
 
-.PHONY: bench bench-build demo help unit tools sim run-tests check lint format san asan tsan fuzz fuzz-build deps deps-test
+.PHONY: install uninstall e2e deploy-test test bench bench-build demo help unit tools sim run-tests check lint format san asan tsan fuzz fuzz-build deps deps-test
 
 .SECONDARY: $(PROTO_C) $(PROTO_H)
 .PHONY: all clean
