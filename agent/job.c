@@ -378,8 +378,10 @@ void job_stdin(struct job *j, const Photon__V1__StdinData *m)
                 return;
         }
         skip = (size_t)(j->stdin_next - m->offset);
-        if (skip > n || (skip == n && !m->eof))
-                return; /* a repeat */
+        if (skip > n || (skip == n && !m->eof)) {
+                stdin_due(j); /* a repeat: a hub that was restarted asks where to go on */
+                return;
+        }
         p += skip;
         n -= skip;
         /* Twice the window: one may be on its way while an older grant is in force. */

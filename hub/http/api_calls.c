@@ -93,6 +93,8 @@ static int write_definition(const struct call *c, struct buf *b)
         jw_begin(&w, b);
         jw_open(&w, NULL, '{');
         jw_str(&w, "name", c->tool);
+        if (c->in)
+                jw_str(&w, "description", ENGINE_CALL_STDIN);
         jw_raw(&w, "inputs", "{\"input\":{\"type\":\"object\"}}", "");
         jw_open(&w, "steps", '[');
         jw_open(&w, NULL, '{');

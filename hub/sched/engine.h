@@ -118,6 +118,10 @@ bool engine_wants_output(const struct engine *en, const char *agent_id, uint64_t
 
 /* ---- from people (hub/http calls these on the loop) ---- */
 
+/* The description of a call's definition whose standard input follows (stdin_follows): how a hub
+ * that was restarted knows. */
+#define ENGINE_CALL_STDIN "standard input follows"
+
 struct engine_submit {
         const char      *def_text;  /* as given, stored for the record */
         size_t           def_len;

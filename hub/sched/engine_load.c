@@ -108,6 +108,9 @@ static int on_step(void *arg, const struct row_step *row)
         if (!s)
                 return -E_TOOBIG;
         fill_step(s, row);
+        /* Of a finished call that is tried again nobody sends the input any more. */
+        s->stdin_follows = !step_state_final(row->state) && !strcmp(r->kind, "call") && r->wf->description &&
+                           !strcmp(r->wf->description, ENGINE_CALL_STDIN);
         return 0;
 }
 

@@ -214,12 +214,16 @@ int engine_stdin(struct engine *en, const char *run_id, uint64_t offset, const v
 void engine_on_stdin_ack(struct engine *en, uint64_t attempt_id, uint64_t taken, bool closed)
 {
         struct step       *s = map_get_u64(en->attempts, attempt_id);
-        struct stdin_pipe *in = s ? s->in : NULL;
+        struct stdin_pipe *in = s && s->stdin_follows ? pipe_of(s) : NULL;
         size_t             n;
 
-        if (!in || taken > in->taken + in->len)
+        if (!in)
                 return;
-        if (taken > in->taken) {
+        if (taken > in->taken + in->len) {
+                /* What an earlier life of this hub passed on: the caller's repeats of it are dropped from here on. */
+                in->taken = taken;
+                in->len = 0;
+        } else if (taken > in->taken) {
                 n = (size_t)(taken - in->taken);
                 memmove(in->data, in->data + n, in->len - n);
                 in->len -= n;
