@@ -274,11 +274,16 @@ static void put_step(struct watch *w, struct buf *b, const struct seen_step *s, 
 {
         char line[LINE_MAX_COLS], took[32] = "";
         char *id = plain(s->id);
+        const char *shown = id ? id : "";
 
+        /* What tells long names apart is most often at their end. */
+        for (size_t skip = text_width(shown) > (size_t)id_width ? text_width(shown) - (size_t)id_width : 0; skip; skip--)
+                for (shown++; ((unsigned char)*shown & 0xC0) == 0x80;)
+                        shown++;
         if (s->started_us && (s->finished_us || strcmp(s->state, "running") == 0))
                 ms_text(((s->finished_us ? s->finished_us : now_us) - s->started_us) / 1000, took);
-        snprintf(line, sizeof line, "  %s %-*.*s  %-10s  %7s  %s", mark(w, s->state), id_width, id_width, id ? id : "", s->state, took,
-                 s->agent);
+        snprintf(line, sizeof line, "  %s %s%*s  %-10s  %7s  %s", mark(w, s->state), shown, id_width - (int)text_width(shown), "",
+                 s->state, took, s->agent);
         put_line(w, b, line, cols, paint_state(s->state));
         mem_free(id);
 }
