@@ -456,7 +456,10 @@ TEST(process, signals_of_the_agent_are_not_inherited)
         signal(SIGHUP, SIG_IGN);
         fake_init(&f, NULL);
         fake_call(&f, EXEC, "{\"shell\":\"grep -E 'SigIgn|SigBlk' /proc/self/status | tr -d '\\\\t0'\"}");
-        CHECK_STR(out(&f), "SigBlk:\nSigIgn:\n");
+        /* 0x180000000: signals 32 and 33 belong to the C library, whose posix_spawn (make's, say) leaves them
+         * ignored; no program can set them. */
+        if (strcmp(out(&f), "SigBlk:\nSigIgn:18\n") != 0)
+                CHECK_STR(out(&f), "SigBlk:\nSigIgn:\n");
         fake_fini(&f);
 }
 
