@@ -265,15 +265,17 @@ static int build_work(struct hub *h, struct err *e)
         return rc;
 }
 
+/* The API shows its authority too: `photon login --ca-sha256` finds there what it pins. */
 static int build_api(struct hub *h, struct err *e)
 {
         const struct hub_conf *c = h->conf;
+        char                  *chain = str_printf("%s%s", h->ca.hub_cert_pem, h->ca.ca_cert_pem);
         struct http_options    ho = {
                    .loop = &h->loop,
                    .mailbox = h->mailbox,
                    .clock = &clock_system,
                    .listen = c->api_listen,
-                   .cert_pem = h->ca.hub_cert_pem,
+                   .cert_pem = chain,
                    .key_pem = h->ca.hub_key_pem,
                    .store = h->store,
                    .engine = h->engine,
@@ -287,7 +289,10 @@ static int build_api(struct hub *h, struct err *e)
                    .max_per_ip = (unsigned)c->http_per_ip,
         };
 
-        return http_create(&ho, &h->http, e);
+        int rc = chain ? http_create(&ho, &h->http, e) : err_set(e, E_NOMEM, "no memory for the hub");
+
+        mem_free(chain);
+        return rc;
 }
 
 /* ---- stopping: API first (no new work), then agents (goodbye), then the store (everything durable) ---- */
