@@ -9,20 +9,19 @@
 void fanout_settle(struct step *p)
 {
         enum step_state to = STEP_SUCCEEDED;
+        uint32_t        failed = 0; /* continue-on-error or not: step_end knows what that means */
         char            text[160];
 
-        for (uint32_t i = 0; i < p->n_children && to != STEP_FAILED; i++) {
+        for (uint32_t i = 0; i < p->n_children; i++) {
                 const struct step *c = p->run->steps[p->first_child + i];
 
-                if (c->state == STEP_FAILED && !c->ok)
-                        to = STEP_FAILED;
-                else if (c->state == STEP_CANCELLED)
+                failed += c->state == STEP_FAILED;
+                if (c->state == STEP_CANCELLED)
                         to = STEP_CANCELLED;
         }
-        if (to == STEP_CANCELLED && p->children_failed)
+        if (failed) {
                 to = STEP_FAILED;
-        if (to == STEP_FAILED) {
-                snprintf(text, sizeof text, "%u of %u instances failed", p->children_failed, p->n_children);
+                snprintf(text, sizeof text, "%u of %u instances failed", failed, p->n_children);
                 set_text(&p->error_code, "instance_failed");
                 set_text(&p->error_message, text);
         }

@@ -230,7 +230,7 @@ static void resume_steps(struct run *r)
         for (uint32_t i = 0; i < n && !r->over; i++) {
                 struct step *s = r->steps[i];
 
-                if (s->state == STEP_READY) {
+                if (s->state == STEP_READY && !s->demand) { /* with one: it came from a step before it in this loop */
                         s->state = STEP_BLOCKED; /* its queue was memory: it enters again */
                         step_prepare(s);
                 } else if (s->state == STEP_RUNNING && s->fanout) {

@@ -27,7 +27,7 @@ static cJSON *outputs_of(struct step *s)
 {
         cJSON *v = NULL;
 
-        if (s->fanout && s->n_children) {
+        if (s->fanout) {
                 cJSON *list = cJSON_CreateArray();
 
                 for (uint32_t i = 0; list && i < s->n_children; i++)

@@ -327,6 +327,50 @@ TEST(engine, retry_of_a_failed_run_keeps_what_succeeded)
         eb_close(b);
 }
 
+TEST(engine, retry_of_a_failed_fan_out_runs_the_failed_instances)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 8);
+        eb_submit(b, "name: x\nsteps:\n  - {id: m, for-each: [1, 2, 3], fail-fast: false, run: x}\n  - {id: n, needs: m, run: x}\n");
+        eb_answer(b, "m[0]", ENGINE_SUCCEEDED, NULL);
+        eb_answer(b, "m[1]", ENGINE_FAILED, NULL);
+        eb_answer(b, "m[2]", ENGINE_FAILED, NULL);
+        CHECK_STR(eb_run_state(b), "failed");
+        engine_retry(b->en, b->run, on_answer, b);
+        eb_turn(b);
+        CHECK_INT(b->answer_rc, 0);
+        CHECK(!eb_started(b, "m[0]") && eb_started(b, "m[1]") && eb_started(b, "m[2]"));
+        eb_answer(b, "m[1]", ENGINE_SUCCEEDED, NULL);
+        eb_answer(b, "m[2]", ENGINE_SUCCEEDED, NULL);
+        eb_answer(b, "n", ENGINE_SUCCEEDED, NULL);
+        CHECK_STR(eb_run_state(b), "succeeded");
+        eb_close(b);
+}
+
+/* continue-on-error: the instances' failure is seen, and does not spread; an empty list is a list. */
+TEST(engine, fan_out_tells_its_outcome_and_its_outputs_are_a_list)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 8);
+        eb_submit(b, "name: x\nsteps:\n  - {id: m, for-each: [1, 2], fail-fast: false, continue-on-error: true, run: x}\n"
+                     "  - {id: e, for-each: [], run: x}\n"
+                     "  - {id: n, needs: [m, e], uses: photon.echo, with: {t: \"${{ needs.m.result }} ${{ needs.m.outcome }} "
+                     "${{ toJSON(steps.e.outputs) }}\"}}\n  - {id: bad, run: x}\n");
+        eb_answer(b, "m[0]", ENGINE_SUCCEEDED, NULL);
+        eb_answer(b, "m[1]", ENGINE_FAILED, NULL);
+        CHECK_STR(eb_started(b, "n")->input, "{\"t\":\"success failure []\"}");
+        eb_answer(b, "n", ENGINE_SUCCEEDED, NULL);
+        eb_answer(b, "bad", ENGINE_FAILED, NULL);
+        engine_retry(b->en, b->run, on_answer, b);
+        eb_turn(b);
+        eb_answer(b, "bad", ENGINE_SUCCEEDED, NULL);
+        eb_answer(b, "m[1]", ENGINE_FAILED, NULL);
+        CHECK_STR(eb_run_state(b), "succeeded");
+        eb_close(b);
+}
+
 TEST(engine, labels_agents_and_policy_decide_placement_and_are_explained)
 {
         struct eb *b = eb_open();
