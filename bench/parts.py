@@ -92,10 +92,12 @@ def latency(w, fig, rounds):
 
 # --- dispatch: many steps at once, a chain, a fan-out, processes -----------------------------------------
 
-def timed(w, workflow, steps, rounds):
-    """Median seconds, and the CPU each daemon spent on a step, by thread."""
+def timed(w, workflow, steps, rounds, beside=None):
+    """Median seconds, and the CPU each daemon spent on a step, by thread. `beside` takes its turn before each."""
     took, cpu = [], []
     for _ in range(rounds):
+        if beside:
+            beside()
         ds = {"hub": w.hub, **w.agents}
         before = {n: d.threads() for n, d in ds.items()}
         s, doc = w.run(workflow)
@@ -142,11 +144,12 @@ def dispatch(w, fig, rounds):
 
     true = [{"id": f"s{i}", "uses": "process.exec", "with": {"argv": ["/bin/true"]}} for i in range(500)]
     bare, bare8 = [], []
-    s = seen = None
-    for _ in range(rounds):
+
+    def alone():
         bare.append(w.tool("spawn_rate", 1000, 1)["per_s"])
         bare8.append(w.tool("spawn_rate", 1000, 8)["per_s"])
-    s, seen = timed(w, {"name": "true", "steps": true}, 500, rounds)
+
+    s, seen = timed(w, {"name": "true", "steps": true}, 500, rounds, alone)
     fig.add("exec_true_500", round(500 / s), "steps/s", (">=", 1000))
     fig.add("exec_true_500_beside_bare", round(500 / s), "steps/s", None, ("bare fork+exec+wait", median(bare)))
     fig.add("exec_true_hub_cpu", cpu_total(seen, "hub"), "us/step")
@@ -156,6 +159,7 @@ def dispatch(w, fig, rounds):
 
     w.start_agents(["a2", "a3"])
     many(w, fig, rounds, "steps_10000_three_agents")
+    fig.seen["rss_kib_after_dispatch"] = {n: d.rss_kib() for n, d in {"hub": w.hub, **w.agents}.items()}
 
 
 # --- output: one step that prints 1 GiB ---------------------------------------------------------------------

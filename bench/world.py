@@ -60,11 +60,11 @@ class Daemon:
         return self.status("VmHWM")
 
     def threads(self):
-        """Per thread name: CPU nanoseconds and wake-ups (voluntary switches)."""
+        """Per thread name ("loop": the main thread): CPU nanoseconds and wake-ups (voluntary switches)."""
         out = {}
         for t in Path(f"/proc/{self.pid}/task").iterdir():
             try:
-                name = (t / "comm").read_text().strip()
+                name = "loop" if int(t.name) == self.pid else (t / "comm").read_text().strip()
                 ns = int((t / "schedstat").read_text().split()[0])
                 woke = int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", (t / "status").read_text(), re.M).group(1))
             except (FileNotFoundError, ProcessLookupError):

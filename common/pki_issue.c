@@ -135,13 +135,17 @@ static bool is_host_name(const char *s)
 static int put_hosts(unsigned char **p, unsigned char *start, const char *const *hosts, struct err *e)
 {
         int total = 0, rv;
+        size_t n = 0;
 
-        for (size_t i = 0; hosts && hosts[i]; i++) {
+        while (hosts && hosts[n])
+                n++;
+        if (n > HOSTS_MAX)
+                return err_set(e, E_TOOBIG, "a certificate names at most %d hosts", HOSTS_MAX);
+        /* DER is written from its end: the last host first, so that the certificate keeps their order. */
+        for (size_t i = n; i-- > 0;) {
                 uint8_t ip[16];
                 size_t ip_len = x509_parse_ip(hosts[i], ip);
 
-                if (i == HOSTS_MAX)
-                        return err_set(e, E_TOOBIG, "a certificate names at most %d hosts", HOSTS_MAX);
                 if (!ip_len && !is_host_name(hosts[i]))
                         return err_set(e, E_INVAL, "\"%.200s\" is neither a host name nor an IP address",
                                        hosts[i]);

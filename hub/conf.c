@@ -19,7 +19,7 @@ const struct conf_opt hub_serve_opts[] = {
         {"agent-listen", 0, CONF_STR, OFF(agent_listen), "0.0.0.0:7440", "PHOTON_HUB_AGENT_LISTEN", "HOST:PORT", "where agents connect (mutual TLS); port 0 picks one", 0, 0},
         {"enroll-listen", 0, CONF_STR, OFF(enroll_listen), NULL, "PHOTON_HUB_ENROLL_LISTEN", "HOST:PORT", "where machines join with a token (default: the agents' port plus one; 0 if that is 0)", 0, 0},
         {"api-listen", 0, CONF_STR, OFF(api_listen), "0.0.0.0:7443", "PHOTON_HUB_API_LISTEN", "HOST:PORT", "the HTTPS API; port 0 picks one", 0, 0},
-        {"advertise", 0, CONF_STR, OFF(advertise), NULL, "PHOTON_HUB_ADVERTISE", "HOST", "the name or address that join tokens carry (default: the first --host, else the listening address, else this host's name)", 0, 0},
+        {"advertise", 0, CONF_STR, OFF(advertise), NULL, "PHOTON_HUB_ADVERTISE", "HOST", "the name or address that join tokens carry (default: the first --host, here or at init, else the listening address, else this host's name)", 0, 0},
         {"lost-after", 0, CONF_DURATION, OFF(lost_after_ms), "60s", "PHOTON_HUB_LOST_AFTER", "TIME", "an agent that has been gone this long has lost its tool calls", 1000, INT64_C(31536000000)},
         {"cancel-grace", 0, CONF_DURATION, OFF(cancel_grace_ms), "10s", "PHOTON_HUB_CANCEL_GRACE", "TIME", "from TERM to KILL when a tool call is cancelled", 0, 0},
         {"heartbeat", 0, CONF_DURATION, OFF(heartbeat_ms), "15s", "PHOTON_HUB_HEARTBEAT", "TIME", "a silent agent is asked this often, and given up after twice this", 100, INT64_C(31536000000)},

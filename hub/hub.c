@@ -124,7 +124,7 @@ static size_t op_online(void *ctx)
         return agents_online(((struct hub *)ctx)->agents);
 }
 
-/* The host that a machine elsewhere can dial: what the operator says, else where the hub listens. */
+/* The host that a machine elsewhere can dial: what the operator says or said, else where the hub listens. */
 static void advertised_host(const struct hub *h, char out[HOST_PORT_MAX])
 {
         char host[HOST_PORT_MAX] = "";
@@ -138,6 +138,8 @@ static void advertised_host(const struct hub *h, char out[HOST_PORT_MAX])
                 snprintf(out, HOST_PORT_MAX, "%s", h->conf->hosts.v[0]);
                 return;
         }
+        if (ca_given_host(&h->ca, out, HOST_PORT_MAX) == 0)
+                return; /* photon-hub init --host */
         snprintf(host, sizeof host, "%s", h->conf->agent_listen);
         colon = strrchr(host, ':');
         if (colon)

@@ -328,6 +328,33 @@ int ca_load(const char *dir, const char *const *extra_hosts, int64_t now_us, str
         return 0;
 }
 
+int ca_given_host(const struct ca *c, char *out, size_t size)
+{
+        struct hosts *hs = mem_calloc(1, sizeof *hs);
+        mbedtls_x509_crt crt;
+        uint8_t *der = NULL;
+        size_t n = 0, own;
+        int rc = hs ? hosts_fill(hs, NULL, NULL) : -E_NOMEM;
+
+        mbedtls_x509_crt_init(&crt);
+        if (!rc)
+                rc = pki_pem_to_der("CERTIFICATE", c->hub_cert_pem, &der, &n, NULL);
+        if (!rc && mbedtls_x509_crt_parse_der(&crt, der, n))
+                rc = -E_INVAL;
+        if (!rc) {
+                own = hs->n;
+                hosts_from_cert(hs, &crt);
+                if (hs->n == own || strlen(hs->text[own]) >= size)
+                        rc = -E_NOENT;
+                else
+                        snprintf(out, size, "%s", hs->text[own]);
+        }
+        mbedtls_x509_crt_free(&crt);
+        mem_free(der);
+        mem_free(hs);
+        return rc;
+}
+
 void ca_fini(struct ca *c)
 {
         if (!c)

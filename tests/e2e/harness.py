@@ -111,7 +111,8 @@ class Hub:
 
         m = wait_for("the hub's ready line", ready)
         if not self.ports:
-            enroll = int(re.search(r"enroll_port=(\d+)", self.proc.text()).group(1))
+            said = wait_for("the enrolment port", lambda: re.search(r"enroll_port=(\d+)", self.proc.text()))
+            enroll = int(said.group(1))
             self.ports = (int(m.group(1)), int(m.group(3)), enroll)
         self.url = f"https://127.0.0.1:{self.ports[1]}"
         return self

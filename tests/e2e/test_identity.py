@@ -65,7 +65,7 @@ class Identity(World):
         a = Agent(_Ctx(self), hub, "a1", token=hub.join_token())
         r = a.join()
         self.assertEqual(r.returncode, 0, r.stderr)
-        self.assertIn("what the hub may do on this machine", r.stdout)
+        self.assertIn("what the hub may do on this machine", r.stdout.lower())
         self.assertTrue((a.dir / "policy.yaml").exists())
         r = self.run_program(str(__import__("harness").AGENT), "doctor", "--data", a.dir)
         self.assertEqual(r.returncode, 0, r.stdout + r.stderr)

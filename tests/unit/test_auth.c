@@ -177,6 +177,26 @@ static int redeem(struct world *w, const struct token *t, const struct machine *
                         test_fail(__FILE__, __LINE__, "refused with \"%s\"", w.e.msg);                       \
         } while (0)
 
+TEST(auth, the_first_host_given_at_init_is_known_later)
+{
+        struct world w;
+        struct ca bare = {0};
+        char *dir;
+        char host[254] = "", tiny[4];
+
+        world_make(&w);
+        CHECK(ca_given_host(&w.ca, host, sizeof host) == 0);
+        CHECK_STR(host, "hub.example");
+        CHECK(ca_given_host(&w.ca, tiny, sizeof tiny) == -E_NOENT);
+        dir = str_printf("%s/bare", w.dir);
+        CHECK(ca_init(dir, NULL, fake_now_us, &w.e) == 0);
+        CHECK(ca_load(dir, NULL, fake_now_us, &bare, &w.e) == 0);
+        CHECK(ca_given_host(&bare, host, sizeof host) == -E_NOENT);
+        ca_fini(&bare);
+        mem_free(dir);
+        world_end(&w);
+}
+
 TEST(auth, token_works_once_and_again_for_the_same_key)
 {
         struct world w;

@@ -361,6 +361,7 @@ TEST(http_server, ends_at_once_when_the_loop_is_left)
         struct tail *all = tail_start(w, "/api/v1/events"), *logs;
         char id[64];
 
+        CHECK(tail_sees(all, "retry:")); /* it streams from now on */
         run_call(w, "{\"tool\":\"t.hang\"}", false, id);
         until_running(w, 1);
         logs = tail_start(w, of_run(id, "/logs?follow=true"));
