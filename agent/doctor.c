@@ -4,6 +4,7 @@
 #include "agent/datadir.h"
 #include "agent/identity.h"
 #include "agent/policy.h"
+#include "agent/status.h"
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/file.h"
@@ -36,7 +37,7 @@ struct doctor {
         const struct agent_conf *conf;
         struct identity *id;
         cJSON *list; /* NULL: text */
-        bool failed;
+        bool failed, running;
         /* the connection */
         uv_loop_t loop;
         struct link_net *net;
@@ -193,6 +194,31 @@ static void on_close(struct rpc_conn *c, int rc, const char *why, void *arg)
         link_net_close(d->net, NULL, NULL);
 }
 
+/* A second connection would replace the running agent's own at the hub: it is asked instead. */
+static void ask_the_agent(struct doctor *d)
+{
+        const char *state, *why;
+        cJSON *o = NULL;
+        int rc = status_ask(d->conf->data, &o);
+
+        if (rc) {
+                say(d, CHECK_FAIL, "hub", "the running agent does not say how it fares (%s); look at its log",
+                    err_name(-rc));
+                return;
+        }
+        state = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "state"));
+        why = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "last_error"));
+        if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "connected")))
+                say(d, CHECK_OK, "hub", "the running agent is connected to %s", d->id->agent_addr);
+        else
+                say(d, CHECK_FAIL, "hub",
+                    "the running agent is not connected to %s (%s): %s; check that photon-hub runs there and "
+                    "that no firewall is in "
+                    "between",
+                    d->id->agent_addr, state ? state : "?", why && *why ? why : "no error yet");
+        cJSON_Delete(o);
+}
+
 static void check_connection(struct doctor *d)
 {
         struct rpc_conn_options o = {.software = "photon-agent/" PHOTON_VERSION,
@@ -213,6 +239,10 @@ static void check_connection(struct doctor *d)
         }
         if (!check_name(d, host))
                 return;
+        if (d->running) {
+                ask_the_agent(d);
+                return;
+        }
         tls.ca_pem = d->id->ca_pem;
         tls.cert_pem = d->id->cert_pem;
         tls.key_pem = d->id->key_pem;
@@ -254,7 +284,8 @@ static void check_running(struct doctor *d)
                 return;
         }
         rc = file_lock(path, &fd, &e);
-        if (rc == -E_EXIST)
+        d->running = rc == -E_EXIST;
+        if (d->running)
                 say(d, CHECK_OK, "agent", "runs");
         else
                 say(d, CHECK_WARN, "agent", "does not run; start it with: photon-agent run --data %s",

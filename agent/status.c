@@ -207,6 +207,18 @@ static int ask(const char *data_dir, char **out, size_t *out_len)
         return rc;
 }
 
+int status_ask(const char *data_dir, cJSON **out)
+{
+        char *text = NULL;
+        size_t n = 0;
+        int rc = ask(data_dir, &text, &n);
+
+        if (!rc)
+                rc = json_parse(text, n, out, NULL);
+        mem_free(text);
+        return rc;
+}
+
 /* What is known of an agent that does not run. */
 static cJSON *describe_stopped(const char *data_dir)
 {

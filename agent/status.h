@@ -18,6 +18,9 @@ int status_server_open(uv_loop_t *loop, const char *data_dir, cJSON *(*describe)
                        struct status_server **out, struct err *e);
 void status_server_close(struct status_server *s, void (*on_closed)(void *arg), void *arg);
 
+/* What the agent that runs with this data folder says of itself. -E_NOENT: none runs, -E_TIMEOUT: it does
+ * not answer, -E_INVAL, -E_NOMEM. The caller owns *out. Blocking. */
+int status_ask(const char *data_dir, cJSON **out);
 /* The client: prints text or JSON; *out_running false when no agent answers. Blocking. */
 int status_show(const struct agent_conf *conf, bool *out_running, struct err *e);
 

@@ -28,25 +28,25 @@
 
 struct hub {
         const struct hub_conf *conf;
-        uv_loop_t          loop;
-        uv_signal_t        term, intr;
-        uv_timer_t         timer, deadline;
-        uv_prepare_t       prepare;
-        uv_check_t         check;
-        struct mailbox    *mailbox;
-        struct link_net   *net;
-        struct store      *store;
-        struct bus        *bus;
-        struct auth       *auth;
-        struct logs       *logs;
-        struct agents     *agents;
-        struct engine     *engine;
-        struct http       *http;
-        struct ca          ca;
-        char              *logs_dir;
-        int                lock_fd;
-        bool               flush_wanted, stopping;
-        int                stopped; /* parts that have stopped */
+        uv_loop_t loop;
+        uv_signal_t term, intr;
+        uv_timer_t timer, deadline;
+        uv_prepare_t prepare;
+        uv_check_t check;
+        struct mailbox *mailbox;
+        struct link_net *net;
+        struct store *store;
+        struct bus *bus;
+        struct auth *auth;
+        struct logs *logs;
+        struct agents *agents;
+        struct engine *engine;
+        struct http *http;
+        struct ca ca;
+        char *logs_dir;
+        int lock_fd;
+        bool flush_wanted, stopping;
+        int stopped; /* parts that have stopped */
 };
 
 /* ---- the turn of the loop ---- */
@@ -84,7 +84,7 @@ static void on_timer(uv_timer_t *t)
 static void want_timer(void *ctx, int64_t at_mono_ms)
 {
         struct hub *h = ctx;
-        int64_t     left = at_mono_ms == INT64_MAX ? 0 : at_mono_ms - clock_mono_ms(&clock_system);
+        int64_t left = at_mono_ms == INT64_MAX ? 0 : at_mono_ms - clock_mono_ms(&clock_system);
 
         if (at_mono_ms == INT64_MAX)
                 uv_timer_stop(&h->timer);
@@ -162,15 +162,16 @@ static void put_address(char out[HOST_PORT_MAX], const char *host, int port)
 {
         bool v6 = strchr(host, ':') != NULL;
 
-        snprintf(out, HOST_PORT_MAX, "%s%.*s%s:%d", v6 ? "[" : "", HOST_PORT_MAX - 10, host, v6 ? "]" : "", port);
+        snprintf(out, HOST_PORT_MAX, "%s%.*s%s:%d", v6 ? "[" : "", HOST_PORT_MAX - 10, host, v6 ? "]" : "",
+                 port);
 }
 
 static int op_join_text(void *ctx, const char *id, const uint8_t secret[32], char **out, struct err *e)
 {
-        struct hub       *h = ctx;
+        struct hub *h = ctx;
         struct join_token t = {.secret_len = 32};
-        char              host[HOST_PORT_MAX];
-        int               rc;
+        char host[HOST_PORT_MAX];
+        int rc;
 
         advertised_host(h, host);
         put_address(t.enroll, host, agents_enroll_port(h->agents));
@@ -188,7 +189,7 @@ static int op_join_text(void *ctx, const char *id, const uint8_t secret[32], cha
 static int enroll_address(const struct hub_conf *c, char out[HOST_PORT_MAX], struct err *e)
 {
         const char *colon = strrchr(c->agent_listen, ':');
-        int64_t     port;
+        int64_t port;
 
         if (c->enroll_listen) {
                 snprintf(out, HOST_PORT_MAX, "%s", c->enroll_listen);
@@ -196,18 +197,19 @@ static int enroll_address(const struct hub_conf *c, char out[HOST_PORT_MAX], str
         }
         if (!colon || str_parse_i64(colon + 1, 0, 65534, &port))
                 return err_set(e, E_INVAL, "agent-listen is \"%s\"; it must be HOST:PORT", c->agent_listen);
-        snprintf(out, HOST_PORT_MAX, "%.*s:%d", (int)(colon - c->agent_listen), c->agent_listen, port ? (int)port + 1 : 0);
+        snprintf(out, HOST_PORT_MAX, "%.*s:%d", (int)(colon - c->agent_listen), c->agent_listen,
+                 port ? (int)port + 1 : 0);
         return 0;
 }
 
 static int build_state(struct hub *h, struct err *e)
 {
         const struct hub_conf *c = h->conf;
-        struct store_options   so = {.dir = c->data, .mailbox = h->mailbox, .create = false};
-        struct store_reader   *rd = NULL;
-        int64_t                seq = 0, event = 0;
-        uint64_t               attempt = 0;
-        int                    rc = store_open(&so, &h->store, e);
+        struct store_options so = {.dir = c->data, .mailbox = h->mailbox, .create = false};
+        struct store_reader *rd = NULL;
+        int64_t seq = 0, event = 0;
+        uint64_t attempt = 0;
+        int rc = store_open(&so, &h->store, e);
 
         if (!rc)
                 rc = store_reader_open(h->store, &rd, e);
@@ -225,7 +227,10 @@ static int build_state(struct hub *h, struct err *e)
         if (!rc)
                 logs_use_loop(h->logs, &h->loop);
         if (!rc) {
-                struct auth_options ao = {.clock = &clock_system, .store = h->store, .bus = h->bus, .ca = &h->ca,
+                struct auth_options ao = {.clock = &clock_system,
+                                          .store = h->store,
+                                          .bus = h->bus,
+                                          .ca = &h->ca,
                                           .agent_cert_life_ms = c->cert_life_ms};
 
                 rc = auth_create(&ao, &h->auth, e);
@@ -236,25 +241,38 @@ static int build_state(struct hub *h, struct err *e)
 static int build_work(struct hub *h, struct err *e)
 {
         const struct hub_conf *c = h->conf;
-        char                   enroll[HOST_PORT_MAX];
-        int                    rc = enroll_address(c, enroll, e);
+        char enroll[HOST_PORT_MAX];
+        int rc = enroll_address(c, enroll, e);
 
         if (!rc)
                 rc = link_net_create(&h->loop, &h->net, e);
         if (!rc) {
-                struct agents_options ao = {.loop = &h->loop, .net = h->net, .clock = &clock_system, .auth = h->auth,
-                                            .store = h->store, .bus = h->bus, .logs = h->logs, .ca = &h->ca,
-                                            .agent_listen = c->agent_listen, .enroll_listen = enroll,
-                                            .max_agents = (size_t)c->max_agents, .heartbeat_ms = c->heartbeat_ms,
+                struct agents_options ao = {.loop = &h->loop,
+                                            .net = h->net,
+                                            .clock = &clock_system,
+                                            .auth = h->auth,
+                                            .store = h->store,
+                                            .bus = h->bus,
+                                            .logs = h->logs,
+                                            .ca = &h->ca,
+                                            .agent_listen = c->agent_listen,
+                                            .enroll_listen = enroll,
+                                            .max_agents = (size_t)c->max_agents,
+                                            .heartbeat_ms = c->heartbeat_ms,
                                             .cancel_grace_ms = c->cancel_grace_ms};
 
                 rc = agents_create(&ao, &h->agents, e);
         }
         if (!rc) {
-                struct engine_options eo = {.clock = &clock_system, .store = h->store, .bus = h->bus,
-                                            .wire = agents_wire(h->agents), .lost_after_ms = c->lost_after_ms,
-                                            .cancel_grace_ms = c->cancel_grace_ms, .want_timer = want_timer,
-                                            .want_flush = want_flush, .ctx = h};
+                struct engine_options eo = {.clock = &clock_system,
+                                            .store = h->store,
+                                            .bus = h->bus,
+                                            .wire = agents_wire(h->agents),
+                                            .lost_after_ms = c->lost_after_ms,
+                                            .cancel_grace_ms = c->cancel_grace_ms,
+                                            .want_timer = want_timer,
+                                            .want_flush = want_flush,
+                                            .ctx = h};
 
                 rc = engine_create(&eo, &h->engine, e);
         }
@@ -271,24 +289,25 @@ static int build_work(struct hub *h, struct err *e)
 static int build_api(struct hub *h, struct err *e)
 {
         const struct hub_conf *c = h->conf;
-        char                  *chain = str_printf("%s%s", h->ca.hub_cert_pem, h->ca.ca_cert_pem);
-        struct http_options    ho = {
-                   .loop = &h->loop,
-                   .mailbox = h->mailbox,
-                   .clock = &clock_system,
-                   .listen = c->api_listen,
-                   .cert_pem = chain,
-                   .key_pem = h->ca.hub_key_pem,
-                   .store = h->store,
-                   .engine = h->engine,
-                   .bus = h->bus,
-                   .auth = h->auth,
-                   .logs = h->logs,
-                   .logs_dir = h->logs_dir,
-                   .ops = {op_revoke, op_drain, op_label, op_describe, op_describe_all, op_online, op_join_text, h},
-                   .threads = (unsigned)c->http_threads,
-                   .max_connections = (unsigned)c->http_connections,
-                   .max_per_ip = (unsigned)c->http_per_ip,
+        char *chain = str_printf("%s%s", h->ca.hub_cert_pem, h->ca.ca_cert_pem);
+        struct http_options ho = {
+                .loop = &h->loop,
+                .mailbox = h->mailbox,
+                .clock = &clock_system,
+                .listen = c->api_listen,
+                .cert_pem = chain,
+                .key_pem = h->ca.hub_key_pem,
+                .store = h->store,
+                .engine = h->engine,
+                .bus = h->bus,
+                .auth = h->auth,
+                .logs = h->logs,
+                .logs_dir = h->logs_dir,
+                .ops = {op_revoke, op_drain, op_label, op_describe, op_describe_all, op_online, op_join_text,
+                        h},
+                .threads = (unsigned)c->http_threads,
+                .max_connections = (unsigned)c->http_connections,
+                .max_per_ip = (unsigned)c->http_per_ip,
         };
 
         int rc = chain ? http_create(&ho, &h->http, e) : err_set(e, E_NOMEM, "no memory for the hub");
@@ -318,7 +337,8 @@ static void on_http_stopped(void *arg)
 
 static void on_deadline(uv_timer_t *t)
 {
-        log_warn("hub", "stopping took too long; ending now, nothing that was acknowledged is lost", "%s", "");
+        log_warn("hub", "stopping took too long; ending now, nothing that was acknowledged is lost", "%s",
+                 "");
         end_loop(t->data);
 }
 
@@ -382,7 +402,8 @@ static void tear_down(struct hub *h)
         /* After a second signal its threads still run: they must not meet a closed store. */
         http_free(h->http);
         h->http = NULL;
-        /* The store goes first: what it still holds becomes durable, and its callbacks have run or never will. */
+        /* The store goes first: what it still holds becomes durable, and its callbacks have run or never
+         * will. */
         if (h->engine && h->agents)
                 engine_flush(h->engine);
         if (h->store)
@@ -396,8 +417,8 @@ static void tear_down(struct hub *h)
 int hub_serve(const struct hub_conf *c, struct err *e)
 {
         struct hub *h = mem_calloc(1, sizeof *h);
-        char       *lock;
-        int         rc;
+        char *lock;
+        int rc;
 
         if (!h)
                 return err_set(e, E_NOMEM, "no memory for the hub");
@@ -408,9 +429,11 @@ int hub_serve(const struct hub_conf *c, struct err *e)
         rc = lock ? file_lock(lock, &h->lock_fd, e) : err_set(e, E_NOMEM, "no memory");
         mem_free(lock);
         if (rc == -E_EXIST)
-                err_set(e, E_EXIST, "another photon-hub is serving %s: stop it first, or use another --data", c->data);
+                err_set(e, E_EXIST, "another photon-hub is serving %s: stop it first, or use another --data",
+                        c->data);
         if (!rc)
-                rc = ca_load(c->data, (const char *const *)c->hosts.v, clock_now_us(&clock_system), &h->ca, e);
+                rc = ca_load(c->data, (const char *const *)c->hosts.v, clock_now_us(&clock_system), &h->ca,
+                             e);
         if (!rc)
                 rc = start_loop(h, e);
         if (!rc)
@@ -435,15 +458,18 @@ int hub_serve(const struct hub_conf *c, struct err *e)
 int hub_init(const struct hub_conf *c, char *out_ca_sha256, char *out_token, struct err *e)
 {
         struct store_options so = {.dir = c->data, .create = true};
-        struct store        *st = NULL;
-        struct ca            ca = {0};
-        char                 id[32], *db = path_join(c->data, "hub.db");
-        int64_t              now = clock_now_us(&clock_system);
-        struct stat          sb;
-        int                  rc = file_mkdir_private(c->data, e);
+        struct store *st = NULL;
+        struct ca ca = {0};
+        char id[32], *db = path_join(c->data, "hub.db");
+        int64_t now = clock_now_us(&clock_system);
+        struct stat sb;
+        int rc = file_mkdir_private(c->data, e);
 
         if (!rc && (!db || lstat(db, &sb) == 0))
-                rc = err_set(e, E_EXIST, "%s already holds a hub: nothing was changed; use another --data, or remove that folder", c->data);
+                rc = err_set(e, E_EXIST,
+                             "%s already holds a hub: nothing was changed; use another --data, or remove "
+                             "that folder",
+                             c->data);
         if (!rc)
                 rc = ca_init(c->data, (const char *const *)c->hosts.v, now, e);
         if (!rc)
@@ -453,7 +479,8 @@ int hub_init(const struct hub_conf *c, char *out_ca_sha256, char *out_token, str
         if (!rc) {
                 struct store_tx *tx = store_begin(st);
 
-                rc = tx ? auth_api_token_create(tx, "admin", ROLE_ADMIN, now, 0, "init", out_token, id) : -E_NOMEM;
+                rc = tx ? auth_api_token_create(tx, "admin", ROLE_ADMIN, now, 0, "init", out_token, id)
+                        : -E_NOMEM;
                 if (!rc) {
                         store_put_audit(tx, now, "init", "hub.init", c->data, NULL);
                         store_commit(tx, NULL, NULL);

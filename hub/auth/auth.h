@@ -31,8 +31,8 @@ struct ca {
 int ca_init(const char *dir, const char *const *hosts, int64_t now_us, struct err *e);
 /* Also renews the hub's certificate when 2/3 of its life is gone, or when `hosts` are not all covered. */
 int ca_load(const char *dir, const char *const *extra_hosts, int64_t now_us, struct ca *out, struct err *e);
-/* The first name that an operator gave (`photon-hub init --host`): of the hub certificate's names, the first that
- * is neither localhost nor this machine's own. -E_NOENT: there is none. */
+/* The first name that an operator gave (`photon-hub init --host`): of the hub certificate's names, the first
+ * that is neither localhost nor this machine's own. -E_NOENT: there is none. */
 int ca_given_host(const struct ca *c, char *out, size_t size);
 void ca_fini(struct ca *c);
 
