@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "cli/explain.h"
 #include "cli/feed.h"
 #include "cli/follow.h"
 #include "cli/input.h"
@@ -23,6 +24,7 @@
 #define CALL_STEP     "call"
 #define LOOK_EVERY_MS 2000
 #define TAKE_PLACE_MS 100
+#define WHY_AGENTS    5
 
 /* ---- the request ---- */
 
@@ -200,7 +202,8 @@ static void tell_why(struct session *s)
         path = client_path("/runs/%s/explain", s->run);
         if (path && client_json(s->c->client, "GET", path, NULL, &doc, NULL) == 0) {
                 steps = jget(doc, "steps");
-                note("waiting for an agent%s%s", steps && *jstr(steps->child, "reason") ? ": " : "", jstr(steps ? steps->child : NULL, "reason"));
+                note("%s waits for an agent; Ctrl-C cancels it", s->run);
+                explain_why(stderr, steps ? steps->child : NULL, WHY_AGENTS);
         }
         cJSON_Delete(doc);
         mem_free(path);

@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "cli/explain.h"
 #include "cli/input.h"
 #include "cli/print.h"
 #include "cli/watch.h"
@@ -279,58 +280,6 @@ int cmd_run_resolve(struct cli *c, struct err *e)
 
 /* ---- explain ---- */
 
-/* Whatever the hub says of a step: names and values, indented. */
-static void draw_value(const cJSON *v, int indent)
-{
-        for (const cJSON *m = v->child; m; m = m->next) {
-                char *text = cJSON_IsObject(m) || cJSON_IsArray(m) ? NULL : cJSON_IsString(m) ? mem_strdup(m->valuestring) : json_text(m);
-
-                if ((cJSON_IsObject(m) || cJSON_IsArray(m)) && !m->child)
-                        continue;
-                printf("%*s", indent, "");
-                if (cJSON_IsObject(v)) {
-                        put_plain(stdout, m->string);
-                        fputs(text ? ": " : ":\n", stdout);
-                } else {
-                        fputs(text ? "- " : "-\n", stdout);
-                }
-                if (text) {
-                        put_plain(stdout, text);
-                        putchar('\n');
-                } else {
-                        draw_value(m, indent + 2);
-                }
-                mem_free(text);
-        }
-}
-
-static void draw_explained(const cJSON *doc)
-{
-        const cJSON *steps = jget(doc, "steps");
-
-        printf("run %s: %s%s%s\n", jstr(doc, "run"), paint(paint_state(jstr(doc, "state"))), jstr(doc, "state"), unpaint());
-        for (const cJSON *s = steps ? steps->child : NULL; s; s = s->next) {
-                const char *id = *jstr(s, "step") ? jstr(s, "step") : jstr(s, "id");
-                cJSON *rest = cJSON_Duplicate(s, true);
-
-                printf("%s", paint(PAINT_BOLD));
-                put_plain(stdout, id);
-                printf("%s: %s%s%s", unpaint(), paint(paint_state(jstr(s, "state"))), jstr(s, "state"), unpaint());
-                if (*jstr(s, "agent"))
-                        printf(" on %s", jstr(s, "agent"));
-                if (*jstr(s, "reason")) {
-                        fputs(": ", stdout);
-                        put_plain(stdout, jstr(s, "reason"));
-                }
-                putchar('\n');
-                for (size_t i = 0; rest && i < 5; i++)
-                        cJSON_DeleteItemFromObjectCaseSensitive(rest, (const char *const[]){"step", "id", "state", "agent", "reason"}[i]);
-                if (rest)
-                        draw_value(rest, 4);
-                cJSON_Delete(rest);
-        }
-}
-
 int cmd_run_explain(struct cli *c, struct err *e)
 {
         char *path = client_path("/runs/%s/explain", c->args[0]);
@@ -342,7 +291,7 @@ int cmd_run_explain(struct cli *c, struct err *e)
         else
                 rc = request(c, "GET", path, NULL, &doc, e);
         if (!rc && !print_doc(c, doc))
-                draw_explained(doc);
+                explain_draw(doc);
         cJSON_Delete(doc);
         return rc;
 }

@@ -195,7 +195,7 @@ int input_json(const char *arg, const char *what, cJSON **out, struct err *e)
                 return rc;
         rc = json_parse(text ? text : arg, n, out, &why);
         if (rc)
-                err_set(e, -rc, "%s: not valid JSON at line %d, column %d: %s", what, why.line, why.col, why.msg);
+                err_set(e, -rc, "%s: %s", what, why.msg);
         mem_free(text);
         return rc;
 }

@@ -325,7 +325,7 @@ static void draw(struct watch *w)
         for (size_t i = 0; i < shown; i++)
                 put_step(w, &b, pick[i], id_width, cols, now_us);
         put_counts(w, counts, sizeof counts);
-        snprintf(line, sizeof line, "  %zu steps: %s", w->n, counts);
+        snprintf(line, sizeof line, "  %zu step%s: %s", w->n, w->n == 1 ? "" : "s", counts);
         put_line(w, &b, line, cols, PAINT_DIM);
         buf_puts(&b, "\033[J");
         fflush(stdout);

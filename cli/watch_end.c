@@ -197,7 +197,7 @@ void watch_draw_end(struct cli *c, const cJSON *run)
         }
         putchar('\n');
         head(run);
-        printf("  %zu of %zu steps succeeded\n", done, n);
+        printf("  %zu of %zu step%s succeeded\n", done, n, n == 1 ? "" : "s");
         draw_outputs(run);
         for (const cJSON *s = steps ? steps->child : NULL; s; s = s->next) {
                 if (strcmp(jstr(s, "state"), "failed") != 0 && strcmp(jstr(s, "state"), "unknown") != 0)

@@ -1,0 +1,81 @@
+#include "cli/explain.h"
+
+#include <string.h>
+
+#include "cli/print.h"
+#include "common/json.h"
+#include "common/mem.h"
+
+#define AGENTS_MAX 20
+
+void explain_why(FILE *f, const cJSON *step, int max)
+{
+        const cJSON *list = jget(step, "candidates");
+        int n = 0;
+
+        if (!list || !list->child) {
+                fputs("  ", f);
+                put_plain(f, *jstr(step, "reason") ? jstr(step, "reason") : "no agent is online");
+                fputc('\n', f);
+                return;
+        }
+        for (const cJSON *a = list->child; a; a = a->next, n++) {
+                if (n == max) {
+                        fprintf(f, "  and %d more\n", cJSON_GetArraySize(list) - n);
+                        break;
+                }
+                fprintf(f, "  %s ", jbool(a, "fits") ? "fits:" : "not");
+                put_plain(f, jstr(a, "agent"));
+                fputs(*jstr(a, "why") ? ": " : "", f);
+                put_plain(f, jstr(a, "why"));
+                fputc('\n', f);
+        }
+}
+
+/* Whatever else the hub says: names and values on one line. */
+static void draw_facts(const cJSON *o)
+{
+        for (const cJSON *m = o ? o->child : NULL; m; m = m->next) {
+                char *text = cJSON_IsString(m) ? mem_strdup(m->valuestring) : json_text(m);
+
+                printf("  %s=", m->string ? m->string : "");
+                put_plain(stdout, text);
+                mem_free(text);
+        }
+        putchar('\n');
+}
+
+static void draw_step(const cJSON *s)
+{
+        static const char *const shown[] = {"step", "state", "agent", "reason", "candidates", "placement"};
+        cJSON *rest = cJSON_Duplicate(s, true);
+
+        printf("%s", paint(PAINT_BOLD));
+        put_plain(stdout, jstr(s, "step"));
+        printf("%s: %s%s%s", unpaint(), paint(paint_state(jstr(s, "state"))), jstr(s, "state"), unpaint());
+        if (*jstr(s, "agent"))
+                printf(" on %s", jstr(s, "agent"));
+        if (*jstr(s, "reason")) {
+                fputs(": ", stdout);
+                put_plain(stdout, jstr(s, "reason"));
+        }
+        putchar('\n');
+        if (jget(s, "candidates"))
+                explain_why(stdout, s, AGENTS_MAX);
+        if (cJSON_IsObject(jget(s, "placement")))
+                draw_facts(jget(s, "placement"));
+        for (size_t i = 0; rest && i < sizeof shown / sizeof *shown; i++)
+                cJSON_DeleteItemFromObjectCaseSensitive(rest, shown[i]);
+        if (rest && rest->child)
+                draw_facts(rest);
+        cJSON_Delete(rest);
+}
+
+void explain_draw(const cJSON *doc)
+{
+        const cJSON *steps = jget(doc, "steps");
+
+        printf("run %s: %s%s%s\n", jstr(doc, "run"), paint(paint_state(jstr(doc, "state"))), jstr(doc, "state"), unpaint());
+        for (const cJSON *s = steps ? steps->child : NULL; s; s = s->next)
+                draw_step(s);
+}
