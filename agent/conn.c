@@ -333,6 +333,7 @@ static void on_ready(struct rpc_conn *rpc, const struct link_peer *peer, void *a
         m.policy_sha256 = lend(policy_sha256(c->o.policy));
         m.policy_text = lend(policy_text(c->o.policy));
         m.journal_id = lend(journal_id(c->o.journal));
+        m.seen_attempt = journal_seen(c->o.journal);
         rc = jobs_held(c->o.jobs, &m);
         c->hello_ms = clock_mono_ms(c->o.clock);
         if (!rc)

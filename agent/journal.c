@@ -57,7 +57,8 @@ struct journal {
         struct buf forgets;  /* records to write */
         struct buf out;      /* assembled by flush */
         uint64_t size, live;
-        bool failed; /* the last flush did */
+        uint64_t seen; /* the highest id ever held */
+        bool failed;   /* the last flush did */
 };
 
 static struct item *find(const struct journal *j, uint64_t id)
@@ -94,6 +95,8 @@ static int item_make(struct journal *j, uint64_t id, struct item **out)
         if (!it)
                 return -E_NOMEM;
         it->pub.attempt_id = id;
+        if (id > j->seen)
+                j->seen = id;
         list_init(&it->all);
         list_init(&it->dirty);
         list_init(&it->procs);
@@ -156,13 +159,14 @@ static void on_record(uint8_t type, uint64_t id, const uint8_t *body, size_t n, 
 
         if (ld->rc)
                 return;
-        if (type == RECORD_FORGET) {
-                if (it)
-                        item_drop(j, it);
-                return;
-        }
-        if (type < RECORD_ACCEPT || type > RECORD_FORGET)
+        if (type < RECORD_ACCEPT || type > RECORD_SEEN)
                 return; /* written by a later version */
+        if (id > j->seen)
+                j->seen = id;
+        if (type == RECORD_FORGET && it)
+                item_drop(j, it);
+        if (type == RECORD_FORGET || type == RECORD_SEEN)
+                return;
         if (!it) {
                 ld->rc = item_make(j, id, &it);
                 if (ld->rc)
@@ -358,6 +362,11 @@ void journal_free(struct journal *j)
 const char *journal_id(const struct journal *j)
 {
         return j->id;
+}
+
+uint64_t journal_seen(const struct journal *j)
+{
+        return j->seen;
 }
 
 size_t journal_count(const struct journal *j)
@@ -556,6 +565,9 @@ static int compact_into(struct journal *j, int fd, struct buf *b, struct err *e)
                 return rc;
         record_file_head(j->raw_id, b->data);
         b->len = JOURNAL_HEAD;
+        rc = record_put(b, RECORD_SEEN, j->seen, NULL, 0);
+        if (rc)
+                return rc;
         LIST_EACH (l, &j->items) {
                 struct item *it = container_of(l, struct item, all);
                 uint8_t *res;
@@ -633,15 +645,36 @@ out:
         return rc;
 }
 
+/* Nothing is held: what stays is how far it got. */
+static int cut(struct journal *j)
+{
+        struct buf b;
+        int rc;
+
+        buf_init(&b, 0);
+        rc = record_put(&b, RECORD_SEEN, j->seen, NULL, 0);
+        if (!rc && ftruncate(j->fd, JOURNAL_HEAD))
+                rc = -err_from_errno(errno);
+        if (!rc) {
+                j->size = JOURNAL_HEAD;
+                j->live = 0;
+                if (pwrite(j->fd, b.data, b.len, JOURNAL_HEAD) == (ssize_t)b.len)
+                        j->size += b.len;
+                else
+                        log_warn("journal", "how far it got is not noted", "file=%s error=%s", j->path,
+                                 strerror(errno));
+        }
+        buf_fini(&b);
+        return rc;
+}
+
 static void tidy(struct journal *j)
 {
         struct err e = {0};
 
         if (journal_count(j) == 0 && j->size > CUT_BYTES) {
-                if (ftruncate(j->fd, JOURNAL_HEAD) == 0) {
-                        j->size = JOURNAL_HEAD;
-                        j->live = 0;
-                }
+                if (cut(j))
+                        log_warn("journal", "not made smaller", "file=%s", j->path);
         } else if (j->size - j->live > COMPACT_BYTES && j->live < j->size / 4) {
                 if (compact(j, &e))
                         log_warn("journal", "not made smaller", "error=%s", e.msg);

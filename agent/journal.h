@@ -8,7 +8,9 @@
  * that survives kill -9 of the agent, and boot_id in Hello tells the hub of a
  * power failure. A torn tail is cut off at open; damage in the middle moves
  * the file aside and starts a new one with a new journal_id. Dead records are
- * dropped by rewriting. A full disk loses nothing that was taken: results stay
+ * dropped by rewriting; the highest attempt id ever held stays known, so that a
+ * hub whose data is older than this journal can tell "never came" from "long
+ * done". A full disk loses nothing that was taken: results stay
  * in memory and the next flush tries again.
  *
  * The caller owns the journal and keeps other agents out (file_lock). Loop
@@ -51,6 +53,7 @@ int journal_open(const char *path, struct journal **out, bool *out_moved, struct
 void journal_free(struct journal *j); /* flushes; accepts NULL */
 
 const char *journal_id(const struct journal *j);
+uint64_t journal_seen(const struct journal *j); /* the highest attempt id it ever held; 0: none */
 size_t journal_count(const struct journal *j);
 uint64_t journal_size_bytes(const struct journal *j);
 bool journal_unwritten(const struct journal *j); /* a flush failed and something waits for the next */

@@ -18,7 +18,14 @@ struct journal_proc;
 #define RECORD_HEAD  12
 #define RECORD_FIXED 9
 
-enum record_type { RECORD_ACCEPT = 1, RECORD_PROCESS = 2, RECORD_FINISH = 3, RECORD_FORGET = 4 };
+/* SEEN has no body: attempt_id is the highest of those whose records were dropped. */
+enum record_type {
+        RECORD_ACCEPT = 1,
+        RECORD_PROCESS = 2,
+        RECORD_FINISH = 3,
+        RECORD_FORGET = 4,
+        RECORD_SEEN = 5
+};
 
 uint32_t record_crc32(uint32_t crc, const void *p, size_t n); /* IEEE 802.3, start with 0 */
 

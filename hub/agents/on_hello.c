@@ -239,6 +239,7 @@ static int welcome(struct hello *h, const Photon__V1__HelloRequest *q)
         if (rc)
                 return rc;
         s->in_engine = true;
+        engine_agent_seen(s->a->engine, s->agent_id, q->seen_attempt);
         log_info(AREA, "agent online", "agent=%s addr=%s version=%s os=%s arch=%s tools=%zu held=%zu",
                  s->name, s->address, q->software, q->os, q->arch, q->n_tools, q->n_held);
         return take_held(h, q);

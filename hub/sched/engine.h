@@ -86,6 +86,9 @@ struct engine_agent {
 int  engine_agent_online(struct engine *en, const struct engine_agent *a);
 enum engine_verdict { ENGINE_KEEP, ENGINE_CANCEL, ENGINE_FORGET };
 enum engine_verdict engine_held(struct engine *en, const char *agent_id, uint64_t attempt_id);
+/* Between online and ready: the highest attempt its journal ever held. What is not above that and not held any more
+ * was done with, so it is not sent again, even if this hub's data (a restored copy) does not know how it ended. */
+void engine_agent_seen(struct engine *en, const char *agent_id, uint64_t attempt_id);
 void engine_agent_ready(struct engine *en, const char *agent_id);
 void engine_agent_update(struct engine *en, const struct engine_agent *a);
 void engine_agent_offline(struct engine *en, const char *agent_id); /* connection lost; attempts stay for lost_after_ms */

@@ -180,10 +180,21 @@ static void not_held(struct engine *en, struct step *s)
                 return; /* it is sent when its commit is durable / a person decides */
         if (s->cancel_requested)
                 step_end(s, STEP_CANCELLED);
-        else if (s->state == STEP_DISPATCHED && same_boot)
+        else if (!same_boot)
+                step_lost(s, "the machine was restarted");
+        else if (s->state == STEP_DISPATCHED && s->attempt_id > s->agent->seen)
                 engine_send_start(en, s);
         else
-                step_lost(s, same_boot ? "it no longer knows of it" : "the machine was restarted");
+                step_lost(s, s->state == STEP_DISPATCHED ? "it is done with it; was an older copy of the hub's data restored?"
+                                                         : "it no longer knows of it");
+}
+
+void engine_agent_seen(struct engine *en, const char *agent_id, uint64_t attempt_id)
+{
+        struct fleet_agent *a = fleet_get(en, agent_id);
+
+        if (a)
+                a->seen = attempt_id;
 }
 
 void engine_agent_ready(struct engine *en, const char *agent_id)

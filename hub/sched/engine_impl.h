@@ -42,6 +42,7 @@ struct fleet_agent {
         size_t             n_tools, n_denied;
         uint32_t           max_running, running;
         bool               online, ready, draining, gone;
+        uint64_t           seen;           /* the highest attempt its journal ever held, as of its last Hello */
         uint64_t           offline_serial; /* counts disconnections: an old lost-timer means nothing */
         struct list        held;           /* steps whose current attempt is its (struct step.on_agent) */
 };

@@ -333,6 +333,10 @@ static int read_marks(struct engine *en, struct err *e)
                 attempt = v > attempt ? v : attempt;
                 mem_free(limit);
         }
+        /* No id comes twice even when an older copy of this data was restored: ids are given out more
+         * slowly than microseconds go by, so the clock is ahead of all that were given out before. */
+        if (engine_now(en) > 0 && (uint64_t)engine_now(en) > attempt)
+                attempt = (uint64_t)engine_now(en);
         en->next_seq = seq + 1;
         en->next_attempt = en->attempt_limit = attempt + 1;
         return 0;

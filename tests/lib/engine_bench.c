@@ -109,6 +109,7 @@ void eb_agent(struct eb *b, const char *name, uint32_t places)
         for (int i = 0; i < b->n_starts; i++)
                 if (!b->starts[i].answered && !strcmp(b->starts[i].agent, name))
                         (void)engine_held(b->en, name, b->starts[i].attempt_id);
+        engine_agent_seen(b->en, name, b->seen);
         engine_agent_ready(b->en, name);
         eb_turn(b);
 }

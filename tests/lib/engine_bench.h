@@ -24,6 +24,7 @@ struct eb {
         struct engine  *en;
         struct eb_start starts[EB_STARTS_MAX];
         int             n_starts, acks;
+        uint64_t        seen; /* by the agents that come online from now on */
         char            run[32];
         int             answer_rc;
         char            answer_msg[512];

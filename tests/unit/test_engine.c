@@ -284,6 +284,43 @@ TEST(engine, an_agent_that_comes_back_settles_the_unknown_step)
         eb_close(b);
 }
 
+/* The data of a hub goes back to an older copy: the agent did the step meanwhile, and forgot it. */
+TEST(engine, a_restored_hub_repeats_no_step_that_an_agent_is_done_with)
+{
+        struct eb *b = eb_open();
+        uint64_t   before;
+
+        eb_agent(b, "a1", 4);
+        eb_submit(b, "name: x\nsteps:\n  - {id: once, run: x}\n  - {id: again, run: x, effect: idempotent}\n"
+                     "  - {id: later, run: x}\n");
+        before = eb_started(b, "again")->attempt_id;
+        CHECK(eb_started(b, "once")->attempt_id < before && eb_started(b, "later")->attempt_id > before);
+        eb_reopen(b);
+        for (int i = 0; i < b->n_starts; i++)
+                b->starts[i].answered = true;
+        b->seen = before;
+        eb_agent(b, "a1", 4);
+        CHECK_STR(eb_state(b, "once"), "unknown");
+        CHECK(!eb_started(b, "once"));
+        CHECK(eb_started(b, "again")->attempt_id > before);
+        CHECK(eb_started(b, "later") != NULL); /* it never came there: sent again */
+        CHECK_STR(eb_state(b, "later"), "dispatched");
+        eb_close(b);
+}
+
+TEST(engine, attempt_ids_of_a_restarted_hub_are_ahead_of_all_before)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 4);
+        b->now_ms += 3600000;
+        eb_reopen(b);
+        eb_agent(b, "a1", 4);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x}\n");
+        CHECK(eb_started(b, "a")->attempt_id > 1790000000000000u + (uint64_t)b->now_ms * 1000);
+        eb_close(b);
+}
+
 TEST(engine, stale_results_are_acknowledged_and_change_nothing)
 {
         struct eb           *b = eb_open();

@@ -262,6 +262,45 @@ TEST(journal, a_foreign_file_is_moved_aside)
         mem_free(path);
 }
 
+TEST(journal, knows_the_highest_attempt_it_ever_held)
+{
+        struct journal *j = reopen(NULL, NULL);
+        static char big[200001];
+
+        CHECK_INT(journal_seen(j), 0);
+        memset(big, 'x', sizeof big - 1);
+        CHECK_INT(journal_accept(j, 900, "t", 1), 0);
+        CHECK_INT(finish(j, 900, "x"), 0);
+        CHECK_INT(journal_flush(j, NULL), 0);
+        journal_forget(j, 900);
+        CHECK_INT(journal_flush(j, NULL), 0);
+        j = crash(j);
+        CHECK_INT(journal_seen(j), 900);
+        /* Cut to nothing, several times. */
+        for (int i = 0; i < 3; i++) {
+                CHECK_INT(finish(j, 7, big), 0);
+                CHECK_INT(journal_flush(j, NULL), 0);
+                journal_forget(j, 7);
+                CHECK_INT(journal_flush(j, NULL), 0);
+                CHECK(size_of() < 1000);
+                j = crash(j);
+                CHECK_INT(journal_seen(j), 900);
+        }
+        /* Rewritten around something that stays. */
+        CHECK_INT(finish(j, 5, "stays"), 0);
+        for (uint64_t id = 10; id < 60; id++) {
+                CHECK_INT(finish(j, id, big), 0);
+                CHECK_INT(journal_flush(j, NULL), 0);
+                journal_forget(j, id);
+        }
+        CHECK_INT(journal_flush(j, NULL), 0);
+        CHECK(size_of() < (off_t)6 << 20);
+        j = crash(j);
+        CHECK_INT(journal_seen(j), 900);
+        check_result(j, 5, "stays");
+        journal_free(j);
+}
+
 TEST(journal, is_cut_when_nothing_is_held)
 {
         struct journal *j = reopen(NULL, NULL);
