@@ -107,9 +107,14 @@ static void on_end(void *ctx, const struct answer *a)
 
 int follow_step(struct follow *f, int most)
 {
-        struct request_spec s = {.method = "GET", .path = f->path, .events = f->events, .endless = !f->events,
+        struct request_spec s = {.method = "GET",
+                                 .path = f->path,
+                                 .events = f->events,
+                                 .endless = !f->events,
                                  .last_event_id = f->events && f->sse.id[0] ? f->sse.id : NULL,
-                                 .on_data = on_data, .on_end = on_end, .ctx = f};
+                                 .on_data = on_data,
+                                 .on_end = on_end,
+                                 .ctx = f};
         int64_t left = f->again_ms - now_ms();
         int rc;
 
