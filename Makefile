@@ -110,7 +110,10 @@ deploy-test: all ## units, make install
 test: deps-test ## everything that must hold before a change lands
 	@BUILD=$(BUILD) MAKE="$(MAKE)" python3 tests/all.py
 
-check: all unit tools lint ## fast: build, unit tests, lint
+check-cli: $(BUILD)/photon ## the command line against a hub that is a table of answers
+	BUILD=$(abspath $(BUILD)) python3 tests/e2e/run.py --dir tests/cli
+
+check: all unit tools check-cli lint ## fast: build, unit tests, the command line, lint
 
 lint: ## layers, sizes, headers, format; each check proves first that it can fail
 	python3 tests/lint/selftest.py
@@ -208,7 +211,7 @@ deps: ## install the Debian packages that building needs
 deps-test: ## and those that tests and lint need
 	deploy/deps.sh test
 
-.PHONY: install uninstall e2e deploy-test test bench bench-build demo help unit tools sim run-tests check lint format san asan tsan fuzz fuzz-build deps deps-test
+.PHONY: install uninstall e2e deploy-test test bench bench-build demo help unit tools sim run-tests check check-cli lint format san asan tsan fuzz fuzz-build deps deps-test
 
 .SECONDARY: $(PROTO_C) $(PROTO_H)
 .PHONY: all clean

@@ -22,10 +22,12 @@
 #include "common/mem.h"
 #include "common/str.h"
 
-#define CALL_STEP     "call"
-#define LOOK_EVERY_MS 2000
-#define TAKE_PLACE_MS 100
-#define WHY_AGENTS    5
+#define CALL_STEP         "call"
+#define LOOK_EVERY_MS     2000
+#define TAKE_PLACE_MS     100
+#define WHY_AGENTS        5
+#define STATUS_NO_COMMAND 127 /* as shells have it */
+#define STATUS_NO_EXEC    126
 
 /* ---- the request ---- */
 
@@ -180,13 +182,19 @@ static bool run_over(const cJSON *run)
         return strcmp(s, "succeeded") == 0 || strcmp(s, "failed") == 0 || strcmp(s, "cancelled") == 0;
 }
 
-static int look(struct session *s, struct err *e)
+/* patient: waits for a hub that is away. */
+static int look(struct session *s, bool patient, struct err *e)
 {
         char *path = client_path("/runs/%s", s->run);
         cJSON *doc = NULL;
-        int rc = path ? client_json(s->c->client, "GET", path, NULL, &doc, e) : no_memory(e);
+        int rc;
 
-        mem_free(path);
+        if (patient) {
+                rc = follow_get(s->c->client, path, &doc, e); /* takes the path */
+        } else {
+                rc = path ? client_json(s->c->client, "GET", path, NULL, &doc, e) : no_memory(e);
+                mem_free(path);
+        }
         if (rc)
                 return rc;
         cJSON_Delete(s->doc);
@@ -264,7 +272,7 @@ static int pump(struct session *s, struct err *e)
                         continue;
                 /* A lost agent ends no stream. */
                 look_ms = now + LOOK_EVERY_MS;
-                if (look(s, NULL) == 0) {
+                if (look(s, false, NULL) == 0) {
                         tell_why(s);
                         if (strcmp(jstr(first_step(s->doc), "state"), "unknown") == 0)
                                 break;
@@ -280,12 +288,12 @@ static int pump(struct session *s, struct err *e)
 /* The step is over; the run is a moment later. */
 static int settle(struct session *s, struct err *e)
 {
-        int rc = look(s, e);
+        int rc = look(s, true, e);
 
         while (!rc && !run_over(s->doc) && strcmp(jstr(first_step(s->doc), "state"), "unknown") != 0) {
                 rc = client_turn(s->c->client, TAKE_PLACE_MS, -1, NULL, e);
                 if (!rc)
-                        rc = look(s, e);
+                        rc = look(s, true, e);
         }
         return rc;
 }
@@ -304,12 +312,17 @@ static int exec_status(const struct session *s)
                 return STATUS_FAILED;
         }
         if (strcmp(state, "succeeded") == 0)
-                return cJSON_IsNumber(code) ? code->valueint : STATUS_OK;
+                return STATUS_OK;
         /* Its exit status says it all, as it would here. */
         if (*jstr(error, "message") && strcmp(jstr(error, "code"), "exit_nonzero") != 0 &&
             strcmp(jstr(error, "code"), "killed_by_signal") != 0)
                 note("%s", jstr(error, "message"));
-        return cJSON_IsNumber(code) && code->valueint ? code->valueint & 255 : STATUS_FAILED;
+        if (cJSON_IsNumber(code) && code->valueint)
+                return code->valueint & 255;
+        if (strcmp(jstr(error, "code"), "spawn_failed") == 0)
+                return strncmp(jstr(error, "message"), "command not found", 17) == 0 ? STATUS_NO_COMMAND
+                                                                                     : STATUS_NO_EXEC;
+        return STATUS_FAILED;
 }
 
 static int run_session(struct cli *c, const char *run, bool with_stdin, struct err *e)
@@ -374,7 +387,7 @@ static int wait_for(struct session *s, struct err *e)
                         rc = on_interrupt(s, interrupt_count() - asked, e);
                 if (rc || clock_mono_ms(&clock_system) < look_ms)
                         continue;
-                rc = look(s, e);
+                rc = look(s, true, e);
                 tell_why(s);
                 pause = pause < 500 ? pause * 2 : 1000;
                 look_ms = clock_mono_ms(&clock_system) + pause;

@@ -3,6 +3,7 @@
 #ifndef PHOTON_CLI_FOLLOW_H
 #define PHOTON_CLI_FOLLOW_H
 
+#include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -48,5 +49,8 @@ void follow_fini(struct follow *f);
 int follow_step(struct follow *f, int most);
 /* Turns until it is over or Ctrl-C came (where caught): its rc, or -E_CANCELLED. */
 int follow_all(struct follow *f, struct err *e);
+
+/* GET with the same patience, for what must be known although the hub is away just now. path: taken. */
+int follow_get(struct client *c, char *path, cJSON **out, struct err *e);
 
 #endif

@@ -391,11 +391,9 @@ static int follow_run(struct watch *w, struct err *e)
 
 static int finish(struct cli *c, const char *id, struct err *e)
 {
-        char *path = client_path("/runs/%s", id);
         cJSON *run = NULL;
-        int rc = path ? client_json(c->client, "GET", path, NULL, &run, e) : err_set(e, E_NOMEM, "no memory");
+        int rc = follow_get(c->client, client_path("/runs/%s", id), &run, e);
 
-        mem_free(path);
         if (rc)
                 return rc;
         if (!print_doc(c, run))
