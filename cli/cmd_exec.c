@@ -1,4 +1,5 @@
 /* exec: one command somewhere else as if it were here. call: one tool, its outputs. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,7 +118,8 @@ struct session {
         int64_t attempt, end; /* of the output that was written */
         bool told;            /* that it waits */
         bool cancelling;
-        cJSON *doc; /* the last look at the run */
+        bool unread; /* nobody reads what it writes: `exec ... | head` */
+        cJSON *doc;  /* the last look at the run */
 };
 
 static int on_output(void *ctx, const char *event, const char *id, const char *data, size_t n)
@@ -135,12 +137,13 @@ static int on_output(void *ctx, const char *event, const char *id, const char *d
                 s->end = 0;
         }
         if (l.attempt == s->attempt && l.offset >= s->end) {
-                if (s->c->format == OUT_JSON) {
-                        printf("%s\n", data);
-                        fflush(stdout);
-                } else {
-                        write_out(l.err ? STDERR_FILENO : STDOUT_FILENO, l.data, l.len);
-                }
+                if (s->unread)
+                        ;
+                else if (s->c->format == OUT_JSON)
+                        s->unread = !write_wanted(STDOUT_FILENO, data, n) ||
+                                    !write_wanted(STDOUT_FILENO, "\n", 1);
+                else
+                        s->unread = !write_wanted(l.err ? STDERR_FILENO : STDOUT_FILENO, l.data, l.len);
                 s->end = l.offset + (int64_t)l.len;
         }
         log_line_fini(&l);
@@ -213,8 +216,9 @@ static void tell_why(struct session *s)
         path = client_path("/runs/%s/explain", s->run);
         if (path && client_json(s->c->client, "GET", path, NULL, &doc, NULL) == 0) {
                 steps = jget(doc, "steps");
-                note("%s waits for an agent; Ctrl-C cancels it", s->run);
-                explain_why(stderr, steps ? steps->child : NULL, WHY_AGENTS);
+                note("%s waits: %s; Ctrl-C cancels it", s->run, jstr(steps ? steps->child : NULL, "reason"));
+                if (!s->c->o.agent)
+                        explain_why(stderr, steps ? steps->child : NULL, WHY_AGENTS);
         }
         cJSON_Delete(doc);
         mem_free(path);
@@ -226,7 +230,8 @@ static int cancel(struct session *s, struct err *e)
         int rc;
 
         s->cancelling = true;
-        note("cancelling; once more to leave without waiting");
+        if (!s->unread)
+                note("cancelling; once more to leave without waiting");
         rc = path ? client_json(s->c->client, "POST", path, NULL, NULL, e) : no_memory(e);
         mem_free(path);
         return rc == -E_STATE ? 0 : rc; /* it was over already */
@@ -258,6 +263,10 @@ static int pump(struct session *s, struct err *e)
                         feed_read(&s->in);
                 if (!rc && interrupt_count() > asked)
                         rc = on_interrupt(s, interrupt_count() - asked, e);
+                if (!rc && s->unread) { /* here it would have got SIGPIPE */
+                        (void)cancel(s, NULL);
+                        return STATUS_SIGNAL + SIGPIPE;
+                }
                 now = clock_mono_ms(&clock_system);
                 if (rc || now < look_ms || s->out.over || s->out.since_ms)
                         continue;

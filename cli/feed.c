@@ -110,6 +110,8 @@ static void on_end(void *ctx, const struct answer *a)
         f->r = NULL;
         if (!a->rc) {
                 accepted(f);
+        } else if (a->status == 404) {
+                f->over = true; /* the call is over: its result tells */
         } else if (a->status == 409 || a->status == 400 || a->status == 429) {
                 refused(f, a);
         } else if (a->rc == -E_UNAVAIL || a->rc == -E_CLOSED || a->status >= 500) {

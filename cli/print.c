@@ -361,7 +361,7 @@ static void broken(int fd, int sys)
         _exit(STATUS_FAILED);
 }
 
-void write_out(int fd, const void *p, size_t n)
+bool write_wanted(int fd, const void *p, size_t n)
 {
         const char *at = p;
 
@@ -379,10 +379,19 @@ void write_out(int fd, const void *p, size_t n)
                         /* The reader of a full pipe may be what Ctrl-C ended; the second one leaves. */
                         if (interrupt_count() > 1)
                                 _exit(STATUS_SIGNAL + interrupt_signal());
+                } else if (k < 0 && errno == EPIPE) {
+                        return false;
                 } else if (k < 0) {
                         broken(fd, errno);
                 }
         }
+        return true;
+}
+
+void write_out(int fd, const void *p, size_t n)
+{
+        if (!write_wanted(fd, p, n))
+                broken(fd, EPIPE);
 }
 
 void print_end(void)

@@ -75,6 +75,8 @@ const cJSON *jget(const cJSON *o, const char *key);
 
 /* Writes all of it to a descriptor, whatever it takes. */
 void write_out(int fd, const void *p, size_t n);
+/* The same, but false if nobody reads any more: for who has something to end first. */
+bool write_wanted(int fd, const void *p, size_t n);
 /* Flushes stdout and looks for errors; before exit. */
 void print_end(void);
 
