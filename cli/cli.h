@@ -84,15 +84,15 @@ bool help_group(FILE *f, const char *word);
 /* The whole table as JSON: what docs/CLI.md and completion are held against. */
 int help_json(struct err *e);
 
-#define COMMAND_LIST(X)                                                                                      \
-        X(token_create)                                                                                      \
-        X(token_list)                                                                                        \
-        X(token_revoke)                                                                                      \
-        X(agent_list) X(agent_show) X(agent_drain) X(agent_undrain) X(agent_revoke) X(agent_label) X(run)    \
-                X(runs) X(run_show) X(run_cancel) X(run_retry) X(run_explain) X(run_resolve) X(run_watch)    \
-                        X(logs) X(exec) X(call) X(tools) X(validate) X(events) X(import_wfformat)            \
-                                X(api_token_create) X(api_token_list) X(api_token_revoke) X(login) X(logout) \
-                                        X(whoami) X(completion) X(version) X(help)
+/* clang-format off */
+#define COMMAND_LIST(X)                                                                                \
+        X(token_create) X(token_list) X(token_revoke)                                                  \
+        X(agent_list) X(agent_show) X(agent_drain) X(agent_undrain) X(agent_revoke) X(agent_label)     \
+        X(run) X(runs) X(run_show) X(run_cancel) X(run_retry) X(run_explain) X(run_resolve) X(run_watch) \
+        X(logs) X(exec) X(call) X(tools) X(validate) X(events) X(import_wfformat)                      \
+        X(api_token_create) X(api_token_list) X(api_token_revoke)                                      \
+        X(login) X(logout) X(whoami) X(completion) X(version) X(help)
+/* clang-format on */
 
 #define X(name) int cmd_##name(struct cli *c, struct err *e);
 COMMAND_LIST(X)
