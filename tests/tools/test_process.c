@@ -477,8 +477,8 @@ TEST(process, signals_of_the_agent_are_not_inherited)
         signal(SIGHUP, SIG_IGN);
         fake_init(&f, NULL);
         fake_call(&f, EXEC, "{\"shell\":\"grep -E 'SigIgn|SigBlk' /proc/self/status\"}");
-        /* Signals 32 and 33 belong to the C library, whose posix_spawn (make's, say) leaves them ignored in all
-         * that follows; no program can set them. */
+        /* Signals 32 and 33 belong to the C library, whose posix_spawn (make's, say) leaves them ignored in
+         * all that follows; no program can set them. */
         CHECK(sscanf(out(&f), "SigBlk: %llx SigIgn: %llx", &blocked, &ignored) == 2);
         CHECK_INT(blocked, 0);
         CHECK_INT(ignored & ~0x180000000ull, 0);
