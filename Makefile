@@ -211,7 +211,7 @@ deps: ## install the Debian packages that building needs
 deps-test: ## and those that tests and lint need
 	deploy/deps.sh test
 
-.PHONY: install uninstall e2e deploy-test test bench bench-build demo help unit tools sim run-tests check lint format san asan tsan fuzz fuzz-build deps deps-test
+.PHONY: install uninstall e2e deploy-test test bench bench-build demo help unit tools sim run-tests check check-cli lint format san asan tsan fuzz fuzz-build deps deps-test
 
 .SECONDARY: $(PROTO_C) $(PROTO_H)
 .PHONY: all clean

@@ -47,7 +47,9 @@ struct agent_conn {
         struct agent_session *session;
         struct enroller *enroller;
         struct backoff backoff;
-        bool refused; /* the hub does not want this agent: come back slowly */
+        bool refused;  /* the hub does not want this agent: come back slowly */
+        bool replaced; /* another process has this identity: come back slowly too */
+        bool verified; /* the peer of this connection is the hub */
         int keepalive_ms;
         double renew_share; /* of the certificate's life, drawn once */
         bool renewing;
@@ -94,10 +96,23 @@ static void complain(struct agent_conn *c, uint64_t wait_ms)
                          c->last.msg);
 }
 
+static uint64_t between(uint64_t min_ms, uint64_t max_ms)
+{
+        return min_ms + id_random_u64() % (max_ms - min_ms);
+}
+
 static void wait_and_retry(struct agent_conn *c)
 {
-        uint64_t ms = c->refused ? CONN_REFUSED_MS / 2 + id_random_u64() % (CONN_REFUSED_MS / 2)
-                                 : backoff_next_ms(&c->backoff);
+        uint64_t ms = c->refused    ? between(CONN_REFUSED_MS / 2, CONN_REFUSED_MS)
+                      : c->replaced ? between(CONN_REPLACED_MS / 2, CONN_REPLACED_MS)
+                                    : backoff_next_ms(&c->backoff);
+
+        /* Revoked: nobody waits for what runs here any more, and nobody could stop it later. */
+        if (c->refused && c->verified && c->last.code == E_DENIED && jobs_running(c->o.jobs) > 0) {
+                log_warn("conn", "refused by the hub, its calls are stopped", "running=%zu",
+                         jobs_running(c->o.jobs));
+                jobs_stop_all(c->o.jobs, CONN_REVOKED_GRACE_MS);
+        }
 
         complain(c, ms);
         move(c, CONN_WAIT);
@@ -207,7 +222,7 @@ static void on_rejoined(void *arg, int rc, const struct err *e)
 
         c->enroller = NULL;
         if (rc) {
-                c->refused = true;
+                c->refused = c->verified = true;
                 c->last = *e;
         } else {
                 log_info("conn", "a new certificate for the expired one", "agent=%s", c->o.id->name);
@@ -325,6 +340,7 @@ static void on_ready(struct rpc_conn *rpc, const struct link_peer *peer, void *a
         (void)peer;
         if (c->state != CONN_DIAL)
                 return;
+        c->verified = true;
         move(c, CONN_HELLO);
         inventory_fill(c->o.inventory, &m);
         m.software = lend("photon-agent/" PHOTON_VERSION);
@@ -345,8 +361,10 @@ static void on_ready(struct rpc_conn *rpc, const struct link_peer *peer, void *a
 
 static void on_goodbye(struct rpc_conn *rpc, const char *why, void *arg)
 {
+        struct agent_conn *c = arg;
+
         (void)rpc;
-        (void)arg;
+        c->verified = true;
         log_info("conn", "the hub says goodbye", "why=%s", why ? why : "");
 }
 
@@ -366,6 +384,11 @@ static void on_close(struct rpc_conn *rpc, int rc, const char *why, void *arg)
         if (c->state == CONN_CLOSING) {
                 closed(c);
                 return;
+        }
+        c->replaced = abs(rc) == E_STATE;
+        if (c->replaced) {
+                err_set(&c->last, E_STATE, "%s", why && *why ? why : "replaced by a newer connection");
+                c->refused = false;
         }
         if (c->last.code == 0) {
                 int code = rc ? abs(rc) : E_CLOSED;
@@ -399,6 +422,7 @@ static void dial(struct agent_conn *c)
         if (c->state != CONN_WAIT)
                 return;
         memset(&c->last, 0, sizeof c->last);
+        c->verified = false;
         if (clock_now_us(c->o.clock) >= c->o.id->not_after_us) {
                 rejoin(c);
                 return;

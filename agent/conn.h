@@ -10,7 +10,9 @@
  *
  * The certificate is renewed over the live connection when between half and two
  * thirds of its life are gone, and used from the next dial. A hub that refuses
- * this agent (revoked) is asked again only every CONN_REFUSED_MS. Loop thread
+ * this agent (revoked) is asked again only every CONN_REFUSED_MS, and the calls
+ * that run are stopped. One that prefers a newer connection (a copy of the data
+ * folder is in use elsewhere) is asked again after CONN_REPLACED_MS. Loop thread
  * only. */
 #ifndef PHOTON_AGENT_CONN_H
 #define PHOTON_AGENT_CONN_H
@@ -31,12 +33,14 @@ struct link_net;
 struct output_pool;
 struct policy;
 
-#define CONN_DIAL_MS      10000
-#define CONN_HELLO_MS     30000
-#define CONN_RENEW_MS     60000
-#define CONN_REFUSED_MS   300000
-#define CONN_KEEPALIVE_MS 15000 /* until the hub says otherwise */
-#define CONN_STABLE_MS    1000  /* a session this long makes the backoff start over */
+#define CONN_DIAL_MS          10000
+#define CONN_HELLO_MS         30000
+#define CONN_RENEW_MS         60000
+#define CONN_REFUSED_MS       300000
+#define CONN_REPLACED_MS      60000
+#define CONN_REVOKED_GRACE_MS 10000 /* from TERM to KILL */
+#define CONN_KEEPALIVE_MS     15000 /* until the hub says otherwise */
+#define CONN_STABLE_MS        1000  /* a session this long makes the backoff start over */
 /* A sleeping machine's timers sleep too: look at the certificate this often. */
 #define CONN_LOOK_MS 43200000
 

@@ -20,7 +20,14 @@ int datadir_open(const char *path, int *out_lock, struct err *e)
         struct err why = {0};
         char *lock;
         int rc = file_mkdir_private(path, &why);
+        struct stat st;
 
+        /* Root may use everybody's files, but whoever owns this folder could swap hub and policy for his own.
+         */
+        if (!rc && !stat(path, &st) && st.st_uid != geteuid())
+                rc = err_set(&why, E_DENIED,
+                             "%s belongs to user %u; run photon-agent as that user, or chown it", path,
+                             (unsigned)st.st_uid);
         if (rc)
                 return err_set(e, -rc, "the data folder cannot be used: %s (say --data DIR for another)",
                                why.msg);

@@ -59,6 +59,9 @@ static int load_key(struct identity *id, struct err *e)
                 if (errno != ENOENT)
                         rc = err_set(e, err_from_errno(errno), "cannot look at %s: %s", path,
                                      strerror(errno));
+        } else if (st.st_uid != geteuid()) {
+                rc = err_set(e, E_DENIED, "the agent's key %s belongs to user %u, not to the agent's", path,
+                             (unsigned)st.st_uid);
         } else if (st.st_mode & 077) {
                 rc = err_set(e, E_DENIED, "others may read the agent's key; run: chmod 600 %s", path);
         } else {

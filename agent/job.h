@@ -78,7 +78,7 @@ void jobs_turn(struct jobs *js);
 enum jobs_drain_by { JOBS_DRAIN_HUB = 1, JOBS_DRAIN_STOP = 2 };
 void jobs_drain(struct jobs *js, enum jobs_drain_by by, bool on); /* no new calls while any is on */
 bool jobs_draining(const struct jobs *js);
-void jobs_stop_all(struct jobs *js, int grace_ms); /* the agent ends: LOST, "agent_stopped" */
+void jobs_stop_all(struct jobs *js, int grace_ms); /* the agent ends, or is revoked: LOST, "agent_stopped" */
 /* An array with what is held, for status: attempt, run, step, tool, state, started, output. NULL: no memory.
  */
 struct cJSON *jobs_describe(const struct jobs *js);

@@ -36,6 +36,7 @@ struct output_pool {
         struct list all, dirty;
         uv_timer_t linger, slow;
         bool linger_on, slow_on;
+        bool disk_trouble; /* told in the log */
         uint8_t *read_buf; /* for sending from disk */
         int closing;
         void (*on_closed)(void *arg);
@@ -163,6 +164,15 @@ static bool is_taken(const struct output *o)
         return o->stream && loop_ms(o->pool) - (uint64_t)o->progress_ms < OUTPUT_STALL_MS;
 }
 
+/* Told once, until the disk takes something again: the log may lie on the same one. */
+static void cannot_spool(const struct output *o, int rc)
+{
+        if (!o->pool->disk_trouble)
+                log_warn("output", "cannot spool, tools that write much wait", "attempt=%" PRIu64 " error=%s",
+                         o->attempt_id, err_name(rc));
+        o->pool->disk_trouble = true;
+}
+
 /* Overflow -> disk, oldest first. */
 static int drain_overflow(struct output *o)
 {
@@ -173,8 +183,13 @@ static int drain_overflow(struct output *o)
                 if (o->pool->dir.bytes + c->len > o->pool->spool_max && !o->finished)
                         return -E_FULL;
                 rc = spool_put(&o->spool, c->off, c->channel, c->at_us, c->data, c->len);
-                if (rc)
+                if (rc) {
+                        cannot_spool(o, rc);
                         return rc;
+                }
+                if (o->pool->disk_trouble)
+                        log_info("output", "can spool again", "attempt=%" PRIu64, o->attempt_id);
+                o->pool->disk_trouble = false;
                 chunk_free(o, c);
         }
         return 0;
@@ -199,12 +214,8 @@ static void consider_room(struct output *o)
                 return;
         settle(o);
         mark_dirty(o); /* what overflowed can be sent once it has a place */
-        if (!list_empty(&o->overflow)) {
+        if (!list_empty(&o->overflow))
                 rc = drain_overflow(o);
-                if (rc && rc != -E_FULL)
-                        log_warn("output", "cannot spool, the tool waits", "attempt=%" PRIu64 " error=%s",
-                                 o->attempt_id, err_name(rc));
-        }
         if (rc) {
                 arm_slow(o->pool);
                 return;
@@ -237,9 +248,6 @@ int output_put(struct output *o, int channel, const void *p, size_t n, int64_t n
                 return -E_NOMEM;
         if (to_disk)
                 rc = drain_overflow(o);
-        if (rc && rc != -E_FULL)
-                log_warn("output", "cannot spool, the tool waits", "attempt=%" PRIu64 " error=%s",
-                         o->attempt_id, err_name(rc));
         mark_dirty(o);
         if (rc || (is_taken(o) && o->total - o->acked > o->pool->job_memory)) {
                 o->held = true;

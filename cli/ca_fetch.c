@@ -75,14 +75,16 @@ static int pick(CURL *h, const uint8_t pin[SHA256_LEN], char **out, struct err *
                 return err_set(e, E_PROTO, "the hub showed no certificate");
         for (int i = 0; i < ci->num_of_certs; i++) {
                 for (const struct curl_slist *l = ci->certinfo[i]; l; l = l->next) {
-                        if (strncmp(l->data, "Cert:", 5) != 0 || pem_sha256(l->data + 5, sha) || !secret_equal(sha, pin, sizeof sha))
+                        if (strncmp(l->data, "Cert:", 5) != 0 || pem_sha256(l->data + 5, sha) ||
+                            !secret_equal(sha, pin, sizeof sha))
                                 continue;
                         *out = str_printf("%s\n", l->data + 5);
                         return *out ? 0 : err_set(e, E_NOMEM, "no memory");
                 }
         }
         return err_set(e, E_DENIED,
-                       "none of the %d certificates that this hub shows has that SHA-256: it is another hub, somebody is in between, or "
+                       "none of the %d certificates that this hub shows has that SHA-256: it is another hub, "
+                       "somebody is in between, or "
                        "the number is wrong (photon-hub init printed it)",
                        ci->num_of_certs);
 }
@@ -114,7 +116,8 @@ int client_fetch_ca(const char *hub, const char *sha256_hex, char **out_pem, str
         curl_easy_setopt(h, CURLOPT_SSL_VERIFYHOST, 0L);
         cc = curl_easy_perform(h);
         if (cc)
-                rc = err_set(e, E_UNAVAIL, "the hub at %s cannot be reached: %s", hub, why[0] ? why : curl_easy_strerror(cc));
+                rc = err_set(e, E_UNAVAIL, "the hub at %s cannot be reached: %s", hub,
+                             why[0] ? why : curl_easy_strerror(cc));
         else
                 rc = pick(h, pin, out_pem, e);
 out:

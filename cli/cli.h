@@ -17,9 +17,9 @@
 struct client;
 
 #define STATUS_OK          0
-#define STATUS_FAILED      1  /* the run or the request failed */
+#define STATUS_FAILED      1 /* the run or the request failed */
 #define STATUS_CANCELLED   2
-#define STATUS_DENIED      4  /* 401, 403 */
+#define STATUS_DENIED      4 /* 401, 403 */
 #define STATUS_USAGE       64
 #define STATUS_UNREACHABLE 69 /* no hub answered */
 #define STATUS_SIGNAL      128
@@ -30,38 +30,38 @@ enum out_format { OUT_TABLE, OUT_WIDE, OUT_JSON, OUT_YAML };
 struct opts {
         /* everywhere */
         char *hub, *token, *ca, *output;
-        bool  no_color;
+        bool no_color;
         /* here and there */
         struct conf_list inputs, labels;
-        char   *inputs_file, *agent, *name, *role, *input, *input_file, *channel, *state, *workflow, *kind, *out, *ca_sha256,
-                *effect, *cwd, *bytes, *token_file;
+        char *inputs_file, *agent, *name, *role, *input, *input_file, *channel, *state, *workflow, *kind,
+                *out, *ca_sha256, *effect, *cwd, *bytes, *token_file;
         struct conf_list env;
-        bool    detach, follow, no_stdin, force, yes;
+        bool detach, follow, no_stdin, force, yes;
         int64_t uses, ttl_ms, timeout_ms, attempt, limit, after, priority, max_bytes;
-        char   *scale;
+        char *scale;
 };
 
 struct command;
 
 struct cli {
-        struct opts           o;
-        enum out_format       format;
+        struct opts o;
+        enum out_format format;
         const struct command *command;
-        char                **args; /* words after the command */
-        size_t                n_args;
-        char                **tail; /* what follows "--" */
-        size_t                n_tail;
-        struct client        *client; /* command.local: NULL */
-        char                 *hub;    /* for messages; with the client */
+        char **args; /* words after the command */
+        size_t n_args;
+        char **tail; /* what follows "--" */
+        size_t n_tail;
+        struct client *client; /* command.local: NULL */
+        char *hub;             /* for messages; with the client */
 };
 
 struct command {
-        const char *name;    /* "run show": one or two words */
-        const char *args;    /* "RUN [STEP]" */
-        const char *summary; /* a line for lists */
-        const char *help;    /* more, or NULL */
+        const char *name;            /* "run show": one or two words */
+        const char *args;            /* "RUN [STEP]" */
+        const char *summary;         /* a line for lists */
+        const char *help;            /* more, or NULL */
         const struct conf_opt *opts; /* its own flags, or NULL */
-        int  min_args, max_args;     /* max -1: any */
+        int min_args, max_args;      /* max -1: any */
         bool tail;                   /* takes "-- WORD..." */
         bool local;                  /* needs no hub */
         bool hidden;
@@ -84,13 +84,15 @@ bool help_group(FILE *f, const char *word);
 /* The whole table as JSON: what docs/CLI.md and completion are held against. */
 int help_json(struct err *e);
 
-#define COMMAND_LIST(X)                                                                                     \
-        X(token_create) X(token_list) X(token_revoke)                                                       \
-        X(agent_list) X(agent_show) X(agent_drain) X(agent_undrain) X(agent_revoke) X(agent_label)          \
-        X(run) X(runs) X(run_show) X(run_cancel) X(run_retry) X(run_explain) X(run_resolve) X(run_watch)     \
-        X(logs) X(exec) X(call) X(tools) X(validate) X(events) X(import_wfformat)                            \
-        X(api_token_create) X(api_token_list) X(api_token_revoke)                                           \
+/* clang-format off */
+#define COMMAND_LIST(X)                                                                                \
+        X(token_create) X(token_list) X(token_revoke)                                                  \
+        X(agent_list) X(agent_show) X(agent_drain) X(agent_undrain) X(agent_revoke) X(agent_label)     \
+        X(run) X(runs) X(run_show) X(run_cancel) X(run_retry) X(run_explain) X(run_resolve) X(run_watch) \
+        X(logs) X(exec) X(call) X(tools) X(validate) X(events) X(import_wfformat)                      \
+        X(api_token_create) X(api_token_list) X(api_token_revoke)                                      \
         X(login) X(logout) X(whoami) X(completion) X(version) X(help)
+/* clang-format on */
 
 #define X(name) int cmd_##name(struct cli *c, struct err *e);
 COMMAND_LIST(X)

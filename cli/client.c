@@ -19,34 +19,34 @@
 #include "common/str.h"
 #include "common/version.h"
 
-#define ANSWER_MAX      ((size_t)512 << 20)
-#define PROBLEM_MAX     ((size_t)256 << 10)
-#define CONNECT_MS      10000L
-#define QUIET_S         120L /* an answer that stops moving */
-#define QUIET_EVENTS_S  45L  /* the hub's heartbeat is 15 s */
-#define TRIES           6
-#define TRY_FIRST_MS    200
-#define TURN_MAX_MS     1000
-#define USER_AGENT      "photon/" PHOTON_VERSION
+#define ANSWER_MAX     ((size_t)512 << 20)
+#define PROBLEM_MAX    ((size_t)256 << 10)
+#define CONNECT_MS     10000L
+#define QUIET_S        120L /* an answer that stops moving */
+#define QUIET_EVENTS_S 45L  /* the hub's heartbeat is 15 s */
+#define TRIES          6
+#define TRY_FIRST_MS   200
+#define TURN_MAX_MS    1000
+#define USER_AGENT     "photon/" PHOTON_VERSION
 
 struct client {
-        CURLM      *multi;
-        char       *hub, *token, *ca;
+        CURLM *multi;
+        char *hub, *token, *ca;
         struct list active; /* struct request.link */
 };
 
 struct request {
-        struct client      *c;
-        struct list         link;
-        CURL               *easy;
-        struct curl_slist  *headers;
-        struct buf          in; /* collected answer, or the problem */
-        int                 data_rc;
-        char                reason[CURL_ERROR_SIZE];
-        char               *path; /* for messages */
-        int               (*on_data)(void *ctx, const void *p, size_t n);
-        void              (*on_end)(void *ctx, const struct answer *a);
-        void               *ctx;
+        struct client *c;
+        struct list link;
+        CURL *easy;
+        struct curl_slist *headers;
+        struct buf in; /* collected answer, or the problem */
+        int data_rc;
+        char reason[CURL_ERROR_SIZE];
+        char *path; /* for messages */
+        int (*on_data)(void *ctx, const void *p, size_t n);
+        void (*on_end)(void *ctx, const struct answer *a);
+        void *ctx;
 };
 
 static int no_memory(struct err *e)
@@ -62,7 +62,8 @@ int client_create(const struct context *where, struct client **out, struct err *
                 return no_memory(e);
         list_init(&c->active);
         if (where->ca && access(where->ca, R_OK)) {
-                int rc = err_set(e, E_INVAL, "the hub's authority %s cannot be read: %s", where->ca, strerror(errno));
+                int rc = err_set(e, E_INVAL, "the hub's authority %s cannot be read: %s", where->ca,
+                                 strerror(errno));
 
                 mem_free(c);
                 return rc;
@@ -99,7 +100,7 @@ void client_free(struct client *c)
 {
         if (!c)
                 return;
-        LIST_EACH_SAFE(it, nx, &c->active)
+        LIST_EACH_SAFE (it, nx, &c->active)
                 request_free(container_of(it, struct request, link));
         if (c->multi)
                 curl_multi_cleanup(c->multi);
@@ -164,7 +165,10 @@ static int add_headers(struct request *r, const struct request_spec *s)
         if (!rc && s->body)
                 rc = add_header(r, "Content-Type", s->type ? s->type : "application/json");
         if (!rc)
-                rc = add_header(r, "Accept", s->events ? "text/event-stream" : s->endless ? "*/*" : "application/json");
+                rc = add_header(r, "Accept",
+                                s->events    ? "text/event-stream"
+                                : s->endless ? "*/*"
+                                             : "application/json");
         if (!rc && s->key)
                 rc = add_header(r, "Idempotency-Key", s->key);
         if (!rc && s->last_event_id)
@@ -260,25 +264,30 @@ static int transport_error(const struct request *r, CURLcode cc, struct err *e)
         switch (cc) {
         case CURLE_PEER_FAILED_VERIFICATION:
         case CURLE_SSL_ISSUER_ERROR:
-                return err_set(e, E_UNAVAIL,
-                               "%s does not prove to be your hub (%s). %s, or that its certificate names this address", c->hub,
-                               why,
-                               c->ca ? "Check that --ca is the file of this hub's own authority"
-                                     : "Name its authority with --ca FILE or PHOTON_CA, or log in with --ca-sha256");
+                return err_set(
+                        e, E_UNAVAIL,
+                        "%s does not prove to be your hub (%s). %s, or that its certificate names this "
+                        "address",
+                        c->hub, why,
+                        c->ca ? "Check that --ca is the file of this hub's own authority"
+                              : "Name its authority with --ca FILE or PHOTON_CA, or log in with --ca-sha256");
         case CURLE_SSL_CACERT_BADFILE:
-                return err_set(e, E_INVAL, "%s is no authority's certificate in PEM (%s)", c->ca ? c->ca : "--ca", why);
+                return err_set(e, E_INVAL, "%s is no authority's certificate in PEM (%s)",
+                               c->ca ? c->ca : "--ca", why);
         case CURLE_COULDNT_RESOLVE_HOST:
         case CURLE_COULDNT_CONNECT:
         case CURLE_SSL_CONNECT_ERROR:
                 return err_set(e, E_UNAVAIL,
-                               "the hub at %s cannot be reached: %s. Is photon-hub serve running there, and is the address right "
+                               "the hub at %s cannot be reached: %s. Is photon-hub serve running there, and "
+                               "is the address right "
                                "(--hub, PHOTON_HUB)?",
                                c->hub, why);
         case CURLE_OPERATION_TIMEDOUT: {
                 curl_off_t connected = 0;
 
                 curl_easy_getinfo(r->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
-                return err_set(e, connected ? E_CLOSED : E_UNAVAIL, "the hub at %s does not answer: %s", c->hub, why);
+                return err_set(e, connected ? E_CLOSED : E_UNAVAIL, "the hub at %s does not answer: %s",
+                               c->hub, why);
         }
         case CURLE_OUT_OF_MEMORY:
                 return no_memory(e);
@@ -330,15 +339,20 @@ static int problem_error(const struct request *r, const struct answer *a, struct
         int code = code_of_status(a->status);
 
         if (a->status == 401)
-                return err_set(e, E_UNAUTH, "%s%s", detail ? detail : "the hub asks for a token",
-                               r->c->token ? ". Log in again: photon login --hub URL --token TOKEN"
-                                           : ". Use --token or PHOTON_TOKEN, or: photon login --hub URL --token TOKEN");
+                return err_set(
+                        e, E_UNAUTH, "%s%s", detail ? detail : "the hub asks for a token",
+                        r->c->token
+                                ? ". Log in again: photon login --hub URL --token TOKEN"
+                                : ". Use --token or PHOTON_TOKEN, or: photon login --hub URL --token TOKEN");
         if (a->status == 403)
-                return err_set(e, E_DENIED, "not allowed: %s. Ask an admin of the hub for a token with that role",
+                return err_set(e, E_DENIED,
+                               "not allowed: %s. Ask an admin of the hub for a token with that role",
                                detail ? detail : r->path);
         if (!detail)
-                return err_set(e, code, "%s%s answered with HTTP status %d, as a PHOTON hub would not; is --hub right?", r->c->hub,
-                               r->path, a->status);
+                return err_set(
+                        e, code,
+                        "%s%s answered with HTTP status %d, as a PHOTON hub would not; is --hub right?",
+                        r->c->hub, r->path, a->status);
         return err_at(e, code, number_of(a->doc, "line"), number_of(a->doc, "column"), "%s", detail);
 }
 
@@ -363,7 +377,8 @@ static void finish(struct request *r, CURLcode cc)
                 if (a.status / 100 != 2)
                         a.rc = problem_error(r, &a, &e);
                 else if (!r->on_data && r->in.len && !doc)
-                        a.rc = err_set(&e, E_PROTO, "%s%s did not answer in JSON; is --hub right?", r->c->hub, r->path);
+                        a.rc = err_set(&e, E_PROTO, "%s%s did not answer in JSON; is --hub right?", r->c->hub,
+                                       r->path);
         }
         a.err = &e;
         list_remove(&r->link);
@@ -391,7 +406,8 @@ static void finish_all(struct client *c)
 
 int client_turn(struct client *c, int timeout_ms, int fd, bool *readable, struct err *e)
 {
-        struct curl_waitfd w[2] = {{.fd = fd, .events = CURL_WAIT_POLLIN}, {.fd = interrupt_fd(), .events = CURL_WAIT_POLLIN}};
+        struct curl_waitfd w[2] = {{.fd = fd, .events = CURL_WAIT_POLLIN},
+                                   {.fd = interrupt_fd(), .events = CURL_WAIT_POLLIN}};
         int first = fd >= 0 ? 0 : 1, n = (fd >= 0) + (w[1].fd >= 0), running;
         CURLMcode rc;
 
@@ -400,7 +416,8 @@ int client_turn(struct client *c, int timeout_ms, int fd, bool *readable, struct
         rc = curl_multi_perform(c->multi, &running);
         finish_all(c);
         if (rc == CURLM_OK && timeout_ms > 0) {
-                rc = curl_multi_poll(c->multi, w + first, (unsigned)n, timeout_ms < TURN_MAX_MS ? timeout_ms : TURN_MAX_MS, NULL);
+                rc = curl_multi_poll(c->multi, w + first, (unsigned)n,
+                                     timeout_ms < TURN_MAX_MS ? timeout_ms : TURN_MAX_MS, NULL);
                 if (readable && fd >= 0)
                         *readable = w[0].revents != 0;
                 interrupt_clear();
@@ -414,10 +431,10 @@ int client_turn(struct client *c, int timeout_ms, int fd, bool *readable, struct
 /* ---- one at a time ---- */
 
 struct wait {
-        bool       over, busy;
-        int        rc, status;
+        bool over, busy;
+        int rc, status;
         struct err err;
-        cJSON     *doc;
+        cJSON *doc;
 };
 
 static void on_end(void *ctx, const struct answer *a)
@@ -458,8 +475,8 @@ static bool worth_repeating(const struct wait *w)
         return w->rc == -E_CLOSED || w->status == 503 || w->busy;
 }
 
-int client_send(struct client *c, const char *method, const char *path, const void *body, size_t n, const char *type,
-                cJSON **out, struct err *e)
+int client_send(struct client *c, const char *method, const char *path, const void *body, size_t n,
+                const char *type, cJSON **out, struct err *e)
 {
         char key[ID_LEN];
         struct request_spec s = {.method = method, .path = path, .body = body, .body_len = n, .type = type};
@@ -492,7 +509,8 @@ int client_send(struct client *c, const char *method, const char *path, const vo
         return rc;
 }
 
-int client_json(struct client *c, const char *method, const char *path, const cJSON *body, cJSON **out, struct err *e)
+int client_json(struct client *c, const char *method, const char *path, const cJSON *body, cJSON **out,
+                struct err *e)
 {
         char *text = body ? json_text(body) : NULL;
         int rc;
@@ -508,12 +526,13 @@ int client_json(struct client *c, const char *method, const char *path, const cJ
 
 #define PAGE 500
 
-static int list_page(struct client *c, const char *path, const char *cursor, int64_t limit, cJSON **out, struct err *e)
+static int list_page(struct client *c, const char *path, const char *cursor, int64_t limit, cJSON **out,
+                     struct err *e)
 {
         char *esc = cursor ? client_escape(cursor) : NULL;
         char *full = cursor && !esc ? NULL
-                                    : str_printf("%s%climit=%lld%s%s", path, strchr(path, '?') ? '&' : '?', (long long)limit,
-                                                 esc ? "&cursor=" : "", esc ? esc : "");
+                                    : str_printf("%s%climit=%lld%s%s", path, strchr(path, '?') ? '&' : '?',
+                                                 (long long)limit, esc ? "&cursor=" : "", esc ? esc : "");
         int rc = full ? client_json(c, "GET", full, NULL, out, e) : no_memory(e);
 
         mem_free(esc);
@@ -537,7 +556,8 @@ int client_list(struct client *c, const char *path, int64_t limit, cJSON **out, 
                 last = rc ? NULL : next;
                 page = cJSON_GetObjectItemCaseSensitive(last, "items");
                 if (!rc && !cJSON_IsArray(page))
-                        rc = err_set(e, E_PROTO, "%s%s did not answer with a list; is --hub right?", c->hub, path);
+                        rc = err_set(e, E_PROTO, "%s%s did not answer with a list; is --hub right?", c->hub,
+                                     path);
                 while (!rc && page->child) {
                         item = cJSON_DetachItemViaPointer(page, page->child);
                         cJSON_AddItemToArray(all, item);
@@ -563,7 +583,8 @@ char *client_escape(const char *s)
         for (; out && *s; s++) {
                 unsigned char ch = (unsigned char)*s;
 
-                if ((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || strchr("-._~", ch)) {
+                if ((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') ||
+                    strchr("-._~", ch)) {
                         *p++ = (char)ch;
                 } else {
                         *p++ = '%';

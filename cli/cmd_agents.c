@@ -47,7 +47,8 @@ static void agent_line(struct table *t, const cJSON *a, bool wide, struct buf *b
 
 int cmd_agent_list(struct cli *c, struct err *e)
 {
-        static const char *const head[] = {"NAME", "STATE", "RUNNING", "PLATFORM", "VERSION", "SEEN", "LABELS", "KIND", "ID", "TOOLS"};
+        static const char *const head[] = {"NAME", "STATE",  "RUNNING", "PLATFORM", "VERSION",
+                                           "SEEN", "LABELS", "KIND",    "ID",       "TOOLS"};
         bool wide = c->format == OUT_WIDE;
         struct table t;
         struct buf b;
@@ -64,7 +65,8 @@ int cmd_agent_list(struct cli *c, struct err *e)
                 table_print(&t);
                 buf_fini(&b);
                 if (!all->child)
-                        note("no agent has joined yet: photon token create, then photon-agent join TOKEN on a machine");
+                        note("no agent has joined yet: photon token create, then photon-agent join TOKEN on "
+                             "a machine");
         }
         cJSON_Delete(all);
         return 0;
@@ -85,8 +87,8 @@ static void draw_agent(const cJSON *a)
         buf_init(&b, 0);
         field("name", jstr(a, "name"));
         field("id", jstr(a, "id"));
-        printf("%s%-12s%s%s%s%s\n", paint(PAINT_DIM), "state", unpaint(), paint(paint_state(jstr(a, "state"))), jstr(a, "state"),
-               unpaint());
+        printf("%s%-12s%s%s%s%s\n", paint(PAINT_DIM), "state", unpaint(),
+               paint(paint_state(jstr(a, "state"))), jstr(a, "state"), unpaint());
         field("kind", jstr(a, "kind"));
         snprintf(text, sizeof text, "%.28s/%.28s", jstr(a, "os"), jstr(a, "arch"));
         field("platform", text);
@@ -114,10 +116,12 @@ int cmd_agent_show(struct cli *c, struct err *e)
 }
 
 /* path: taken. */
-static int change(struct cli *c, const char *method, char *path, const cJSON *body, const char *done, struct err *e)
+static int change(struct cli *c, const char *method, char *path, const cJSON *body, const char *done,
+                  struct err *e)
 {
         cJSON *doc = NULL;
-        int rc = path ? client_json(c->client, method, path, body, &doc, e) : err_set(e, E_NOMEM, "no memory");
+        int rc =
+                path ? client_json(c->client, method, path, body, &doc, e) : err_set(e, E_NOMEM, "no memory");
 
         if (!rc && (!doc || !print_doc(c, doc)))
                 note("%s %s", c->args[0], done);
@@ -165,7 +169,8 @@ int cmd_agent_label(struct cli *c, struct err *e)
                 }
         }
         if (!rc)
-                rc = change(c, "PATCH", client_path("/agents/%s/labels", c->args[0]), set, "has its new labels", e);
+                rc = change(c, "PATCH", client_path("/agents/%s/labels", c->args[0]), set,
+                            "has its new labels", e);
         cJSON_Delete(set);
         return rc;
 }

@@ -1,4 +1,5 @@
 /* exec: one command somewhere else as if it were here. call: one tool, its outputs. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,10 +22,12 @@
 #include "common/mem.h"
 #include "common/str.h"
 
-#define CALL_STEP     "call"
-#define LOOK_EVERY_MS 2000
-#define TAKE_PLACE_MS 100
-#define WHY_AGENTS    5
+#define CALL_STEP         "call"
+#define LOOK_EVERY_MS     2000
+#define TAKE_PLACE_MS     100
+#define WHY_AGENTS        5
+#define STATUS_NO_COMMAND 127 /* as shells have it */
+#define STATUS_NO_EXEC    126
 
 /* ---- the request ---- */
 
@@ -67,7 +70,8 @@ static int call_body(struct cli *c, const char *tool, cJSON **out, struct err *e
 
 static int exec_input(struct cli *c, cJSON *body, struct err *e)
 {
-        cJSON *input = cJSON_AddObjectToObject(body, "input"), *argv = cJSON_AddArrayToObject(input, "argv"), *env = NULL;
+        cJSON *input = cJSON_AddObjectToObject(body, "input"), *argv = cJSON_AddArrayToObject(input, "argv"),
+              *env = NULL;
         int rc = argv ? 0 : no_memory(e);
 
         for (size_t i = 0; i < c->n_tail && !rc; i++) {
@@ -107,14 +111,15 @@ static bool has_stdin(const struct cli *c)
 /* ---- while it runs ---- */
 
 struct session {
-        struct cli    *c;
-        const char    *run;
-        struct follow  out;
-        struct feed    in;
-        int64_t        attempt, end; /* of the output that was written */
-        bool           told;         /* that it waits */
-        bool           cancelling;
-        cJSON         *doc;          /* the last look at the run */
+        struct cli *c;
+        const char *run;
+        struct follow out;
+        struct feed in;
+        int64_t attempt, end; /* of the output that was written */
+        bool told;            /* that it waits */
+        bool cancelling;
+        bool unread; /* nobody reads what it writes: `exec ... | head` */
+        cJSON *doc;  /* the last look at the run */
 };
 
 static int on_output(void *ctx, const char *event, const char *id, const char *data, size_t n)
@@ -132,12 +137,13 @@ static int on_output(void *ctx, const char *event, const char *id, const char *d
                 s->end = 0;
         }
         if (l.attempt == s->attempt && l.offset >= s->end) {
-                if (s->c->format == OUT_JSON) {
-                        printf("%s\n", data);
-                        fflush(stdout);
-                } else {
-                        write_out(l.err ? STDERR_FILENO : STDOUT_FILENO, l.data, l.len);
-                }
+                if (s->unread)
+                        ;
+                else if (s->c->format == OUT_JSON)
+                        s->unread = !write_wanted(STDOUT_FILENO, data, n) ||
+                                    !write_wanted(STDOUT_FILENO, "\n", 1);
+                else
+                        s->unread = !write_wanted(l.err ? STDERR_FILENO : STDOUT_FILENO, l.data, l.len);
                 s->end = l.offset + (int64_t)l.len;
         }
         log_line_fini(&l);
@@ -148,10 +154,12 @@ static int on_output(void *ctx, const char *event, const char *id, const char *d
 static void on_again(void *ctx, struct follow *f)
 {
         struct session *s = ctx;
-        char *base = client_path("/runs/%s/steps/" CALL_STEP "/logs?format=json&follow=true", s->run), *path = base;
+        char *base = client_path("/runs/%s/steps/" CALL_STEP "/logs?format=json&follow=true", s->run),
+             *path = base;
 
         if (base && s->attempt)
-                path = str_printf("%s&attempt=%lld&offset=%lld", base, (long long)s->attempt, (long long)s->end);
+                path = str_printf("%s&attempt=%lld&offset=%lld", base, (long long)s->attempt,
+                                  (long long)s->end);
         if (path) {
                 mem_free(f->path);
                 f->path = path;
@@ -174,13 +182,19 @@ static bool run_over(const cJSON *run)
         return strcmp(s, "succeeded") == 0 || strcmp(s, "failed") == 0 || strcmp(s, "cancelled") == 0;
 }
 
-static int look(struct session *s, struct err *e)
+/* patient: waits for a hub that is away. */
+static int look(struct session *s, bool patient, struct err *e)
 {
         char *path = client_path("/runs/%s", s->run);
         cJSON *doc = NULL;
-        int rc = path ? client_json(s->c->client, "GET", path, NULL, &doc, e) : no_memory(e);
+        int rc;
 
-        mem_free(path);
+        if (patient) {
+                rc = follow_get(s->c->client, path, &doc, e); /* takes the path */
+        } else {
+                rc = path ? client_json(s->c->client, "GET", path, NULL, &doc, e) : no_memory(e);
+                mem_free(path);
+        }
         if (rc)
                 return rc;
         cJSON_Delete(s->doc);
@@ -202,8 +216,9 @@ static void tell_why(struct session *s)
         path = client_path("/runs/%s/explain", s->run);
         if (path && client_json(s->c->client, "GET", path, NULL, &doc, NULL) == 0) {
                 steps = jget(doc, "steps");
-                note("%s waits for an agent; Ctrl-C cancels it", s->run);
-                explain_why(stderr, steps ? steps->child : NULL, WHY_AGENTS);
+                note("%s waits: %s; Ctrl-C cancels it", s->run, jstr(steps ? steps->child : NULL, "reason"));
+                if (!s->c->o.agent)
+                        explain_why(stderr, steps ? steps->child : NULL, WHY_AGENTS);
         }
         cJSON_Delete(doc);
         mem_free(path);
@@ -215,7 +230,8 @@ static int cancel(struct session *s, struct err *e)
         int rc;
 
         s->cancelling = true;
-        note("cancelling; once more to leave without waiting");
+        if (!s->unread)
+                note("cancelling; once more to leave without waiting");
         rc = path ? client_json(s->c->client, "POST", path, NULL, NULL, e) : no_memory(e);
         mem_free(path);
         return rc == -E_STATE ? 0 : rc; /* it was over already */
@@ -247,12 +263,16 @@ static int pump(struct session *s, struct err *e)
                         feed_read(&s->in);
                 if (!rc && interrupt_count() > asked)
                         rc = on_interrupt(s, interrupt_count() - asked, e);
+                if (!rc && s->unread) { /* here it would have got SIGPIPE */
+                        (void)cancel(s, NULL);
+                        return STATUS_SIGNAL + SIGPIPE;
+                }
                 now = clock_mono_ms(&clock_system);
                 if (rc || now < look_ms || s->out.over || s->out.since_ms)
                         continue;
                 /* A lost agent ends no stream. */
                 look_ms = now + LOOK_EVERY_MS;
-                if (look(s, NULL) == 0) {
+                if (look(s, false, NULL) == 0) {
                         tell_why(s);
                         if (strcmp(jstr(first_step(s->doc), "state"), "unknown") == 0)
                                 break;
@@ -268,12 +288,12 @@ static int pump(struct session *s, struct err *e)
 /* The step is over; the run is a moment later. */
 static int settle(struct session *s, struct err *e)
 {
-        int rc = look(s, e);
+        int rc = look(s, true, e);
 
         while (!rc && !run_over(s->doc) && strcmp(jstr(first_step(s->doc), "state"), "unknown") != 0) {
                 rc = client_turn(s->c->client, TAKE_PLACE_MS, -1, NULL, e);
                 if (!rc)
-                        rc = look(s, e);
+                        rc = look(s, true, e);
         }
         return rc;
 }
@@ -286,18 +306,23 @@ static int exec_status(const struct session *s)
         if (strcmp(jstr(s->doc, "state"), "cancelled") == 0)
                 return STATUS_CANCELLED;
         if (strcmp(state, "unknown") == 0) {
-                note("the agent was lost; nobody knows whether the command ended. Decide: photon run resolve %s " CALL_STEP
-                     " retry|succeeded|failed",
+                note("the agent was lost; nobody knows whether the command ended. Decide: photon run resolve "
+                     "%s " CALL_STEP " retry|succeeded|failed",
                      s->run);
                 return STATUS_FAILED;
         }
         if (strcmp(state, "succeeded") == 0)
-                return cJSON_IsNumber(code) ? code->valueint : STATUS_OK;
+                return STATUS_OK;
         /* Its exit status says it all, as it would here. */
         if (*jstr(error, "message") && strcmp(jstr(error, "code"), "exit_nonzero") != 0 &&
             strcmp(jstr(error, "code"), "killed_by_signal") != 0)
                 note("%s", jstr(error, "message"));
-        return cJSON_IsNumber(code) && code->valueint ? code->valueint & 255 : STATUS_FAILED;
+        if (cJSON_IsNumber(code) && code->valueint)
+                return code->valueint & 255;
+        if (strcmp(jstr(error, "code"), "spawn_failed") == 0)
+                return strncmp(jstr(error, "message"), "command not found", 17) == 0 ? STATUS_NO_COMMAND
+                                                                                     : STATUS_NO_EXEC;
+        return STATUS_FAILED;
 }
 
 static int run_session(struct cli *c, const char *run, bool with_stdin, struct err *e)
@@ -339,7 +364,8 @@ int cmd_exec(struct cli *c, struct err *e)
         if (!rc)
                 rc = client_json(c->client, "POST", "/api/v1/calls", body, &run, e);
         if (!rc && !*jstr(run, "id"))
-                rc = err_set(e, E_PROTO, "%s did not answer with a run; is --hub right?", client_hub(c->client));
+                rc = err_set(e, E_PROTO, "%s did not answer with a run; is --hub right?",
+                             client_hub(c->client));
         if (!rc)
                 rc = run_session(c, jstr(run, "id"), with_stdin, e);
         cJSON_Delete(run);
@@ -361,7 +387,7 @@ static int wait_for(struct session *s, struct err *e)
                         rc = on_interrupt(s, interrupt_count() - asked, e);
                 if (rc || clock_mono_ms(&clock_system) < look_ms)
                         continue;
-                rc = look(s, e);
+                rc = look(s, true, e);
                 tell_why(s);
                 pause = pause < 500 ? pause * 2 : 1000;
                 look_ms = clock_mono_ms(&clock_system) + pause;
@@ -371,13 +397,15 @@ static int wait_for(struct session *s, struct err *e)
 
 static int call_result(struct cli *c, const struct session *s)
 {
-        const cJSON *step = first_step(s->doc), *outputs = jget(step, "outputs"), *error = jget(step, "error");
+        const cJSON *step = first_step(s->doc), *outputs = jget(step, "outputs"),
+                    *error = jget(step, "error");
 
-        if (outputs && (outputs->child || strcmp(jstr(step, "state"), "succeeded") == 0) && !print_doc(c, outputs))
+        if (outputs && (outputs->child || strcmp(jstr(step, "state"), "succeeded") == 0) &&
+            !print_doc(c, outputs))
                 print_json(outputs);
         if (strcmp(jstr(step, "state"), "unknown") == 0)
-                note("the agent was lost; nobody knows whether the call happened. Decide: photon run resolve %s " CALL_STEP
-                     " retry|succeeded|failed",
+                note("the agent was lost; nobody knows whether the call happened. Decide: photon run resolve "
+                     "%s " CALL_STEP " retry|succeeded|failed",
                      s->run);
         else if (*jstr(error, "message"))
                 note("%s (%s)", jstr(error, "message"), jstr(error, "code"));
@@ -393,7 +421,8 @@ int cmd_call(struct cli *c, struct err *e)
         if (!rc && c->o.input) {
                 rc = input_json(c->o.input, "--input", &input, e);
                 if (!rc && !cJSON_IsObject(input))
-                        rc = err_set(e, E_INVAL, "--input: a tool's input is an object: {\"name\": value, ...}");
+                        rc = err_set(e, E_INVAL,
+                                     "--input: a tool's input is an object: {\"name\": value, ...}");
                 if (rc == -E_INVAL)
                         rc = cli_usage(c, "%s", e->msg);
         }
@@ -407,7 +436,8 @@ int cmd_call(struct cli *c, struct err *e)
                 rc = client_json(c->client, "POST", "/api/v1/calls?wait=true&timeout=1s", body, &s.doc, e);
         s.run = rc ? "" : mem_strdup(jstr(s.doc, "id"));
         if (!rc && (!s.run || !*s.run))
-                rc = err_set(e, E_PROTO, "%s did not answer with a run; is --hub right?", client_hub(c->client));
+                rc = err_set(e, E_PROTO, "%s did not answer with a run; is --hub right?",
+                             client_hub(c->client));
         if (!rc)
                 rc = wait_for(&s, e);
         if (!rc)

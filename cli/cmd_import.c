@@ -44,7 +44,8 @@ static void tell(const struct wfformat_notes *n)
 
         str_format_size(n->total_bytes, size);
         ms_text((int64_t)(n->total_s < 1e12 ? n->total_s * 1000 : 1e15), took);
-        note("%zu steps with %zu dependencies; together they sleep %s and write %s", n->tasks, n->needs, took, size);
+        note("%zu steps with %zu dependencies; together they sleep %s and write %s", n->tasks, n->needs, took,
+             size);
         if (n->no_runtime)
                 note("%zu tasks have no measured runtime: they do not sleep", n->no_runtime);
         if (n->unknown_size)

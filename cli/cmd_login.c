@@ -67,7 +67,8 @@ static int scratch_ca(const char *pem, char path[64], struct err *e)
 }
 
 /* Only what works is kept: an earlier context stays when this one does not. */
-static int try_and_save(struct cli *c, char *hub, char *token, const char *pem, char **saved, cJSON **who, struct err *e)
+static int try_and_save(struct cli *c, char *hub, char *token, const char *pem, char **saved, cJSON **who,
+                        struct err *e)
 {
         char scratch[64];
         struct context where = {.hub = hub, .token = token};
@@ -100,13 +101,15 @@ int cmd_login(struct cli *c, struct err *e)
                 return cli_usage(c, "%s", e->msg);
         rc = read_token(c, &token, e);
         if (rc == -E_NOENT && !c->o.token_file)
-                rc = cli_usage(c, "photon login: --token TOKEN or --token-file FILE is missing; photon-hub init showed the first admin's");
+                rc = cli_usage(c, "photon login: --token TOKEN or --token-file FILE is missing; photon-hub "
+                                  "init showed the first admin's");
         if (!rc)
                 rc = read_ca(c, hub, &pem, e);
         if (!rc)
                 rc = try_and_save(c, hub, token, pem, &path, &who, e);
         if (!rc && !print_doc(c, who))
-                note("logged in at %s as %s (%s); kept in %s", hub, jstr(who, "name"), jstr(who, "role"), path);
+                note("logged in at %s as %s (%s); kept in %s", hub, jstr(who, "name"), jstr(who, "role"),
+                     path);
         if (token)
                 mem_wipe(token, strlen(token));
         cJSON_Delete(who);
@@ -188,12 +191,14 @@ int cmd_help(struct cli *c, struct err *e)
                 help_top(stdout);
                 return 0;
         }
-        snprintf(name, sizeof name, "%.60s%s%.60s", c->args[0], c->n_args > 1 ? " " : "", c->n_args > 1 ? c->args[1] : "");
+        snprintf(name, sizeof name, "%.60s%s%.60s", c->args[0], c->n_args > 1 ? " " : "",
+                 c->n_args > 1 ? c->args[1] : "");
         for (const struct command *k = commands; k->name; k++) {
                 if (strcmp(k->name, name) == 0) {
                         help_command(stdout, k);
                         return 0;
                 }
         }
-        return c->n_args == 1 && help_group(stdout, name) ? 0 : cli_usage(c, "there is no command \"%s\"", name);
+        return c->n_args == 1 && help_group(stdout, name) ? 0
+                                                          : cli_usage(c, "there is no command \"%s\"", name);
 }

@@ -21,14 +21,16 @@
 /* A path with what the flags ask for; mem_free. */
 static char *logs_path(struct cli *c, bool json)
 {
-        char *base = c->n_args > 1 ? client_path("/runs/%s/steps/%s/logs", c->args[0], c->args[1]) : client_path("/runs/%s/logs", c->args[0]);
+        char *base = c->n_args > 1 ? client_path("/runs/%s/steps/%s/logs", c->args[0], c->args[1])
+                                   : client_path("/runs/%s/logs", c->args[0]);
         char *channel = c->o.channel ? client_escape(c->o.channel) : NULL, attempt[40] = "", *out;
 
         if (c->o.attempt)
                 snprintf(attempt, sizeof attempt, "&attempt=%lld", (long long)c->o.attempt);
         out = base && (channel || !c->o.channel)
-                      ? str_printf("%s?format=%s%s%s%s%s", base, json ? "json" : "raw", c->o.follow ? "&follow=true" : "",
-                                   channel ? "&channel=" : "", channel ? channel : "", attempt)
+                      ? str_printf("%s?format=%s%s%s%s%s", base, json ? "json" : "raw",
+                                   c->o.follow ? "&follow=true" : "", channel ? "&channel=" : "",
+                                   channel ? channel : "", attempt)
                       : NULL;
         mem_free(base);
         mem_free(channel);
@@ -36,8 +38,8 @@ static char *logs_path(struct cli *c, bool json)
 }
 
 struct raw {
-        bool       over;
-        int        rc;
+        bool over;
+        int rc;
         struct err err;
 };
 
@@ -61,7 +63,12 @@ static void on_raw_end(void *ctx, const struct answer *a)
 static int copy_logs(struct cli *c, const char *path, struct err *e)
 {
         struct raw raw = {0};
-        struct request_spec s = {.method = "GET", .path = path, .endless = true, .on_data = on_raw, .on_end = on_raw_end, .ctx = &raw};
+        struct request_spec s = {.method = "GET",
+                                 .path = path,
+                                 .endless = true,
+                                 .on_data = on_raw,
+                                 .on_end = on_raw_end,
+                                 .ctx = &raw};
         struct request *r = NULL;
         int rc = client_start(c->client, &s, &r, e);
 
@@ -77,7 +84,7 @@ static int copy_logs(struct cli *c, const char *path, struct err *e)
 /* What was written of each step, so that a stream that starts over is not written twice. */
 struct copied {
         struct map *ends;
-        bool        json;
+        bool json;
 };
 
 struct copied_end {
@@ -149,7 +156,8 @@ int cmd_logs(struct cli *c, struct err *e)
                 return cli_usage(c, "photon logs: --attempt needs STEP: which step's?");
         if (c->o.channel && strcmp(c->o.channel, "stdout") != 0 && strcmp(c->o.channel, "stderr") != 0 &&
             strcmp(c->o.channel, "output") != 0)
-                return cli_usage(c, "photon logs: --channel %.40s: expected stdout, stderr or output", c->o.channel);
+                return cli_usage(c, "photon logs: --channel %.40s: expected stdout, stderr or output",
+                                 c->o.channel);
         path = logs_path(c, json);
         if (!path)
                 return err_set(e, E_NOMEM, "no memory");
@@ -164,9 +172,9 @@ int cmd_logs(struct cli *c, struct err *e)
 
 struct shown {
         struct cli *c;
-        int64_t     n, limit;  /* without -f: the last so many */
-        char      **line;      /* ring of them */
-        bool        live;
+        int64_t n, limit; /* without -f: the last so many */
+        char **line;      /* ring of them */
+        bool live;
 };
 
 static void show_event(struct shown *s, const char *text, size_t n)
@@ -179,15 +187,17 @@ static void show_event(struct shown *s, const char *text, size_t n)
         }
         if (json_parse(text, n, &ev, NULL))
                 return;
-        printf("%.19s  %s%-16s%s", jstr(ev, "time"), paint(paint_state(strchr(jstr(ev, "type"), '.') ? strchr(jstr(ev, "type"), '.') + 1 : "")),
+        printf("%.19s  %s%-16s%s", jstr(ev, "time"),
+               paint(paint_state(strchr(jstr(ev, "type"), '.') ? strchr(jstr(ev, "type"), '.') + 1 : "")),
                jstr(ev, "type"), unpaint());
         if (*jstr(ev, "run"))
                 printf("  %s", jstr(ev, "run"));
         for (const cJSON *m = ev->child; m; m = m->next) {
                 char *v;
 
-                if (strcmp(m->string, "id") == 0 || strcmp(m->string, "time") == 0 || strcmp(m->string, "type") == 0 ||
-                    strcmp(m->string, "run") == 0 || (cJSON_IsString(m) && !*m->valuestring))
+                if (strcmp(m->string, "id") == 0 || strcmp(m->string, "time") == 0 ||
+                    strcmp(m->string, "type") == 0 || strcmp(m->string, "run") == 0 ||
+                    (cJSON_IsString(m) && !*m->valuestring))
                         continue;
                 v = cJSON_IsString(m) ? mem_strdup(m->valuestring) : json_text(m);
                 printf("  %s=", m->string);
@@ -229,12 +239,17 @@ static bool never(void *ctx)
 int cmd_events(struct cli *c, struct err *e)
 {
         struct shown s = {.c = c, .limit = c->o.after >= 0 ? 0 : c->o.limit, .live = c->o.follow};
-        struct follow f = {.c = c->client, .events = true, .on_item = on_event, .is_all = c->o.follow ? never : NULL, .ctx = &s};
+        struct follow f = {.c = c->client,
+                           .events = true,
+                           .on_item = on_event,
+                           .is_all = c->o.follow ? never : NULL,
+                           .ctx = &s};
         int rc = 0;
 
         interrupt_catch();
         if (c->o.after >= 0)
-                f.path = str_printf("/api/v1/events?follow=%s&after=%lld", c->o.follow ? "true" : "false", (long long)c->o.after);
+                f.path = str_printf("/api/v1/events?follow=%s&after=%lld", c->o.follow ? "true" : "false",
+                                    (long long)c->o.after);
         else
                 f.path = str_printf("/api/v1/events?follow=%s", c->o.follow ? "true" : "false");
         if (!s.live && s.limit) {

@@ -45,7 +45,8 @@ static int read_workflow(const char *file, char **text, size_t *n, struct err *e
         if (!rc && (!str_is_utf8(*text, *n) || memchr(*text, 0, *n))) {
                 mem_free(*text);
                 *text = NULL;
-                rc = err_set(e, E_INVAL, "%s is not UTF-8 text: a workflow is YAML or JSON", shown_name(file));
+                rc = err_set(e, E_INVAL, "%s is not UTF-8 text: a workflow is YAML or JSON",
+                             shown_name(file));
         }
         return rc;
 }
@@ -150,7 +151,8 @@ int cmd_run(struct cli *c, struct err *e)
         }
         id = jstr(run, "id");
         if (!rc && !*id)
-                rc = err_set(e, E_PROTO, "%s did not answer with a run; is --hub right?", client_hub(c->client));
+                rc = err_set(e, E_PROTO, "%s did not answer with a run; is --hub right?",
+                             client_hub(c->client));
         if (!rc) {
                 fprintf(stderr, "%s\n", id);
                 if (!c->o.detach)
@@ -210,7 +212,8 @@ int cmd_runs(struct cli *c, struct err *e)
 }
 
 /* path: taken. */
-static int request(struct cli *c, const char *method, char *path, const cJSON *body, cJSON **out, struct err *e)
+static int request(struct cli *c, const char *method, char *path, const cJSON *body, cJSON **out,
+                   struct err *e)
 {
         int rc = path ? client_json(c->client, method, path, body, out, e) : no_memory(e);
 
@@ -236,13 +239,15 @@ int cmd_run_cancel(struct cli *c, struct err *e)
         cJSON *run = NULL, *body = NULL;
         int rc = 0;
 
-        if (c->o.name && (!(body = cJSON_CreateObject()) || !cJSON_AddStringToObject(body, "reason", c->o.name)))
+        if (c->o.name &&
+            (!(body = cJSON_CreateObject()) || !cJSON_AddStringToObject(body, "reason", c->o.name)))
                 rc = no_memory(e);
         if (!rc)
                 rc = request(c, "POST", client_path("/runs/%s/cancel", c->args[0]), body, &run, e);
         if (!rc && !print_doc(c, run))
                 note("run %s: %s", c->args[0],
-                     strcmp(jstr(run, "state"), "cancelled") == 0 ? "cancelled" : "its tools are being stopped");
+                     strcmp(jstr(run, "state"), "cancelled") == 0 ? "cancelled"
+                                                                  : "its tools are being stopped");
         cJSON_Delete(run);
         cJSON_Delete(body);
         return rc;
@@ -270,9 +275,11 @@ int cmd_run_resolve(struct cli *c, struct err *e)
         body = cJSON_CreateObject();
         rc = body && cJSON_AddStringToObject(body, "outcome", what) ? 0 : no_memory(e);
         if (!rc)
-                rc = request(c, "POST", client_path("/runs/%s/steps/%s/resolve", c->args[0], c->args[1]), body, &run, e);
+                rc = request(c, "POST", client_path("/runs/%s/steps/%s/resolve", c->args[0], c->args[1]),
+                             body, &run, e);
         if (!rc && !print_doc(c, run))
-                note("step %s of run %s: %s", c->args[1], c->args[0], strcmp(what, "retry") == 0 ? "tried again" : what);
+                note("step %s of run %s: %s", c->args[1], c->args[0],
+                     strcmp(what, "retry") == 0 ? "tried again" : what);
         cJSON_Delete(body);
         cJSON_Delete(run);
         return rc;
@@ -319,9 +326,11 @@ int cmd_validate(struct cli *c, struct err *e)
         rc = jbool(doc, "valid") ? STATUS_OK : STATUS_FAILED;
         if (!print_doc(c, doc)) {
                 for (const cJSON *m = errors ? errors->child : NULL; m; m = m->next)
-                        place_error(shown_name(file), (int)jnum(m, "line"), (int)jnum(m, "column"), jstr(m, "message"));
+                        place_error(shown_name(file), (int)jnum(m, "line"), (int)jnum(m, "column"),
+                                    jstr(m, "message"));
                 if (!rc)
-                        printf("%s: a valid workflow, %s with %lld step%s\n", shown_name(file), jstr(doc, "name"), (long long)jnum(doc, "steps"),
+                        printf("%s: a valid workflow, %s with %lld step%s\n", shown_name(file),
+                               jstr(doc, "name"), (long long)jnum(doc, "steps"),
                                jnum(doc, "steps") == 1 ? "" : "s");
         }
         cJSON_Delete(doc);

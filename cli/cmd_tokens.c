@@ -19,8 +19,9 @@ static void show_token(struct cli *c, cJSON *doc, const char *what, const char *
                 printf("%s\n", jstr(doc, "token"));
                 fflush(stdout);
                 ago_text(jstr(doc, "expires_at"), when);
-                note("%s %s%s%s; it is shown only now. %s", what, jstr(doc, "id"), *jstr(doc, "expires_at") ? ", expires " : "",
-                     *jstr(doc, "expires_at") ? when : "", next);
+                note("%s %s%s%s; it is shown only now. %s", what, jstr(doc, "id"),
+                     *jstr(doc, "expires_at") ? ", expires " : "", *jstr(doc, "expires_at") ? when : "",
+                     next);
         }
 }
 
@@ -44,7 +45,9 @@ static int add_duration(cJSON *o, const char *key, int64_t ms)
 int cmd_token_create(struct cli *c, struct err *e)
 {
         cJSON *labels = NULL, *body = cJSON_CreateObject(), *doc = NULL;
-        int rc = body && cJSON_AddNumberToObject(body, "uses", (double)c->o.uses) ? add_duration(body, "ttl", c->o.ttl_ms) : -E_NOMEM;
+        int rc = body && cJSON_AddNumberToObject(body, "uses", (double)c->o.uses)
+                         ? add_duration(body, "ttl", c->o.ttl_ms)
+                         : -E_NOMEM;
 
         if (!rc && c->o.name && !cJSON_AddStringToObject(body, "name", c->o.name))
                 rc = -E_NOMEM;
@@ -74,7 +77,8 @@ int cmd_api_token_create(struct cli *c, struct err *e)
         if (!c->o.name)
                 return cli_usage(c, "photon api-token create: --name NAME is missing: say whose token it is");
         body = cJSON_CreateObject();
-        if (!body || !cJSON_AddStringToObject(body, "name", c->o.name) || !cJSON_AddStringToObject(body, "role", c->o.role) ||
+        if (!body || !cJSON_AddStringToObject(body, "name", c->o.name) ||
+            !cJSON_AddStringToObject(body, "role", c->o.role) ||
             (c->o.ttl_ms && add_duration(body, "ttl", c->o.ttl_ms)))
                 rc = err_set(e, E_NOMEM, "no memory");
         if (!rc)
@@ -92,7 +96,8 @@ static void labels_text(const cJSON *labels, char *out, size_t cap)
 
         out[0] = '\0';
         for (const cJSON *l = labels ? labels->child : NULL; l && n + 1 < cap; l = l->next) {
-                int k = snprintf(out + n, cap - n, "%s%s=%s", n ? "," : "", l->string, cJSON_IsString(l) ? l->valuestring : "?");
+                int k = snprintf(out + n, cap - n, "%s%s=%s", n ? "," : "", l->string,
+                                 cJSON_IsString(l) ? l->valuestring : "?");
 
                 n += k > 0 ? (size_t)k : 0;
         }
@@ -120,7 +125,8 @@ static int list_tokens(struct cli *c, bool api, struct err *e)
                                 ago_text(jstr(m, "last_used_at"), text);
                                 table_cell(&t, text, PAINT_NONE);
                         } else {
-                                snprintf(text, sizeof text, "%lld/%lld", (long long)jnum(m, "uses"), (long long)jnum(m, "uses_max"));
+                                snprintf(text, sizeof text, "%lld/%lld", (long long)jnum(m, "uses"),
+                                         (long long)jnum(m, "uses_max"));
                                 table_cell(&t, text, PAINT_NONE);
                                 table_cell(&t, *jstr(m, "name") ? jstr(m, "name") : "*", PAINT_NONE);
                                 labels_text(jget(m, "labels"), text, sizeof text);
@@ -149,7 +155,8 @@ int cmd_api_token_list(struct cli *c, struct err *e)
 static int revoke(struct cli *c, const char *fmt_path, struct err *e)
 {
         cJSON *done = NULL;
-        int rc = fmt_path ? client_json(c->client, "DELETE", fmt_path, NULL, NULL, e) : err_set(e, E_NOMEM, "no memory");
+        int rc = fmt_path ? client_json(c->client, "DELETE", fmt_path, NULL, NULL, e)
+                          : err_set(e, E_NOMEM, "no memory");
 
         if (rc)
                 return rc;

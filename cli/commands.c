@@ -145,7 +145,8 @@ static void list_commands(FILE *f, const char *group)
 
         for (int pass = 0; pass < 2; pass++) {
                 for (const struct command *c = commands; c->name; c++) {
-                        if (c->hidden || (group && (strncmp(c->name, group, n) != 0 || (c->name[n] && c->name[n] != ' '))))
+                        if (c->hidden ||
+                            (group && (strncmp(c->name, group, n) != 0 || (c->name[n] && c->name[n] != ' '))))
                                 continue;
                         snprintf(head, sizeof head, "photon %s %s", c->name, c->args);
                         if (!pass && strlen(head) > width && strlen(head) < 44)
@@ -162,14 +163,17 @@ void help_top(FILE *f)
         list_commands(f, NULL);
         fputs("\nEverywhere:\n", f);
         conf_help(f, global_opts);
-        fputs("\nphoton COMMAND --help says more about one of them. Exit status: 0 ok, 1 failed, 2 cancelled, 4 not allowed,\n"
-              "64 wrong usage, 69 hub not reachable. First time: photon login --hub URL --token TOKEN --ca-sha256 HEX\n",
+        fputs("\nphoton COMMAND --help says more about one of them. Exit status: 0 ok, 1 failed, 2 "
+              "cancelled, 4 not allowed,\n"
+              "64 wrong usage, 69 hub not reachable. First time: photon login --hub URL --token TOKEN "
+              "--ca-sha256 HEX\n",
               f);
 }
 
 void help_command(FILE *f, const struct command *cmd)
 {
-        fprintf(f, "photon %s%s%s%s\n  %s\n", cmd->name, cmd->opts ? " [flags]" : "", *cmd->args ? " " : "", cmd->args, cmd->summary);
+        fprintf(f, "photon %s%s%s%s\n  %s\n", cmd->name, cmd->opts ? " [flags]" : "", *cmd->args ? " " : "",
+                cmd->args, cmd->summary);
         if (cmd->help)
                 fprintf(f, "\n%s\n", cmd->help);
         if (cmd->opts) {

@@ -53,9 +53,11 @@ static void bash(void)
         const char *at;
         int n;
 
-        puts("# bash completion for photon; put it where bash-completion looks, or: source <(photon completion bash)\n"
+        puts("# bash completion for photon; put it where bash-completion looks, or: source <(photon "
+             "completion bash)\n"
              "_photon() {\n"
-             "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} first= second= w i skip=\n"
+             "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} first= second= w i "
+             "skip=\n"
              "    COMPREPLY=()\n"
              "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
              "        w=${COMP_WORDS[i]}\n"
@@ -73,7 +75,8 @@ static void bash(void)
              "    case $prev in\n"
              "    -o|--output) COMPREPLY=($(compgen -W 'table wide json yaml' -- \"$cur\")); return ;;\n"
              "    --ca|--inputs|--token-file|-O|--out) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n"
-             "    --role) COMPREPLY=($(compgen -W 'client operator technical-operator admin' -- \"$cur\")); return ;;\n"
+             "    --role) COMPREPLY=($(compgen -W 'client operator technical-operator admin' -- \"$cur\")); "
+             "return ;;\n"
              "    --effect) COMPREPLY=($(compgen -W 'pure idempotent at-most-once' -- \"$cur\")); return ;;\n"
              "    esac\n"
              "    local words flags=");
@@ -83,7 +86,8 @@ static void bash(void)
         for (const struct command *c = commands; c->name; c++) {
                 if (c->hidden)
                         continue;
-                printf("    '%s%s'%s) flags+='", c->name, strchr(c->name, ' ') ? "" : " ", strchr(c->name, ' ') ? "" : "*");
+                printf("    '%s%s'%s) flags+='", c->name, strchr(c->name, ' ') ? "" : " ",
+                       strchr(c->name, ' ') ? "" : "*");
                 flag_words(c->opts);
                 puts("' ;;&");
         }
@@ -155,9 +159,9 @@ static void zsh_flags(const struct conf_opt *o)
                         putchar(']');
                         if (*o->metavar)
                                 printf(":%s:%s", o->name,
-                                       strcmp(o->metavar, "FILE") == 0      ? "_files"
+                                       strcmp(o->metavar, "FILE") == 0  ? "_files"
                                        : strcmp(o->name, "output") == 0 ? "(table wide json yaml)"
-                                                                            : "");
+                                                                        : "");
                         putchar('\'');
                 }
         }
@@ -183,7 +187,8 @@ static void zsh(void)
                 quoted(c->name[n] ? "..." : c->summary, true);
                 puts("'");
         }
-        puts("        )\n        _describe command firsts\n        return\n    fi\n    if (( CURRENT == 3 )); then\n        case $first in");
+        puts("        )\n        _describe command firsts\n        return\n    fi\n    if (( CURRENT == 3 "
+             ")); then\n        case $first in");
         for (const struct command *c = commands; c->name; c++) {
                 bool any = false;
 
@@ -237,7 +242,9 @@ static void fish_flags(const struct conf_opt *o, const char *condition)
                 if (o->shortname)
                         printf(" -s %c", o->shortname);
                 if (*o->metavar)
-                        printf(" -r%s", strcmp(o->metavar, "FILE") == 0 ? " -F" : strcmp(o->name, "output") == 0 ? " -f -a 'table wide json yaml'" : "");
+                        printf(" -r%s", strcmp(o->metavar, "FILE") == 0  ? " -F"
+                                        : strcmp(o->name, "output") == 0 ? " -f -a 'table wide json yaml'"
+                                                                         : "");
                 fputs(" -d '", stdout);
                 quoted(o->help, false);
                 puts("'");
@@ -262,13 +269,16 @@ static void fish(void)
                         puts("'");
                 }
                 if (word(c, 1, &sub)) {
-                        printf("complete -c photon -n '__fish_seen_subcommand_from %.*s' -f -a %s -d '", n, at, sub);
+                        printf("complete -c photon -n '__fish_seen_subcommand_from %.*s' -f -a %s -d '", n,
+                               at, sub);
                         quoted(c->summary, false);
                         puts("'");
-                        snprintf(condition, sizeof condition, " -n '__fish_seen_subcommand_from %.*s; and __fish_seen_subcommand_from %s'", n,
-                                 at, sub);
+                        snprintf(condition, sizeof condition,
+                                 " -n '__fish_seen_subcommand_from %.*s; and __fish_seen_subcommand_from %s'",
+                                 n, at, sub);
                 } else {
-                        snprintf(condition, sizeof condition, " -n '__fish_seen_subcommand_from %.*s'", n, at);
+                        snprintf(condition, sizeof condition, " -n '__fish_seen_subcommand_from %.*s'", n,
+                                 at);
                 }
                 fish_flags(c->opts, condition);
         }

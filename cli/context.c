@@ -12,8 +12,8 @@
 #include "common/mem.h"
 #include "common/str.h"
 
-#define CONTEXT_MAX  ((size_t)64 << 10)
-#define API_PORT     "7443"
+#define CONTEXT_MAX ((size_t)64 << 10)
+#define API_PORT    "7443"
 
 static void wipe_free(char *s)
 {
@@ -54,14 +54,16 @@ int context_url(const char *given, char **out, struct err *e)
         size_t n;
 
         if (strncmp(given, "http://", 7) == 0)
-                return err_set(e, E_INVAL, "hub %s: the hub speaks HTTPS only; write https://%s", given, given + 7);
+                return err_set(e, E_INVAL, "hub %s: the hub speaks HTTPS only; write https://%s", given,
+                               given + 7);
         if (strncmp(given, "https://", 8) == 0)
                 host += 8;
         n = strlen(host);
         while (n && host[n - 1] == '/')
                 n--;
         end = host + n;
-        if (!n || memchr(host, '/', n) || memchr(host, '@', n) || memchr(host, ' ', n) || memchr(host, '?', n))
+        if (!n || memchr(host, '/', n) || memchr(host, '@', n) || memchr(host, ' ', n) ||
+            memchr(host, '?', n))
                 return err_set(e, E_INVAL, "hub \"%s\": expected https://HOST:PORT", given);
         v6 = *host == '[';
         colon = v6 ? memchr(host, ']', n) : host;
@@ -76,7 +78,8 @@ int context_url(const char *given, char **out, struct err *e)
 
                 mem_free(port);
                 if (rc)
-                        return err_set(e, E_INVAL, "hub \"%s\": the port must be a number from 1 to 65535", given);
+                        return err_set(e, E_INVAL, "hub \"%s\": the port must be a number from 1 to 65535",
+                                       given);
         }
         *out = str_printf("https://%.*s%s", (int)n, host, has_port ? "" : ":" API_PORT);
         return *out ? 0 : err_set(e, E_NOMEM, "no memory");
@@ -119,7 +122,9 @@ static int load(struct context *c, struct err *e)
                 if (!rc)
                         rc = copy(doc, "ca", &c->ca, &why);
                 if (rc)
-                        err_set(e, -rc, "%s is damaged (%s); log in again: photon login --hub URL --token TOKEN", path, why.msg);
+                        err_set(e, -rc,
+                                "%s is damaged (%s); log in again: photon login --hub URL --token TOKEN",
+                                path, why.msg);
                 mem_wipe(text, n);
         }
         mem_free(text);
@@ -148,8 +153,8 @@ static bool same_file(const char *a, const char *b)
 {
         char *x = NULL, *y = NULL;
         size_t n = 0, m = 0;
-        bool same = file_read(a, CONTEXT_MAX, &x, &n, NULL) == 0 && file_read(b, CONTEXT_MAX, &y, &m, NULL) == 0 && n == m &&
-                    memcmp(x, y, n) == 0;
+        bool same = file_read(a, CONTEXT_MAX, &x, &n, NULL) == 0 &&
+                    file_read(b, CONTEXT_MAX, &y, &m, NULL) == 0 && n == m && memcmp(x, y, n) == 0;
 
         mem_free(x);
         mem_free(y);
@@ -177,9 +182,11 @@ int context_resolve(const char *hub, const char *token, const char *ca, struct c
         if (!rc)
                 move(&kept_hub, &c.hub);
         if (!rc && !c.hub)
-                rc = err_set(e, E_NOENT, "no hub is known: use --hub URL, set PHOTON_HUB, or log in once: photon login --hub URL --token TOKEN");
-        /* A token goes only to the hub that it was stored for: at the address it was stored with (then kept_hub
-         * was taken, or is the same), or wherever the authority stored with it vouches for it. */
+                rc = err_set(e, E_NOENT,
+                             "no hub is known: use --hub URL, set PHOTON_HUB, or log in once: photon login "
+                             "--hub URL --token TOKEN");
+        /* A token goes only to the hub that it was stored for: at the address it was stored with (then
+         * kept_hub was taken, or is the same), or wherever the authority stored with it vouches for it. */
         if (!rc && kept.hub) {
                 bool same = !kept_hub || strcmp(kept_hub, c.hub) == 0;
 
@@ -200,8 +207,8 @@ int context_resolve(const char *hub, const char *token, const char *ca, struct c
         return 0;
 }
 
-static int write_files(const char *dir, const char *file, const char *text, const char *ca_file, const char *ca_pem,
-                       struct err *e)
+static int write_files(const char *dir, const char *file, const char *text, const char *ca_file,
+                       const char *ca_pem, struct err *e)
 {
         int rc = file_mkdirs(dir, 0700, e);
 
@@ -210,17 +217,21 @@ static int write_files(const char *dir, const char *file, const char *text, cons
         return rc ? rc : file_write_atomic(file, text, strlen(text), 0600, e);
 }
 
-int context_save(const char *hub, const char *token, const char *ca, const char *ca_pem, char **out_path, struct err *e)
+int context_save(const char *hub, const char *token, const char *ca, const char *ca_pem, char **out_path,
+                 struct err *e)
 {
-        char *dir = config_dir(), *file = config_file("context.json"), *ca_file = config_file("ca.pem"), *text = NULL;
+        char *dir = config_dir(), *file = config_file("context.json"), *ca_file = config_file("ca.pem"),
+             *text = NULL;
         cJSON *o = cJSON_CreateObject();
         int rc = -E_NOMEM;
 
         if (!dir) {
-                rc = err_set(e, E_NOENT, "neither XDG_CONFIG_HOME nor HOME is set: there is no place for the context");
+                rc = err_set(e, E_NOENT,
+                             "neither XDG_CONFIG_HOME nor HOME is set: there is no place for the context");
                 goto out;
         }
-        if (!file || !ca_file || !o || !cJSON_AddStringToObject(o, "hub", hub) || !cJSON_AddStringToObject(o, "token", token))
+        if (!file || !ca_file || !o || !cJSON_AddStringToObject(o, "hub", hub) ||
+            !cJSON_AddStringToObject(o, "token", token))
                 goto out;
         if ((ca_pem || ca) && !cJSON_AddStringToObject(o, "ca", ca_pem ? ca_file : ca))
                 goto out;

@@ -23,7 +23,8 @@ int context_url(const char *given, char **out, struct err *e);
 int context_resolve(const char *hub, const char *token, const char *ca, struct context *out, struct err *e);
 
 /* Stores as the context; ca_pem (may be NULL) is written beside it. */
-int context_save(const char *hub, const char *token, const char *ca, const char *ca_pem, char **out_path, struct err *e);
+int context_save(const char *hub, const char *token, const char *ca, const char *ca_pem, char **out_path,
+                 struct err *e);
 /* Removes it. -E_NOENT: there is none. */
 int context_remove(char **out_path, struct err *e);
 

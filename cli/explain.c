@@ -75,7 +75,8 @@ void explain_draw(const cJSON *doc)
 {
         const cJSON *steps = jget(doc, "steps");
 
-        printf("run %s: %s%s%s\n", jstr(doc, "run"), paint(paint_state(jstr(doc, "state"))), jstr(doc, "state"), unpaint());
+        printf("run %s: %s%s%s\n", jstr(doc, "run"), paint(paint_state(jstr(doc, "state"))),
+               jstr(doc, "state"), unpaint());
         for (const cJSON *s = steps ? steps->child : NULL; s; s = s->next)
                 draw_step(s);
 }

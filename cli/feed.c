@@ -110,6 +110,8 @@ static void on_end(void *ctx, const struct answer *a)
         f->r = NULL;
         if (!a->rc) {
                 accepted(f);
+        } else if (a->status == 404) {
+                f->over = true; /* the call is over: its result tells */
         } else if (a->status == 409 || a->status == 400 || a->status == 429) {
                 refused(f, a);
         } else if (a->rc == -E_UNAVAIL || a->rc == -E_CLOSED || a->status >= 500) {
@@ -127,7 +129,8 @@ int feed_step(struct feed *f, int most)
 {
         int64_t left = f->again_ms - now_ms();
         uint64_t n = end_of(f) - f->next;
-        struct request_spec s = {.method = "PUT", .type = "application/octet-stream", .on_end = on_end, .ctx = f};
+        struct request_spec s = {
+                .method = "PUT", .type = "application/octet-stream", .on_end = on_end, .ctx = f};
         char *path;
 
         if (f->over || f->r || (!n && !f->at_eof))
@@ -136,7 +139,8 @@ int feed_step(struct feed *f, int most)
                 return left < most ? (int)left : most;
         f->sending = n < FEED_PIECE ? n : FEED_PIECE;
         f->sending_eof = f->at_eof && f->sending == n;
-        path = str_printf("%s?offset=%llu%s", f->base, (unsigned long long)f->next, f->sending_eof ? "&eof=true" : "");
+        path = str_printf("%s?offset=%llu%s", f->base, (unsigned long long)f->next,
+                          f->sending_eof ? "&eof=true" : "");
         s.path = path;
         s.body = f->sending ? f->kept.data + (f->next - f->kept_at) : NULL;
         s.body_len = (size_t)f->sending;

@@ -107,9 +107,14 @@ static void on_end(void *ctx, const struct answer *a)
 
 int follow_step(struct follow *f, int most)
 {
-        struct request_spec s = {.method = "GET", .path = f->path, .events = f->events, .endless = !f->events,
+        struct request_spec s = {.method = "GET",
+                                 .path = f->path,
+                                 .events = f->events,
+                                 .endless = !f->events,
                                  .last_event_id = f->events && f->sse.id[0] ? f->sse.id : NULL,
-                                 .on_data = on_data, .on_end = on_end, .ctx = f};
+                                 .on_data = on_data,
+                                 .on_end = on_end,
+                                 .ctx = f};
         int64_t left = f->again_ms - now_ms();
         int rc;
 
@@ -138,5 +143,29 @@ int follow_all(struct follow *f, struct err *e)
                 rc = f->rc;
                 *e = f->err;
         }
+        return rc;
+}
+
+int follow_get(struct client *c, char *path, cJSON **out, struct err *e)
+{
+        int64_t since = now_ms(), until;
+        int asked = interrupt_count(), rc = path ? 0 : err_set(e, E_NOMEM, "no memory");
+        bool told = false;
+
+        while (!rc) {
+                rc = client_json(c, "GET", path, NULL, out, e);
+                if ((rc != -E_UNAVAIL && rc != -E_CLOSED) || now_ms() - since >= FOLLOW_PATIENCE_MS)
+                        break;
+                if (!told)
+                        note("%s; trying again for up to %d s", e->msg, FOLLOW_PATIENCE_MS / 1000);
+                told = true;
+                until = now_ms() + AGAIN_FIRST_MS * 5;
+                for (rc = 0; !rc && now_ms() < until;) {
+                        rc = client_turn(c, (int)(until - now_ms()), -1, NULL, e);
+                        if (!rc && interrupt_count() != asked)
+                                rc = err_set(e, E_CANCELLED, "interrupted");
+                }
+        }
+        mem_free(path);
         return rc;
 }

@@ -14,32 +14,33 @@
 #include "common/mem.h"
 #include "common/str.h"
 
-#define TASKS_MAX   20000u                /* as hub/model/workflow.h: WORKFLOW_STEPS_MAX */
-#define NEEDS_MAX   10000u                /* STEP_NEEDS_MAX */
-#define TEXT_MAX    ((size_t)16 << 20)    /* WORKFLOW_BYTES_MAX */
-#define STEP_ID_LEN 100                   /* of 128, so that "-12345" has room */
-#define EXACT_MAX   9007199254740992.0    /* 2^53: what a JSON number holds exactly */
+#define TASKS_MAX   20000u             /* as hub/model/workflow.h: WORKFLOW_STEPS_MAX */
+#define NEEDS_MAX   10000u             /* STEP_NEEDS_MAX */
+#define TEXT_MAX    ((size_t)16 << 20) /* WORKFLOW_BYTES_MAX */
+#define STEP_ID_LEN 128                /* STEP_ID_MAX */
+#define ID_TAIL     40                 /* what stays of the end of a long one */
+#define EXACT_MAX   9007199254740992.0 /* 2^53: what a JSON number holds exactly */
 #define RETRIES     2
 
 struct task {
         const cJSON *spec, *exec;
-        const char  *id;
-        char        *step;   /* its id in the workflow */
-        size_t      *needs;  /* sorted, unique */
-        size_t       n_needs, cap_needs;
-        double       runtime_s;
-        int64_t      bytes;
+        const char *id;
+        char *step;    /* its id in the workflow */
+        size_t *needs; /* sorted, unique */
+        size_t n_needs, cap_needs;
+        double runtime_s;
+        int64_t bytes;
 };
 
 struct import {
         const struct wfformat_options *o;
-        struct wfformat_notes         *notes;
-        cJSON       *doc;
+        struct wfformat_notes *notes;
+        cJSON *doc;
         const cJSON *spec, *exec;
         struct task *tasks;
-        size_t       n;
-        struct map  *by_id, *by_name, *steps, *sizes;
-        struct err  *e;
+        size_t n;
+        struct map *by_id, *by_name, *steps, *sizes;
+        struct err *e;
 };
 
 static int no_memory(struct import *im)
@@ -65,16 +66,20 @@ static int check_shape(struct import *im)
         const cJSON *wf = get(im->doc, "workflow");
 
         if (!cJSON_IsObject(im->doc) || !cJSON_IsObject(wf))
-                return err_set(im->e, E_INVAL, "this is no WfFormat instance: there is no object \"workflow\" in it");
-        if (version && strcmp(version, WFFORMAT_VERSION) != 0 && strncmp(version, WFFORMAT_VERSION ".", sizeof WFFORMAT_VERSION) != 0)
                 return err_set(im->e, E_INVAL,
-                               "this is WfFormat %.20s; only %s is understood. The instances at github.com/wfcommons/WfInstances are in %s",
+                               "this is no WfFormat instance: there is no object \"workflow\" in it");
+        if (version && strcmp(version, WFFORMAT_VERSION) != 0 &&
+            strncmp(version, WFFORMAT_VERSION ".", sizeof WFFORMAT_VERSION) != 0)
+                return err_set(im->e, E_INVAL,
+                               "this is WfFormat %.20s; only %s is understood. The instances at "
+                               "github.com/wfcommons/WfInstances are in %s",
                                version, WFFORMAT_VERSION, WFFORMAT_VERSION);
         im->spec = get(get(wf, "specification"), "tasks");
         im->exec = get(get(wf, "execution"), "tasks");
         if (!im->spec && get(wf, "tasks"))
                 return err_set(im->e, E_INVAL,
-                               "this is WfFormat older than %s (its tasks are not under \"workflow.specification\"); only %s is understood",
+                               "this is WfFormat older than %s (its tasks are not under "
+                               "\"workflow.specification\"); only %s is understood",
                                WFFORMAT_VERSION, WFFORMAT_VERSION);
         if (!cJSON_IsArray(im->spec))
                 return err_set(im->e, E_INVAL, "the list \"workflow.specification.tasks\" is missing");
@@ -106,7 +111,9 @@ static int read_tasks(struct import *im)
         int rc = 0;
 
         if (n > TASKS_MAX)
-                return err_set(im->e, E_TOOBIG, "the instance has %zu tasks; a workflow may have %u steps at most", n, TASKS_MAX);
+                return err_set(im->e, E_TOOBIG,
+                               "the instance has %zu tasks; a workflow may have %u steps at most", n,
+                               TASKS_MAX);
         im->tasks = mem_calloc(n, sizeof *im->tasks);
         if (!im->tasks)
                 return no_memory(im);
@@ -122,7 +129,9 @@ static int read_tasks(struct import *im)
                 if (!t->id || !*t->id)
                         return err_set(im->e, E_INVAL, "task number %zu has no \"id\"", i + 1);
                 if (look(im->by_id, t->id, &other))
-                        return err_set(im->e, E_INVAL, "two tasks have the id \"%.120s\" (numbers %zu and %zu)", t->id, other + 1, i + 1);
+                        return err_set(im->e, E_INVAL,
+                                       "two tasks have the id \"%.120s\" (numbers %zu and %zu)", t->id,
+                                       other + 1, i + 1);
                 rc = put(im, im->by_id, t->id, i);
                 if (!rc && name) /* shared names resolve nothing */
                         rc = put(im, im->by_name, name, look(im->by_name, name, &other) ? n : i);
@@ -142,7 +151,8 @@ static int read_execution(struct import *im)
                 if (!look(im->by_id, id, &at))
                         continue; /* executed but not specified: it has no place in the graph */
                 if (im->tasks[at].exec)
-                        return err_set(im->e, E_INVAL, "\"workflow.execution\" has the task \"%.120s\" twice", id);
+                        return err_set(im->e, E_INVAL, "\"workflow.execution\" has the task \"%.120s\" twice",
+                                       id);
                 im->tasks[at].exec = x;
         }
         return 0;
@@ -150,27 +160,61 @@ static int read_execution(struct import *im)
 
 /* ---- step ids ---- */
 
-static int name_step(struct import *im, struct task *t)
+static int claim(struct import *im, struct task *t, const char *id)
 {
-        char id[STEP_ID_LEN + 16];
-        size_t n = 0, other;
-
-        for (const char *p = t->id; *p && n < STEP_ID_LEN; p++) {
-                bool good = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || strchr("._-", *p);
-
-                if (((unsigned char)*p & 0xC0) == 0x80)
-                        continue; /* one mark for a whole UTF-8 sequence */
-                if (n == 0 && (!good || strchr("._-", *p)))
-                        id[n++] = 't';
-                id[n++] = *p;
-                if (!good)
-                        id[n - 1] = '_';
-        }
-        id[n] = '\0';
-        for (unsigned k = 2; look(im->steps, id, &other); k++)
-                snprintf(id + n, sizeof id - n, "-%u", k);
         t->step = mem_strdup(id);
         return t->step ? put(im, im->steps, id, 0) : no_memory(im);
+}
+
+/* What is no step id becomes one: other characters a mark each, a long text its beginning and its end, where
+ * most ids differ, and a number where that is taken. */
+static int make_id(struct import *im, struct task *t)
+{
+        size_t len = strlen(t->id), n = 0, skip_from = SIZE_MAX, other;
+        char id[STEP_ID_LEN + 16];
+
+        if (len > STEP_ID_LEN)
+                skip_from = STEP_ID_LEN - ID_TAIL - 2;
+        for (const char *p = t->id; *p && n < STEP_ID_LEN; p++) {
+                bool good = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+                            (*p >= '0' && *p <= '9') || strchr("._-", *p);
+
+                if (n >= skip_from) {
+                        p = t->id + len - ID_TAIL;
+                        skip_from = SIZE_MAX;
+                        good = false; /* marks the gap */
+                } else if (((unsigned char)*p & 0xC0) == 0x80) {
+                        continue; /* one mark for a whole UTF-8 sequence */
+                }
+                if (n == 0 && (!good || strchr("._-", *p)))
+                        id[n++] = 't';
+                id[n++] = good ? *p : '_';
+        }
+        for (unsigned k = 1;; k++) {
+                char tail[16] = "";
+
+                if (k > 1)
+                        snprintf(tail, sizeof tail, "-%u", k);
+                if (n + strlen(tail) > STEP_ID_LEN)
+                        n = STEP_ID_LEN - strlen(tail);
+                strcpy(id + n, tail);
+                if (!look(im->steps, id, &other))
+                        return claim(im, t, id);
+        }
+}
+
+/* Ids that can stay do, wherever the others stand. */
+static int name_steps(struct import *im)
+{
+        int rc = 0;
+
+        for (size_t i = 0; i < im->n && !rc; i++)
+                if (str_is_name(im->tasks[i].id, STEP_ID_LEN))
+                        rc = claim(im, &im->tasks[i], im->tasks[i].id);
+        for (size_t i = 0; i < im->n && !rc; i++)
+                if (!im->tasks[i].step)
+                        rc = make_id(im, &im->tasks[i]);
+        return rc;
 }
 
 /* ---- dependencies ---- */
@@ -180,10 +224,13 @@ static int find_task(struct import *im, const struct task *t, const cJSON *ref, 
         const char *id = cJSON_GetStringValue(ref);
 
         if (!id)
-                return err_set(im->e, E_INVAL, "\"%s\" of task \"%.120s\" holds something that is no id", key, t->id);
+                return err_set(im->e, E_INVAL, "\"%s\" of task \"%.120s\" holds something that is no id", key,
+                               t->id);
         if (look(im->by_id, id, at) || (look(im->by_name, id, at) && *at < im->n))
                 return 0;
-        return err_set(im->e, E_INVAL, "\"%s\" of task \"%.120s\" names \"%.120s\", and there is no such task", key, t->id, id);
+        return err_set(im->e, E_INVAL,
+                       "\"%s\" of task \"%.120s\" names \"%.120s\", and there is no such task", key, t->id,
+                       id);
 }
 
 static int add_need(struct import *im, struct task *t, size_t need)
@@ -255,8 +302,9 @@ static int read_edges(struct import *im)
         for (size_t i = 0; i < im->n && !rc; i++) {
                 unite(im, &im->tasks[i], parents && children);
                 if (im->tasks[i].n_needs > NEEDS_MAX)
-                        rc = err_set(im->e, E_TOOBIG, "task \"%.120s\" has %zu parents; a step may need %u at most", im->tasks[i].id,
-                                     im->tasks[i].n_needs, NEEDS_MAX);
+                        rc = err_set(im->e, E_TOOBIG,
+                                     "task \"%.120s\" has %zu parents; a step may need %u at most",
+                                     im->tasks[i].id, im->tasks[i].n_needs, NEEDS_MAX);
         }
         return rc;
 }
@@ -264,7 +312,8 @@ static int read_edges(struct import *im)
 /* Takes away what needs nothing, again and again; what is left has a cycle. */
 static int check_cycles(struct import *im)
 {
-        size_t *left = mem_calloc(im->n, sizeof *left), *ready = mem_calloc(im->n, sizeof *ready), *first = mem_calloc(im->n + 1, sizeof *first);
+        size_t *left = mem_calloc(im->n, sizeof *left), *ready = mem_calloc(im->n, sizeof *ready),
+               *first = mem_calloc(im->n + 1, sizeof *first);
         size_t *child = mem_calloc(im->notes->needs + 1, sizeof *child), n_ready = 0, done = 0;
         int rc = left && ready && first && child ? 0 : no_memory(im);
 
@@ -291,7 +340,9 @@ static int check_cycles(struct import *im)
         for (size_t i = 0; i < im->n && !rc && done < im->n; i++) {
                 if (!left[i])
                         continue;
-                rc = err_set(im->e, E_INVAL, "the tasks depend on each other in a circle; \"%.120s\" is on it or behind it", im->tasks[i].id);
+                rc = err_set(im->e, E_INVAL,
+                             "the tasks depend on each other in a circle; \"%.120s\" is on it or behind it",
+                             im->tasks[i].id);
         }
         mem_free(left);
         mem_free(ready);
@@ -302,7 +353,8 @@ static int check_cycles(struct import *im)
 
 /* ---- measures ---- */
 
-static int number(struct import *im, const struct task *t, const cJSON *o, const char *key, double *out, bool *found)
+static int number(struct import *im, const struct task *t, const cJSON *o, const char *key, double *out,
+                  bool *found)
 {
         const cJSON *v = get(o, key);
 
@@ -310,7 +362,8 @@ static int number(struct import *im, const struct task *t, const cJSON *o, const
         if (!*found)
                 return 0;
         if (!cJSON_IsNumber(v) || !isfinite(v->valuedouble) || v->valuedouble < 0)
-                return err_set(im->e, E_INVAL, "\"%s\" of task \"%.120s\" is not a number from 0 up", key, t->id);
+                return err_set(im->e, E_INVAL, "\"%s\" of task \"%.120s\" is not a number from 0 up", key,
+                               t->id);
         *out = v->valuedouble;
         return 0;
 }
@@ -326,11 +379,13 @@ static int read_sizes(struct import *im)
                 if (!id)
                         id = text_of(f, "name");
                 if (!id)
-                        return err_set(im->e, E_INVAL, "a file of \"workflow.specification.files\" has no \"id\"");
+                        return err_set(im->e, E_INVAL,
+                                       "a file of \"workflow.specification.files\" has no \"id\"");
                 if (!size || cJSON_IsNull(size))
                         continue;
                 if (!cJSON_IsNumber(size) || size->valuedouble < 0 || size->valuedouble > EXACT_MAX)
-                        return err_set(im->e, E_INVAL, "\"sizeInBytes\" of file \"%.120s\" is not a number of bytes", id);
+                        return err_set(im->e, E_INVAL,
+                                       "\"sizeInBytes\" of file \"%.120s\" is not a number of bytes", id);
                 if (map_put(im->sizes, id, (void *)(uintptr_t)size, NULL))
                         return no_memory(im);
         }
@@ -346,7 +401,9 @@ static int file_bytes(struct import *im, const struct task *t, double *out, bool
                 const char *id = cJSON_GetStringValue(f);
 
                 if (!id)
-                        return err_set(im->e, E_INVAL, "\"outputFiles\" of task \"%.120s\" holds something that is no id", t->id);
+                        return err_set(im->e, E_INVAL,
+                                       "\"outputFiles\" of task \"%.120s\" holds something that is no id",
+                                       t->id);
                 size = map_get(im->sizes, id);
                 if (size)
                         *out += size->valuedouble;
@@ -373,7 +430,8 @@ static int measure(struct import *im, struct task *t)
         else if (im->o->bytes == WFFORMAT_WRITTEN)
                 bytes = has_written ? written : files;
         if (bytes > EXACT_MAX)
-                return err_set(im->e, E_INVAL, "task \"%.120s\" writes more bytes than a number holds exactly", t->id);
+                return err_set(im->e, E_INVAL,
+                               "task \"%.120s\" writes more bytes than a number holds exactly", t->id);
         t->bytes = (int64_t)bytes;
         if (im->o->max_bytes && t->bytes > im->o->max_bytes)
                 t->bytes = im->o->max_bytes;
@@ -424,8 +482,9 @@ static int put_command(struct buf *b, const struct task *t)
         if (!t->bytes)
                 return sleeps ? buf_printf(b, "[sleep, \"%s\"]", seconds) : buf_puts(b, "[\"true\"]");
         /* `yes` is faster than any disk, and its text is cheap to show, unlike zeros. */
-        return buf_printf(b, "[sh, -c, \"%s%s%syes 0123456789abcdef 2>/dev/null | head -c %lld\"]", sleeps ? "sleep " : "",
-                          sleeps ? seconds : "", sleeps ? " && " : "", (long long)t->bytes);
+        return buf_printf(b, "[sh, -c, \"%s%s%syes 0123456789abcdef 2>/dev/null | head -c %lld\"]",
+                          sleeps ? "sleep " : "", sleeps ? seconds : "", sleeps ? " && " : "",
+                          (long long)t->bytes);
 }
 
 static int put_step(struct import *im, const struct task *t, struct buf *b)
@@ -440,9 +499,13 @@ static int put_step(struct import *im, const struct task *t, struct buf *b)
                         rc = buf_putc(b, '\n');
         }
         for (size_t i = 0; i < t->n_needs && !rc; i++)
-                rc = buf_printf(b, "%s\"%s\"%s", i ? ", " : "    needs: [", im->tasks[t->needs[i]].step, i + 1 == t->n_needs ? "]\n" : "");
+                rc = buf_printf(b, "%s\"%s\"%s", i ? ", " : "    needs: [", im->tasks[t->needs[i]].step,
+                                i + 1 == t->n_needs ? "]\n" : "");
         if (!rc)
-                rc = buf_printf(b, "    effect: idempotent\n    retry: {limit: %d, backoff: {duration: 1s}}\n    uses: process.exec\n    with: {argv: ", RETRIES);
+                rc = buf_printf(b,
+                                "    effect: idempotent\n    retry: {limit: %d, backoff: {duration: 1s}}\n   "
+                                " uses: process.exec\n    with: {argv: ",
+                                RETRIES);
         if (!rc)
                 rc = put_command(b, t);
         return rc ? rc : buf_puts(b, "}\n");
@@ -466,9 +529,12 @@ static int write_workflow(struct import *im, struct buf *b)
         for (size_t i = 0; i < im->n && !rc; i++)
                 rc = put_step(im, &im->tasks[i], b);
         if (rc)
-                return rc == -E_TOOBIG ? err_set(im->e, E_TOOBIG, "the workflow would be larger than the hub takes") : no_memory(im);
+                return rc == -E_TOOBIG
+                               ? err_set(im->e, E_TOOBIG, "the workflow would be larger than the hub takes")
+                               : no_memory(im);
         if (b->len - before > TEXT_MAX)
-                return err_set(im->e, E_TOOBIG, "the workflow has %zu bytes; the hub takes %zu at most", b->len - before, TEXT_MAX);
+                return err_set(im->e, E_TOOBIG, "the workflow has %zu bytes; the hub takes %zu at most",
+                               b->len - before, TEXT_MAX);
         return 0;
 }
 
@@ -486,8 +552,8 @@ static void import_fini(struct import *im)
         cJSON_Delete(im->doc);
 }
 
-int wfformat_convert(const char *text, size_t n, const struct wfformat_options *o, struct buf *out, struct wfformat_notes *notes,
-                     struct err *e)
+int wfformat_convert(const char *text, size_t n, const struct wfformat_options *o, struct buf *out,
+                     struct wfformat_notes *notes, struct err *e)
 {
         struct import im = {.o = o, .notes = notes, .e = e};
         int rc;
@@ -497,7 +563,8 @@ int wfformat_convert(const char *text, size_t n, const struct wfformat_options *
         im.by_name = map_create();
         im.steps = map_create();
         im.sizes = map_create();
-        rc = im.by_id && im.by_name && im.steps && im.sizes ? json_parse(text, n, &im.doc, e) : no_memory(&im);
+        rc = im.by_id && im.by_name && im.steps && im.sizes ? json_parse(text, n, &im.doc, e)
+                                                            : no_memory(&im);
         if (!rc)
                 rc = check_shape(&im);
         if (!rc)
@@ -510,11 +577,10 @@ int wfformat_convert(const char *text, size_t n, const struct wfformat_options *
                 rc = read_edges(&im);
         if (!rc)
                 rc = check_cycles(&im);
-        for (size_t i = 0; i < im.n && !rc; i++) {
-                rc = name_step(&im, &im.tasks[i]);
-                if (!rc)
-                        rc = measure(&im, &im.tasks[i]);
-        }
+        if (!rc)
+                rc = name_steps(&im);
+        for (size_t i = 0; i < im.n && !rc; i++)
+                rc = measure(&im, &im.tasks[i]);
         if (!rc)
                 rc = write_workflow(&im, out);
         notes->tasks = im.n;

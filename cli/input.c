@@ -81,7 +81,8 @@ int input_object(const char *path, cJSON **out, struct err *e)
                 return rc;
         rc = doc_parse(text, n, &d, &why);
         if (!rc && d->kind != DOC_MAP)
-                rc = err_at(&why, E_INVAL, d->line, d->col, "expected names with values, got %s", doc_kind_name(d->kind));
+                rc = err_at(&why, E_INVAL, d->line, d->col, "expected names with values, got %s",
+                            doc_kind_name(d->kind));
         if (!rc)
                 rc = doc_to_json(d, out);
         if (rc)
@@ -126,8 +127,10 @@ static cJSON *value_of(const char *type, const char *text)
                 return cJSON_CreateString(text);
         if (json_parse(text, strlen(text), &v, NULL))
                 v = NULL;
-        if ((strcmp(type, "number") == 0 && !cJSON_IsNumber(v)) || (strcmp(type, "boolean") == 0 && !cJSON_IsBool(v)) ||
-            (strcmp(type, "object") == 0 && !cJSON_IsObject(v)) || (strcmp(type, "array") == 0 && !cJSON_IsArray(v))) {
+        if ((strcmp(type, "number") == 0 && !cJSON_IsNumber(v)) ||
+            (strcmp(type, "boolean") == 0 && !cJSON_IsBool(v)) ||
+            (strcmp(type, "object") == 0 && !cJSON_IsObject(v)) ||
+            (strcmp(type, "array") == 0 && !cJSON_IsArray(v))) {
                 cJSON_Delete(v);
                 return NULL;
         }
@@ -173,9 +176,11 @@ int input_typed(const char *workflow, size_t n, const cJSON *texts, cJSON *into,
                 name = type_of(def);
                 v = value_of(name, t->valuestring);
                 if (!v)
-                        rc = err_set(e, E_INVAL, "-i %s=%.60s: this input is of type %s", t->string, t->valuestring, name);
+                        rc = err_set(e, E_INVAL, "-i %s=%.60s: this input is of type %s", t->string,
+                                     t->valuestring, name);
                 else if (cJSON_GetObjectItemCaseSensitive(into, t->string))
-                        cJSON_ReplaceItemInObjectCaseSensitive(into, t->string, v); /* the flag wins over the file */
+                        cJSON_ReplaceItemInObjectCaseSensitive(into, t->string,
+                                                               v); /* the flag wins over the file */
                 else if (!cJSON_AddItemToObject(into, t->string, v))
                         rc = err_set(e, E_NOMEM, "no memory");
         }

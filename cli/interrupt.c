@@ -7,11 +7,11 @@
 #include <unistd.h>
 
 static volatile sig_atomic_t count, last;
-static int                   ends[2] = {-1, -1};
+static int ends[2] = {-1, -1};
 
 static void on_signal(int sig)
 {
-        int     saved = errno;
+        int saved = errno;
         ssize_t n;
 
         count++;

@@ -9,17 +9,17 @@
 #include <stdint.h>
 
 struct log_line {
-        cJSON         *doc;
-        const char    *step;
-        int64_t        attempt, offset; /* offset counts all channels */
-        bool           err;             /* stderr, else stdout */
+        cJSON *doc;
+        const char *step;
+        int64_t attempt, offset; /* offset counts all channels */
+        bool err;                /* stderr, else stdout */
         const uint8_t *data;
-        size_t         len;
-        uint8_t       *decoded;
+        size_t len;
+        uint8_t *decoded;
 };
 
 /* -E_PROTO, -E_NOMEM. */
-int  log_line_parse(const char *text, size_t n, struct log_line *out);
+int log_line_parse(const char *text, size_t n, struct log_line *out);
 void log_line_fini(struct log_line *l);
 
 #endif

@@ -27,7 +27,8 @@ int cli_usage(struct cli *c, const char *fmt, ...)
         note("%s", text);
         if (c->command)
                 fprintf(stderr, "usage: photon %s%s%s%s\nphoton %s --help says more\n", c->command->name,
-                        c->command->opts ? " [flags]" : "", *c->command->args ? " " : "", c->command->args, c->command->name);
+                        c->command->opts ? " [flags]" : "", *c->command->args ? " " : "", c->command->args,
+                        c->command->name);
         else
                 fprintf(stderr, "photon --help lists the commands\n");
         return STATUS_USAGE;
@@ -95,8 +96,8 @@ static int unknown_command(const char *one, const char *two)
         }
         snprintf(given, sizeof given, group ? "%.60s %.60s" : "%.60s", one, two ? two : "");
         near = str_nearest(given, names, n);
-        note("there is no command \"%s\"%s%s%s", given, near ? "; did you mean \"photon " : "", near ? near : "",
-             near ? "\"?" : ". photon --help lists them");
+        note("there is no command \"%s\"%s%s%s", given, near ? "; did you mean \"photon " : "",
+             near ? near : "", near ? "\"?" : ". photon --help lists them");
         return STATUS_USAGE;
 }
 
@@ -133,10 +134,11 @@ static int check_words(struct cli *c, bool dashes)
         const struct command *cmd = c->command;
 
         if ((int)c->n_args < cmd->min_args)
-                return cli_usage(c, "photon %s: %s missing", cmd->name, c->n_args ? "an argument is" : cmd->args);
+                return cli_usage(c, "photon %s: %s missing", cmd->name,
+                                 c->n_args ? "an argument is" : cmd->args);
         if (cmd->max_args >= 0 && (int)c->n_args > cmd->max_args)
-                return cli_usage(c, "photon %s: \"%.100s\" is one argument too many%s", cmd->name, c->args[cmd->max_args],
-                                 cmd->tail ? "; the command comes behind --" : "");
+                return cli_usage(c, "photon %s: \"%.100s\" is one argument too many%s", cmd->name,
+                                 c->args[cmd->max_args], cmd->tail ? "; the command comes behind --" : "");
         if (cmd->tail && !c->n_tail)
                 return cli_usage(c, "photon %s: the command is missing", cmd->name);
         if (!cmd->tail && dashes && c->n_tail)
@@ -185,7 +187,8 @@ static int dispatch(struct cli *c, int argc, char **argv, int i, struct err *e)
         int words = 0, rc;
 
         c->command = find_command(argv[i], two, &words);
-        if (!c->command && i + 1 < argc && (strcmp(argv[i + 1], "--help") == 0 || strcmp(argv[i + 1], "-h") == 0) &&
+        if (!c->command && i + 1 < argc &&
+            (strcmp(argv[i + 1], "--help") == 0 || strcmp(argv[i + 1], "-h") == 0) &&
             help_group(stdout, argv[i]))
                 return STATUS_OK;
         if (!c->command)
@@ -209,7 +212,8 @@ static int dispatch(struct cli *c, int argc, char **argv, int i, struct err *e)
         dashes = i > 0 && strcmp(argv[i - 1], "--") == 0;
         c->tail = argv + i;
         c->n_tail = (size_t)(argc - i);
-        if (!c->command->tail && dashes && c->n_tail && !c->n_args && c->command->max_args >= (int)c->n_tail) {
+        if (!c->command->tail && dashes && c->n_tail && !c->n_args &&
+            c->command->max_args >= (int)c->n_tail) {
                 c->args = c->tail; /* "photon logs -- -odd-name" */
                 c->n_args = c->n_tail;
                 c->n_tail = 0;

@@ -18,18 +18,21 @@
 static bool out_color, err_color, out_terminal;
 
 static const char *const sequences[] = {
-        [PAINT_NONE] = "",          [PAINT_BOLD] = "\033[1m",   [PAINT_DIM] = "\033[2m",  [PAINT_RED] = "\033[31m",
-        [PAINT_GREEN] = "\033[32m", [PAINT_YELLOW] = "\033[33m", [PAINT_BLUE] = "\033[34m", [PAINT_CYAN] = "\033[36m",
+        [PAINT_NONE] = "",         [PAINT_BOLD] = "\033[1m",   [PAINT_DIM] = "\033[2m",
+        [PAINT_RED] = "\033[31m",  [PAINT_GREEN] = "\033[32m", [PAINT_YELLOW] = "\033[33m",
+        [PAINT_BLUE] = "\033[34m", [PAINT_CYAN] = "\033[36m",
 };
 
 static const struct {
         const char *state;
-        enum paint  tint;
+        enum paint tint;
 } state_tints[] = {
-        {"succeeded", PAINT_GREEN}, {"online", PAINT_GREEN},   {"active", PAINT_GREEN},   {"failed", PAINT_RED},
-        {"unknown", PAINT_RED},     {"revoked", PAINT_RED},    {"cancelled", PAINT_YELLOW}, {"waiting", PAINT_YELLOW},
-        {"draining", PAINT_YELLOW}, {"expired", PAINT_YELLOW}, {"running", PAINT_CYAN},   {"dispatched", PAINT_CYAN},
-        {"skipped", PAINT_DIM},     {"blocked", PAINT_DIM},    {"offline", PAINT_DIM},    {"spent", PAINT_DIM},
+        {"succeeded", PAINT_GREEN},  {"online", PAINT_GREEN},   {"active", PAINT_GREEN},
+        {"failed", PAINT_RED},       {"unknown", PAINT_RED},    {"revoked", PAINT_RED},
+        {"cancelled", PAINT_YELLOW}, {"waiting", PAINT_YELLOW}, {"draining", PAINT_YELLOW},
+        {"expired", PAINT_YELLOW},   {"running", PAINT_CYAN},   {"dispatched", PAINT_CYAN},
+        {"skipped", PAINT_DIM},      {"blocked", PAINT_DIM},    {"offline", PAINT_DIM},
+        {"spent", PAINT_DIM},
 };
 
 void print_setup(bool no_color)
@@ -158,9 +161,9 @@ static bool is_branch(const cJSON *v)
 
 static void yaml_key(const char *k)
 {
-        if (str_is_name(k, 64) && !strpbrk(k, ".") && (k[0] < '0' || k[0] > '9') && strcmp(k, "null") && strcmp(k, "true") &&
-            strcmp(k, "false") && strcmp(k, "y") && strcmp(k, "n") && strcmp(k, "yes") && strcmp(k, "no") && strcmp(k, "on") &&
-            strcmp(k, "off")) {
+        if (str_is_name(k, 64) && !strpbrk(k, ".") && (k[0] < '0' || k[0] > '9') && strcmp(k, "null") &&
+            strcmp(k, "true") && strcmp(k, "false") && strcmp(k, "y") && strcmp(k, "n") && strcmp(k, "yes") &&
+            strcmp(k, "no") && strcmp(k, "on") && strcmp(k, "off")) {
                 fputs(k, stdout);
         } else {
                 struct buf b;
@@ -358,7 +361,7 @@ static void broken(int fd, int sys)
         _exit(STATUS_FAILED);
 }
 
-void write_out(int fd, const void *p, size_t n)
+bool write_wanted(int fd, const void *p, size_t n)
 {
         const char *at = p;
 
@@ -376,10 +379,19 @@ void write_out(int fd, const void *p, size_t n)
                         /* The reader of a full pipe may be what Ctrl-C ended; the second one leaves. */
                         if (interrupt_count() > 1)
                                 _exit(STATUS_SIGNAL + interrupt_signal());
+                } else if (k < 0 && errno == EPIPE) {
+                        return false;
                 } else if (k < 0) {
                         broken(fd, errno);
                 }
         }
+        return true;
+}
+
+void write_out(int fd, const void *p, size_t n)
+{
+        if (!write_wanted(fd, p, n))
+                broken(fd, EPIPE);
 }
 
 void print_end(void)

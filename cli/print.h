@@ -16,7 +16,16 @@
 
 struct buf;
 
-enum paint { PAINT_NONE, PAINT_BOLD, PAINT_DIM, PAINT_RED, PAINT_GREEN, PAINT_YELLOW, PAINT_BLUE, PAINT_CYAN };
+enum paint {
+        PAINT_NONE,
+        PAINT_BOLD,
+        PAINT_DIM,
+        PAINT_RED,
+        PAINT_GREEN,
+        PAINT_YELLOW,
+        PAINT_BLUE,
+        PAINT_CYAN
+};
 
 /* Looks at NO_COLOR, TERM and what stdout and stderr are. */
 void print_setup(bool no_color);
@@ -35,7 +44,7 @@ void note_error(const struct err *e);
 
 /* Control characters become "?"; mem_free. NULL (no memory) is printed as "". */
 char *plain(const char *s);
-void  put_plain(FILE *f, const char *s);
+void put_plain(FILE *f, const char *s);
 size_t text_width(const char *s); /* columns, roughly: code points */
 
 /* One document with a newline: compact, indented on a terminal. */
@@ -45,14 +54,14 @@ bool print_doc(const struct cli *c, const cJSON *v);
 
 /* Tables: cells are copied, control characters taken out. */
 struct table {
-        int     cols, rows, cap;
-        char  **cell; /* rows * cols, the head first */
+        int cols, rows, cap;
+        char **cell; /* rows * cols, the head first */
         enum paint *tint;
-        bool    broken; /* no memory */
+        bool broken; /* no memory */
 };
 void table_init(struct table *t, int cols, const char *const *head);
 void table_cell(struct table *t, const char *text, enum paint p); /* left to right, line by line */
-void table_print(struct table *t); /* and frees */
+void table_print(struct table *t);                                /* and frees */
 
 /* ---- times, from RFC 3339 text; NULL or "": "-" ---- */
 void ago_text(const char *when, char out[32]);
@@ -60,12 +69,14 @@ void span_text(const char *from, const char *to, char out[32]); /* to NULL: now 
 void ms_text(int64_t ms, char out[32]);
 
 const char *jstr(const cJSON *o, const char *key); /* "" if absent */
-int64_t     jnum(const cJSON *o, const char *key);
-bool        jbool(const cJSON *o, const char *key);
+int64_t jnum(const cJSON *o, const char *key);
+bool jbool(const cJSON *o, const char *key);
 const cJSON *jget(const cJSON *o, const char *key);
 
 /* Writes all of it to a descriptor, whatever it takes. */
 void write_out(int fd, const void *p, size_t n);
+/* The same, but false if nobody reads any more: for who has something to end first. */
+bool write_wanted(int fd, const void *p, size_t n);
 /* Flushes stdout and looks for errors; before exit. */
 void print_end(void);
 

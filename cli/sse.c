@@ -5,7 +5,9 @@
 
 #include "common/err.h"
 
-void sse_init(struct sse *s, int (*on_event)(void *ctx, const char *event, const char *id, const char *data, size_t n), void *ctx)
+void sse_init(struct sse *s,
+              int (*on_event)(void *ctx, const char *event, const char *id, const char *data, size_t n),
+              void *ctx)
 {
         *s = (struct sse){.on_event = on_event, .ctx = ctx};
         buf_init(&s->line, SSE_EVENT_MAX);
@@ -25,7 +27,8 @@ void sse_restart(struct sse *s)
         s->event[0] = '\0';
 }
 
-int lines_feed(struct buf *line, const void *p, size_t n, int (*on_line)(void *ctx, const char *s, size_t n), void *ctx)
+int lines_feed(struct buf *line, const void *p, size_t n, int (*on_line)(void *ctx, const char *s, size_t n),
+               void *ctx)
 {
         const char *at = p, *end = at + n;
         int rc = 0;

@@ -11,19 +11,22 @@
 
 struct sse {
         struct buf line, data;
-        char       event[64], id[32];
-        int      (*on_event)(void *ctx, const char *event, const char *id, const char *data, size_t n);
-        void      *ctx;
+        char event[64], id[32];
+        int (*on_event)(void *ctx, const char *event, const char *id, const char *data, size_t n);
+        void *ctx;
 };
 
-void sse_init(struct sse *s, int (*on_event)(void *ctx, const char *event, const char *id, const char *data, size_t n), void *ctx);
+void sse_init(struct sse *s,
+              int (*on_event)(void *ctx, const char *event, const char *id, const char *data, size_t n),
+              void *ctx);
 void sse_fini(struct sse *s);
 /* A new connection: what was half received is dropped. */
 void sse_restart(struct sse *s);
 /* What on_event returned if not 0; -E_TOOBIG: an event without end; -E_NOMEM. */
-int  sse_feed(struct sse *s, const void *p, size_t n);
+int sse_feed(struct sse *s, const void *p, size_t n);
 
 /* Cuts at newlines: `line` keeps the rest. The text handed on ends with a NUL. */
-int  lines_feed(struct buf *line, const void *p, size_t n, int (*on_line)(void *ctx, const char *s, size_t n), void *ctx);
+int lines_feed(struct buf *line, const void *p, size_t n, int (*on_line)(void *ctx, const char *s, size_t n),
+               void *ctx);
 
 #endif

@@ -26,24 +26,24 @@
 
 struct seen_step {
         char *id;
-        char  state[16], agent[64];
+        char state[16], agent[64];
         int64_t started_us, finished_us;
         uint64_t changed; /* order of the last change */
-        bool    fanout;   /* its instances carry the work */
+        bool fanout;      /* its instances carry the work */
 };
 
 struct watch {
-        struct cli       *c;
-        const char       *run;
-        char              workflow[128], state[16];
+        struct cli *c;
+        const char *run;
+        char workflow[128], state[16];
         struct seen_step *steps;
-        size_t            n, cap;
-        struct map       *by_id; /* id -> index + 1 */
-        uint64_t          changes;
-        int64_t           started_us, finished_us, drawn_ms;
-        size_t            drawn; /* lines on the screen */
-        bool              live, quiet, dirty, utf8;
-        struct follow     f;
+        size_t n, cap;
+        struct map *by_id; /* id -> index + 1 */
+        uint64_t changes;
+        int64_t started_us, finished_us, drawn_ms;
+        size_t drawn; /* lines on the screen */
+        bool live, quiet, dirty, utf8;
+        struct follow f;
 };
 
 /* ---- what the events say ---- */
@@ -77,7 +77,8 @@ static struct seen_step *step_of(struct watch *w, const char *id)
 
 static bool over(const char *state)
 {
-        return strcmp(state, "succeeded") == 0 || strcmp(state, "failed") == 0 || strcmp(state, "cancelled") == 0;
+        return strcmp(state, "succeeded") == 0 || strcmp(state, "failed") == 0 ||
+               strcmp(state, "cancelled") == 0;
 }
 
 static bool step_over(const char *state)
@@ -106,7 +107,8 @@ static void step_line(const struct watch *w, const struct seen_step *s, const cJ
         }
         putchar('\n');
         if (strcmp(s->state, "unknown") == 0)
-                note("nobody knows whether %s ran; decide: photon run resolve %s %s retry|succeeded|failed", s->id, w->run, s->id);
+                note("nobody knows whether %s ran; decide: photon run resolve %s %s retry|succeeded|failed",
+                     s->id, w->run, s->id);
         fflush(stdout);
 }
 
@@ -218,7 +220,8 @@ static int weight(const struct seen_step *s)
 
 static int by_weight(const void *a, const void *b)
 {
-        const struct seen_step *x = *(const struct seen_step *const *)a, *y = *(const struct seen_step *const *)b;
+        const struct seen_step *x = *(const struct seen_step *const *)a,
+                               *y = *(const struct seen_step *const *)b;
 
         if (weight(x) != weight(y))
                 return weight(x) - weight(y);
@@ -227,7 +230,8 @@ static int by_weight(const void *a, const void *b)
 
 static int by_place(const void *a, const void *b)
 {
-        const struct seen_step *x = *(const struct seen_step *const *)a, *y = *(const struct seen_step *const *)b;
+        const struct seen_step *x = *(const struct seen_step *const *)a,
+                               *y = *(const struct seen_step *const *)b;
 
         return x < y ? -1 : x > y;
 }
@@ -255,8 +259,8 @@ static void put_line(struct watch *w, struct buf *b, const char *text, unsigned 
 
 static void put_counts(const struct watch *w, char *out, size_t cap)
 {
-        static const char *const names[] = {"succeeded", "running", "dispatched", "waiting", "failed", "unknown", "cancelled",
-                                            "skipped",   "ready",   "blocked"};
+        static const char *const names[] = {"succeeded", "running",   "dispatched", "waiting", "failed",
+                                            "unknown",   "cancelled", "skipped",    "ready",   "blocked"};
         size_t n = 0;
 
         out[0] = '\0';
@@ -270,20 +274,22 @@ static void put_counts(const struct watch *w, char *out, size_t cap)
         }
 }
 
-static void put_step(struct watch *w, struct buf *b, const struct seen_step *s, int id_width, unsigned cols, int64_t now_us)
+static void put_step(struct watch *w, struct buf *b, const struct seen_step *s, int id_width, unsigned cols,
+                     int64_t now_us)
 {
         char line[LINE_MAX_COLS], took[32] = "";
         char *id = plain(s->id);
         const char *shown = id ? id : "";
 
         /* What tells long names apart is most often at their end. */
-        for (size_t skip = text_width(shown) > (size_t)id_width ? text_width(shown) - (size_t)id_width : 0; skip; skip--)
+        for (size_t skip = text_width(shown) > (size_t)id_width ? text_width(shown) - (size_t)id_width : 0;
+             skip; skip--)
                 for (shown++; ((unsigned char)*shown & 0xC0) == 0x80;)
                         shown++;
         if (s->started_us && (s->finished_us || strcmp(s->state, "running") == 0))
                 ms_text(((s->finished_us ? s->finished_us : now_us) - s->started_us) / 1000, took);
-        snprintf(line, sizeof line, "  %s %s%*s  %-10s  %7s  %s", mark(w, s->state), shown, id_width - (int)text_width(shown), "",
-                 s->state, took, s->agent);
+        snprintf(line, sizeof line, "  %s %s%*s  %-10s  %7s  %s", mark(w, s->state), shown,
+                 id_width - (int)text_width(shown), "", s->state, took, s->agent);
         put_line(w, b, line, cols, paint_state(s->state));
         mem_free(id);
 }
@@ -318,7 +324,8 @@ static void draw(struct watch *w)
         if (w->drawn)
                 buf_printf(&b, "\033[%zuA\r", w->drawn);
         w->drawn = 0;
-        ms_text(w->started_us ? ((w->finished_us ? w->finished_us : now_us) - w->started_us) / 1000 : 0, took);
+        ms_text(w->started_us ? ((w->finished_us ? w->finished_us : now_us) - w->started_us) / 1000 : 0,
+                took);
         snprintf(line, sizeof line, "%.100s  %s  %s  %s%s", w->workflow, w->run, w->state, took,
                  w->f.since_ms ? "  (the hub does not answer; trying again)" : "");
         put_line(w, &b, line, cols, PAINT_BOLD);
@@ -344,7 +351,8 @@ static int learn_steps(struct watch *w, struct err *e)
         char *path = client_path("/runs/%s", w->run);
         cJSON *run = NULL;
         const cJSON *steps;
-        int rc = path ? client_json(w->c->client, "GET", path, NULL, &run, e) : err_set(e, E_NOMEM, "no memory");
+        int rc = path ? client_json(w->c->client, "GET", path, NULL, &run, e)
+                      : err_set(e, E_NOMEM, "no memory");
 
         mem_free(path);
         if (rc)
@@ -383,11 +391,9 @@ static int follow_run(struct watch *w, struct err *e)
 
 static int finish(struct cli *c, const char *id, struct err *e)
 {
-        char *path = client_path("/runs/%s", id);
         cJSON *run = NULL;
-        int rc = path ? client_json(c->client, "GET", path, NULL, &run, e) : err_set(e, E_NOMEM, "no memory");
+        int rc = follow_get(c->client, client_path("/runs/%s", id), &run, e);
 
-        mem_free(path);
         if (rc)
                 return rc;
         if (!print_doc(c, run))
@@ -406,8 +412,13 @@ int watch_run(struct cli *c, const char *run, bool quiet, struct err *e)
         setlocale(LC_CTYPE, "");
         w.utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
         w.by_id = map_create();
-        w.f = (struct follow){.c = c->client, .path = client_path("/runs/%s/events", run), .events = true, .quiet = w.live,
-                              .on_item = on_item, .is_all = is_all, .ctx = &w};
+        w.f = (struct follow){.c = c->client,
+                              .path = client_path("/runs/%s/events", run),
+                              .events = true,
+                              .quiet = w.live,
+                              .on_item = on_item,
+                              .is_all = is_all,
+                              .ctx = &w};
         follow_init(&w.f);
         rc = w.by_id && w.f.path ? 0 : err_set(e, E_NOMEM, "no memory");
         if (!rc && w.live)
@@ -420,7 +431,8 @@ int watch_run(struct cli *c, const char *run, bool quiet, struct err *e)
         mem_free(w.steps);
         map_free(w.by_id);
         if (rc == -E_CANCELLED) {
-                note("the run goes on. Follow it again: photon run watch %s; stop it: photon run cancel %s", run, run);
+                note("the run goes on. Follow it again: photon run watch %s; stop it: photon run cancel %s",
+                     run, run);
                 return STATUS_SIGNAL + interrupt_signal();
         }
         if (rc == -E_UNAVAIL)

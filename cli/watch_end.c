@@ -30,8 +30,8 @@ static void head(const cJSON *run)
         span_text(from, jstr(run, "finished_at"), took);
         printf("%s", paint(PAINT_BOLD));
         put_plain(stdout, jstr(run, "workflow"));
-        printf("%s  %s  %s%s%s  %s\n", unpaint(), jstr(run, "id"), paint(paint_state(jstr(run, "state"))), jstr(run, "state"), unpaint(),
-               took);
+        printf("%s  %s  %s%s%s  %s\n", unpaint(), jstr(run, "id"), paint(paint_state(jstr(run, "state"))),
+               jstr(run, "state"), unpaint(), took);
         if (*jstr(jget(run, "error"), "message")) {
                 fputs("  ", stdout);
                 put_plain(stdout, jstr(jget(run, "error"), "message"));
@@ -64,7 +64,8 @@ static void step_line(struct table *t, const cJSON *s, bool wide)
 void watch_draw_run(const cJSON *run, bool wide)
 {
         static const char *const narrow_head[] = {"STEP", "STATE", "AGENT", "TOOK", "TRY", "EXIT", "ERROR"};
-        static const char *const wide_head[] = {"STEP", "STATE", "AGENT", "TOOK", "TRY", "EXIT", "OUTPUT", "TOOL", "ERROR"};
+        static const char *const wide_head[] = {"STEP", "STATE",  "AGENT", "TOOK", "TRY",
+                                                "EXIT", "OUTPUT", "TOOL",  "ERROR"};
         const cJSON *steps = jget(run, "steps");
         struct table t;
 
@@ -77,7 +78,7 @@ void watch_draw_run(const cJSON *run, bool wide)
 
 struct tail {
         struct buf b;
-        bool       done, good;
+        bool done, good;
 };
 
 static int on_data(void *ctx, const void *p, size_t n)
@@ -132,9 +133,15 @@ static void draw_tail(struct cli *c, const char *run, const cJSON *step)
         struct tail got = {0};
         int64_t bytes = jnum(step, "output_bytes");
         char *path = client_path("/runs/%s/steps/%s/logs", run, jstr(step, "id"));
-        char *full = path ? str_printf("%s?channel=stderr&offset=%lld", path, (long long)(bytes > (1 << 20) ? bytes - (1 << 20) : 0))
+        char *full = path ? str_printf("%s?channel=stderr&offset=%lld", path,
+                                       (long long)(bytes > (1 << 20) ? bytes - (1 << 20) : 0))
                           : NULL;
-        struct request_spec s = {.method = "GET", .path = full, .endless = true, .on_data = on_data, .on_end = on_end, .ctx = &got};
+        struct request_spec s = {.method = "GET",
+                                 .path = full,
+                                 .endless = true,
+                                 .on_data = on_data,
+                                 .on_end = on_end,
+                                 .ctx = &got};
         struct request *r = NULL;
         int rc = full ? client_start(c->client, &s, &r, NULL) : -E_NOMEM;
 
@@ -209,7 +216,8 @@ void watch_draw_end(struct cli *c, const cJSON *run)
         if (failed > FAILED_SHOWN)
                 printf("\n  and %zu more: photon run show %s\n", failed - FAILED_SHOWN, id);
         if (first)
-                printf("\nAll it wrote: photon logs %s %s\nAgain from there: photon run retry %s\n", id, first, id);
+                printf("\nAll it wrote: photon logs %s %s\nAgain from there: photon run retry %s\n", id,
+                       first, id);
         else if (strcmp(jstr(run, "state"), "succeeded") != 0)
                 printf("\nLook further: photon run show %s; photon run explain %s\n", id, id);
         fflush(stdout);

@@ -4,9 +4,24 @@
 
 #define OFF(field) offsetof(struct hub_conf, field)
 
-#define COMMON_OPTS                                                                                                    \
-        {"data", 'd', CONF_STR, OFF(data), NULL, "PHOTON_HUB_DATA", "DIR", "everything the hub keeps (default: /var/lib/photon-hub for root, else $XDG_STATE_HOME/photon-hub)", 0, 0}, \
-        {"host", 0, CONF_STRLIST, OFF(hosts), NULL, "PHOTON_HUB_HOSTS", "NAME|IP", "a name or address by which agents and people reach this hub; may be repeated; goes into its certificate", 0, 0}
+#define COMMON_OPTS                                                                                          \
+        {"data",                                                                                             \
+         'd',                                                                                                \
+         CONF_STR,                                                                                           \
+         OFF(data),                                                                                          \
+         NULL,                                                                                               \
+         "PHOTON_HUB_DATA",                                                                                  \
+         "DIR",                                                                                              \
+         "everything the hub keeps (default: /var/lib/photon-hub for root, else "                            \
+         "$XDG_STATE_HOME/photon-hub)",                                                                      \
+         0,                                                                                                  \
+         0},                                                                                                 \
+        {                                                                                                    \
+                "host", 0, CONF_STRLIST, OFF(hosts), NULL, "PHOTON_HUB_HOSTS", "NAME|IP",                    \
+                        "a name or address by which agents and people reach this hub; may be repeated; "     \
+                        "goes into its certificate",                                                         \
+                        0, 0                                                                                 \
+        }
 
 const struct conf_opt hub_init_opts[] = {
         COMMON_OPTS,
@@ -15,21 +30,39 @@ const struct conf_opt hub_init_opts[] = {
 
 const struct conf_opt hub_serve_opts[] = {
         COMMON_OPTS,
-        {"config", 'c', CONF_STR, OFF(config), NULL, "PHOTON_HUB_CONFIG", "FILE", "options as YAML or JSON, by these names", 0, 0},
-        {"agent-listen", 0, CONF_STR, OFF(agent_listen), "0.0.0.0:7440", "PHOTON_HUB_AGENT_LISTEN", "HOST:PORT", "where agents connect (mutual TLS); port 0 picks one", 0, 0},
-        {"enroll-listen", 0, CONF_STR, OFF(enroll_listen), NULL, "PHOTON_HUB_ENROLL_LISTEN", "HOST:PORT", "where machines join with a token (default: the agents' port plus one; 0 if that is 0)", 0, 0},
-        {"api-listen", 0, CONF_STR, OFF(api_listen), "0.0.0.0:7443", "PHOTON_HUB_API_LISTEN", "HOST:PORT", "the HTTPS API; port 0 picks one", 0, 0},
-        {"advertise", 0, CONF_STR, OFF(advertise), NULL, "PHOTON_HUB_ADVERTISE", "HOST", "the name or address that join tokens carry (default: the first --host, here or at init, else the listening address, else this host's name)", 0, 0},
-        {"lost-after", 0, CONF_DURATION, OFF(lost_after_ms), "60s", "PHOTON_HUB_LOST_AFTER", "TIME", "an agent that has been gone this long has lost its tool calls", 1000, INT64_C(31536000000)},
-        {"cancel-grace", 0, CONF_DURATION, OFF(cancel_grace_ms), "10s", "PHOTON_HUB_CANCEL_GRACE", "TIME", "from TERM to KILL when a tool call is cancelled", 0, 0},
-        {"heartbeat", 0, CONF_DURATION, OFF(heartbeat_ms), "15s", "PHOTON_HUB_HEARTBEAT", "TIME", "a silent agent is asked this often, and given up after twice this", 100, INT64_C(31536000000)},
-        {"drain", 0, CONF_DURATION, OFF(drain_ms), "3s", "PHOTON_HUB_DRAIN", "TIME", "how long SIGTERM lets answers and goodbyes leave", 0, 0},
-        {"certificate-life", 0, CONF_DURATION, OFF(cert_life_ms), "24h", "PHOTON_HUB_CERTIFICATE_LIFE", "TIME", "life of an agent's certificate; it renews itself before two thirds of it", 2000, INT64_C(31536000000)},
-        {"max-agents", 0, CONF_INT, OFF(max_agents), "10000", "PHOTON_HUB_MAX_AGENTS", "N", "connections from agents at once", 1, 100000},
-        {"http-threads", 0, CONF_INT, OFF(http_threads), "2", "PHOTON_HUB_HTTP_THREADS", "N", "threads that answer the API", 1, 64},
-        {"http-connections", 0, CONF_INT, OFF(http_connections), "1000", "PHOTON_HUB_HTTP_CONNECTIONS", "N", "API connections at once", 1, 60000},
-        {"http-per-ip", 0, CONF_INT, OFF(http_per_ip), "100", "PHOTON_HUB_HTTP_PER_IP", "N", "API connections at once from one address", 1, 60000},
-        {"log-level", 0, CONF_STR, OFF(log_level), "info", "PHOTON_LOG_LEVEL", "LEVEL", "debug, info, warn or error", 0, 0},
+        {"config", 'c', CONF_STR, OFF(config), NULL, "PHOTON_HUB_CONFIG", "FILE",
+         "options as YAML or JSON, by these names", 0, 0},
+        {"agent-listen", 0, CONF_STR, OFF(agent_listen), "0.0.0.0:7440", "PHOTON_HUB_AGENT_LISTEN",
+         "HOST:PORT", "where agents connect (mutual TLS); port 0 picks one", 0, 0},
+        {"enroll-listen", 0, CONF_STR, OFF(enroll_listen), NULL, "PHOTON_HUB_ENROLL_LISTEN", "HOST:PORT",
+         "where machines join with a token (default: the agents' port plus one; 0 if that is 0)", 0, 0},
+        {"api-listen", 0, CONF_STR, OFF(api_listen), "0.0.0.0:7443", "PHOTON_HUB_API_LISTEN", "HOST:PORT",
+         "the HTTPS API; port 0 picks one", 0, 0},
+        {"advertise", 0, CONF_STR, OFF(advertise), NULL, "PHOTON_HUB_ADVERTISE", "HOST",
+         "the name or address that join tokens carry (default: the first --host, here or at init, else the "
+         "listening address, else this host's name)",
+         0, 0},
+        {"lost-after", 0, CONF_DURATION, OFF(lost_after_ms), "60s", "PHOTON_HUB_LOST_AFTER", "TIME",
+         "an agent that has been gone this long has lost its tool calls", 1000, INT64_C(31536000000)},
+        {"cancel-grace", 0, CONF_DURATION, OFF(cancel_grace_ms), "10s", "PHOTON_HUB_CANCEL_GRACE", "TIME",
+         "from TERM to KILL when a tool call is cancelled", 0, 0},
+        {"heartbeat", 0, CONF_DURATION, OFF(heartbeat_ms), "15s", "PHOTON_HUB_HEARTBEAT", "TIME",
+         "a silent agent is asked this often, and given up after twice this", 100, INT64_C(31536000000)},
+        {"drain", 0, CONF_DURATION, OFF(drain_ms), "3s", "PHOTON_HUB_DRAIN", "TIME",
+         "how long SIGTERM lets answers and goodbyes leave", 0, 0},
+        {"certificate-life", 0, CONF_DURATION, OFF(cert_life_ms), "24h", "PHOTON_HUB_CERTIFICATE_LIFE",
+         "TIME", "life of an agent's certificate; it renews itself before two thirds of it", 2000,
+         INT64_C(31536000000)},
+        {"max-agents", 0, CONF_INT, OFF(max_agents), "10000", "PHOTON_HUB_MAX_AGENTS", "N",
+         "connections from agents at once", 1, 100000},
+        {"http-threads", 0, CONF_INT, OFF(http_threads), "2", "PHOTON_HUB_HTTP_THREADS", "N",
+         "threads that answer the API", 1, 64},
+        {"http-connections", 0, CONF_INT, OFF(http_connections), "1000", "PHOTON_HUB_HTTP_CONNECTIONS", "N",
+         "API connections at once", 1, 60000},
+        {"http-per-ip", 0, CONF_INT, OFF(http_per_ip), "100", "PHOTON_HUB_HTTP_PER_IP", "N",
+         "API connections at once from one address", 1, 60000},
+        {"log-level", 0, CONF_STR, OFF(log_level), "info", "PHOTON_LOG_LEVEL", "LEVEL",
+         "debug, info, warn or error", 0, 0},
         {"log-json", 0, CONF_BOOL, OFF(log_json), NULL, "PHOTON_LOG_JSON", "", "log lines as JSON", 0, 0},
         {0},
 };

@@ -8,15 +8,15 @@
 #include "common/conf.h"
 
 struct hub_conf {
-        char            *data;
-        char            *config;
-        char            *agent_listen, *enroll_listen, *api_listen;
-        char            *advertise;  /* host that join tokens name; NULL: from the certificate's hosts */
+        char *data;
+        char *config;
+        char *agent_listen, *enroll_listen, *api_listen;
+        char *advertise; /* host that join tokens name; NULL: from the certificate's hosts */
         struct conf_list hosts;
-        char            *log_level;
-        bool             log_json;
-        int64_t          lost_after_ms, cancel_grace_ms, heartbeat_ms, drain_ms, cert_life_ms;
-        int64_t          max_agents, http_threads, http_connections, http_per_ip;
+        char *log_level;
+        bool log_json;
+        int64_t lost_after_ms, cancel_grace_ms, heartbeat_ms, drain_ms, cert_life_ms;
+        int64_t max_agents, http_threads, http_connections, http_per_ip;
 };
 
 extern const struct conf_opt hub_init_opts[];

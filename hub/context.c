@@ -23,18 +23,21 @@ static char *config_dir(void)
 
 static int leave(const struct hub_conf *c, const char *token, const char *dir, struct err *e)
 {
-        char  *file = path_join(dir, "context.json"), *ca_out = path_join(dir, "ca.pem"), *text = NULL, *pem = NULL;
-        char  *ca_in = path_join(c->data, "pki/ca.crt");
+        char *file = path_join(dir, "context.json"), *ca_out = path_join(dir, "ca.pem"), *text = NULL,
+             *pem = NULL;
+        char *ca_in = path_join(c->data, "pki/ca.crt");
         const char *host = c->hosts.n ? c->hosts.v[0] : "localhost";
-        bool   v6 = strchr(host, ':') != NULL;
+        bool v6 = strchr(host, ':') != NULL;
         cJSON *o = cJSON_CreateObject();
-        char  *url = str_printf("https://%s%s%s:7443", v6 ? "[" : "", host, v6 ? "]" : "");
+        char *url = str_printf("https://%s%s%s:7443", v6 ? "[" : "", host, v6 ? "]" : "");
         struct stat sb;
         size_t n;
-        int    rc = file && ca_out && ca_in && o && url ? 0 : err_set(e, E_NOMEM, "no memory");
+        int rc = file && ca_out && ca_in && o && url ? 0 : err_set(e, E_NOMEM, "no memory");
 
         if (!rc && lstat(file, &sb) == 0)
-                rc = err_set(e, E_EXIST, "%s already names a hub and was kept; use --hub, --token and --ca for this one", file);
+                rc = err_set(e, E_EXIST,
+                             "%s already names a hub and was kept; use --hub, --token and --ca for this one",
+                             file);
         if (!rc)
                 rc = file_mkdirs(dir, 0700, e);
         if (!rc)
@@ -46,7 +49,8 @@ static int leave(const struct hub_conf *c, const char *token, const char *dir, s
                 cJSON_AddStringToObject(o, "token", token);
                 cJSON_AddStringToObject(o, "ca", ca_out);
                 text = json_text(o);
-                rc = text ? file_write_atomic(file, text, strlen(text), 0600, e) : err_set(e, E_NOMEM, "no memory");
+                rc = text ? file_write_atomic(file, text, strlen(text), 0600, e)
+                          : err_set(e, E_NOMEM, "no memory");
         }
         if (text)
                 mem_wipe(text, strlen(text));
@@ -63,7 +67,7 @@ static int leave(const struct hub_conf *c, const char *token, const char *dir, s
 void context_leave(const struct hub_conf *c, const char *token)
 {
         struct err e = {0};
-        char      *dir = config_dir();
+        char *dir = config_dir();
 
         if (dir && leave(c, token, dir, &e))
                 fprintf(stderr, "photon-hub: no context was left for the photon command: %s\n", e.msg);

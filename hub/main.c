@@ -21,10 +21,13 @@ static void usage(FILE *f)
 {
         fputs("photon-hub: schedules tool calls on machines you own\n\n"
               "  photon-hub init  --data DIR [--host NAME|IP]... [-o json]\n"
-              "  photon-hub serve --data DIR [--config FILE] [--agent-listen HOST:PORT] [--api-listen HOST:PORT]\n"
+              "  photon-hub serve --data DIR [--config FILE] [--agent-listen HOST:PORT] [--api-listen "
+              "HOST:PORT]\n"
               "  photon-hub version\n\n"
-              "init makes the certificate authority, the hub's certificate, the database and the first admin's token.\n"
-              "serve does that too when DIR is empty, then serves in the foreground; SIGTERM drains, a second one ends.\n"
+              "init makes the certificate authority, the hub's certificate, the database and the first "
+              "admin's token.\n"
+              "serve does that too when DIR is empty, then serves in the foreground; SIGTERM drains, a "
+              "second one ends.\n"
               "photon-hub COMMAND --help lists the options.\n",
               f);
 }
@@ -50,11 +53,12 @@ static int fail(const struct err *e, int status)
 }
 
 /* Flags over environment over file over defaults; *out_rc: what main returns when not 0. */
-static int read_conf(const struct conf_opt *opts, int argc, char **argv, struct hub_conf *c, bool *out_help, struct err *e)
+static int read_conf(const struct conf_opt *opts, int argc, char **argv, struct hub_conf *c, bool *out_help,
+                     struct err *e)
 {
         struct conf_list rest = {0};
-        struct hub_conf  first = {0};
-        int              i = 2, rc = conf_defaults(opts, c, e);
+        struct hub_conf first = {0};
+        int i = 2, rc = conf_defaults(opts, c, e);
 
         if (!rc) /* once, to learn --config */
                 rc = conf_args(opts, argc, argv, &i, false, &first, &rest, e);
@@ -82,7 +86,7 @@ static int read_conf(const struct conf_opt *opts, int argc, char **argv, struct 
 static int do_init(const struct hub_conf *c, bool json, struct err *e)
 {
         char sha[65], token[80];
-        int  rc = hub_init(c, sha, token, e);
+        int rc = hub_init(c, sha, token, e);
 
         if (rc)
                 return fail(e, 1);
@@ -102,9 +106,9 @@ static int do_init(const struct hub_conf *c, bool json, struct err *e)
 /* An empty or absent folder becomes a hub: single-machine use needs no init. */
 static int init_if_empty(const struct hub_conf *c, struct err *e)
 {
-        char        sha[65], token[80], *db = path_join(c->data, "hub.db");
+        char sha[65], token[80], *db = path_join(c->data, "hub.db");
         struct stat sb;
-        int         rc = 0;
+        int rc = 0;
 
         if (db && lstat(db, &sb) && errno == ENOENT) {
                 rc = hub_init(c, sha, token, e);
@@ -113,8 +117,8 @@ static int init_if_empty(const struct hub_conf *c, struct err *e)
 
                         rc = path ? file_write_atomic(path, token, strlen(token), 0600, e) : -E_NOMEM;
                         context_leave(c, token);
-                        fprintf(stderr, "photon-hub: made a new hub in %s; the admin's token is in %s\n", c->data,
-                                path ? path : "?");
+                        fprintf(stderr, "photon-hub: made a new hub in %s; the admin's token is in %s\n",
+                                c->data, path ? path : "?");
                         mem_free(path);
                 }
                 mem_wipe(token, sizeof token);
@@ -128,7 +132,8 @@ static int do_serve(const struct hub_conf *c, struct err *e)
         enum log_level level = LOG_INFO;
 
         if (log_level_parse(c->log_level, &level)) {
-                err_set(e, E_INVAL, "log-level is \"%s\"; it must be debug, info, warn or error", c->log_level);
+                err_set(e, E_INVAL, "log-level is \"%s\"; it must be debug, info, warn or error",
+                        c->log_level);
                 return fail(e, EX_USAGE);
         }
         log_setup(level, c->log_json);
@@ -139,11 +144,11 @@ static int do_serve(const struct hub_conf *c, struct err *e)
 
 int main(int argc, char **argv)
 {
-        struct hub_conf        c = {0};
-        struct err             e = {0};
+        struct hub_conf c = {0};
+        struct err e = {0};
         const struct conf_opt *opts;
-        bool                   help = false, json = false;
-        int                    rc;
+        bool help = false, json = false;
+        int rc;
 
         mem_install_hooks();
         if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
@@ -151,7 +156,8 @@ int main(int argc, char **argv)
                 return argc < 2 ? EX_USAGE : 0;
         }
         if (!strcmp(argv[1], "version") || !strcmp(argv[1], "--version")) {
-                printf("photon-hub %s (protocol %d-%d)\n", PHOTON_VERSION, PHOTON_PROTO_MIN, PHOTON_PROTO_MAX);
+                printf("photon-hub %s (protocol %d-%d)\n", PHOTON_VERSION, PHOTON_PROTO_MIN,
+                       PHOTON_PROTO_MAX);
                 return 0;
         }
         opts = !strcmp(argv[1], "init") ? hub_init_opts : !strcmp(argv[1], "serve") ? hub_serve_opts : NULL;

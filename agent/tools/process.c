@@ -548,6 +548,9 @@ int process_start(struct tool_call *c, const cJSON *input, struct err *e)
         if (rc == 0)
                 rc = launch(p, e);
         if (rc) {
+                /* Out of descriptors or processes: that passes, so the hub tries again. */
+                if (rc == -E_FULL || rc == -E_AGAIN)
+                        code = "agent_busy";
                 refuse(p, rc == -E_NOMEM ? "out_of_memory" : code, e);
                 return 0;
         }

@@ -25,11 +25,12 @@ static int cmp_label(const void *a, const void *b)
 }
 
 /* Equal wants give equal keys: fields separated by a byte that no name can hold. */
-static char *key_of(const struct step *s, const char *agent, const struct plan_label *l, size_t n, const struct group *g)
+static char *key_of(const struct step *s, const char *agent, const struct plan_label *l, size_t n,
+                    const struct group *g)
 {
         struct buf b = {0};
-        int        rc = buf_printf(&b, "%d\x1f%s\x1f%s\x1f%s", s->run->priority + s->def->priority, s->def->tool,
-                                   agent ? agent : "", g ? g->name : "");
+        int rc = buf_printf(&b, "%d\x1f%s\x1f%s\x1f%s", s->run->priority + s->def->priority, s->def->tool,
+                            agent ? agent : "", g ? g->name : "");
 
         for (size_t i = 0; !rc && i < n; i++)
                 rc = buf_printf(&b, "\x1f%s\x1e%s", l[i].key, l[i].value);
@@ -38,8 +39,8 @@ static char *key_of(const struct step *s, const char *agent, const struct plan_l
         return buf_steal_str(&b);
 }
 
-static struct demand *demand_make(struct step *s, char *key, const char *agent, const struct plan_label *l, size_t n,
-                                  struct group *g)
+static struct demand *demand_make(struct step *s, char *key, const char *agent, const struct plan_label *l,
+                                  size_t n, struct group *g)
 {
         struct engine *en = s->run->en;
         struct demand *d = engine_alloc(sizeof *d);
@@ -80,7 +81,7 @@ int demand_add(struct step *s, const char *agent, struct plan_label *labels, siz
 {
         struct engine *en = s->run->en;
         struct demand *d;
-        char          *key;
+        char *key;
 
         if (agent && !*agent)
                 agent = NULL;

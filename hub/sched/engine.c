@@ -15,17 +15,25 @@
 
 /* ---- after a commit ---- */
 
-enum after_kind { AFTER_START, AFTER_CANCEL, AFTER_ACK, AFTER_CALL, AFTER_ANSWER, AFTER_SUBMITTED, AFTER_OVER };
+enum after_kind {
+        AFTER_START,
+        AFTER_CANCEL,
+        AFTER_ACK,
+        AFTER_CALL,
+        AFTER_ANSWER,
+        AFTER_SUBMITTED,
+        AFTER_OVER
+};
 
 struct after {
         enum after_kind kind;
-        int             rc;
+        int rc;
         union {
-                struct step        *step;
+                struct step *step;
                 struct fleet_agent *agent;
-                struct run         *run;
-                char               *agent_id;
-                struct err         *err;
+                struct run *run;
+                char *agent_id;
+                struct err *err;
         } u;
         uint64_t attempt_id;
         union {
@@ -38,11 +46,11 @@ struct after {
 };
 
 struct batch {
-        struct engine   *en;
+        struct engine *en;
         struct store_tx *tx;
-        struct after    *after;
-        size_t           n, cap;
-        int64_t          last_event;
+        struct after *after;
+        size_t n, cap;
+        int64_t last_event;
 };
 
 /* State on disk is whole at every commit, so stopping is safe and going on half-done is not. */
@@ -141,7 +149,8 @@ void engine_after_answer(struct engine *en, engine_answer cb, void *arg, int rc,
         }
 }
 
-void engine_after_submitted(struct engine *en, void (*cb)(void *, const struct engine_done *), void *arg, struct run *r)
+void engine_after_submitted(struct engine *en, void (*cb)(void *, const struct engine_done *), void *arg,
+                            struct run *r)
 {
         struct after *a = after_add(en, AFTER_SUBMITTED);
 
@@ -230,7 +239,7 @@ static void run_after(struct engine *en, struct after *a)
 
 static void on_committed(void *arg)
 {
-        struct batch  *b = arg;
+        struct batch *b = arg;
         struct engine *en = b->en;
 
         bus_durable(en->bus, b->last_event);
@@ -310,9 +319,9 @@ static size_t snapshot_demands(struct engine *en)
         size_t n = 0;
 
         LIST_EACH (it, &en->demands) {
-                struct demand      *d = container_of(it, struct demand, all);
+                struct demand *d = container_of(it, struct demand, all);
                 struct plan_demand *p = &en->p_demands[n];
-                struct step        *first;
+                struct step *first;
 
                 if (!d->n_ready)
                         continue;
@@ -327,7 +336,8 @@ static size_t snapshot_demands(struct engine *en)
                         if (d->group->plan_at >= n || en->p_which[d->group->plan_at]->group != d->group)
                                 d->group->plan_at = n;
                         p->group = d->group->plan_at;
-                        p->room = d->group->limit > d->group->running ? d->group->limit - d->group->running : 0;
+                        p->room =
+                                d->group->limit > d->group->running ? d->group->limit - d->group->running : 0;
                 }
                 en->p_which[n++] = d;
         }
@@ -378,7 +388,8 @@ static void plan(struct engine *en)
         for (size_t i = 0; i < en->n_fleet; i++)
                 fleet_view(en->fleet[i], &en->p_agents[i]);
         n_demands = snapshot_demands(en);
-        n = plan_run(en->p_demands, n_demands, en->p_agents, en->n_fleet, en->p_load, en->p_picks, ENGINE_PICKS_MAX);
+        n = plan_run(en->p_demands, n_demands, en->p_agents, en->n_fleet, en->p_load, en->p_picks,
+                     ENGINE_PICKS_MAX);
         for (size_t i = 0; i < n; i++) {
                 struct demand *d = en->p_which[en->p_picks[i].demand];
 
@@ -393,7 +404,7 @@ static void plan(struct engine *en)
 void engine_flush(struct engine *en)
 {
         struct batch *b;
-        struct list  *it;
+        struct list *it;
 
         en->flush_wanted = false;
         if (!en->closing)
@@ -438,7 +449,7 @@ static void on_timer(struct engine *en, const struct timer *t)
 void engine_tick(struct engine *en)
 {
         struct timer t;
-        int64_t      now = clock_mono_ms(&en->clock);
+        int64_t now = clock_mono_ms(&en->clock);
 
         en->armed_ms = INT64_MAX;
         while (timers_pop(&en->timers, now, &t))
@@ -474,8 +485,8 @@ int engine_create(const struct engine_options *o, struct engine **out, struct er
         list_init(&en->dirty_runs);
         list_init(&en->over);
         if (!(en->runs = map_create()) || !(en->runs_seq = map_create()) || !(en->attempts = map_create()) ||
-            !(en->agents = map_create()) || !(en->demands_by_key = map_create()) || !(en->groups = map_create()) ||
-            !(en->run_groups = map_create())) {
+            !(en->agents = map_create()) || !(en->demands_by_key = map_create()) ||
+            !(en->groups = map_create()) || !(en->run_groups = map_create())) {
                 engine_free(en);
                 return err_set(e, E_NOMEM, "no memory for the scheduler");
         }
@@ -486,7 +497,7 @@ int engine_create(const struct engine_options *o, struct engine **out, struct er
 static void free_groups(struct engine *en)
 {
         size_t it = 0;
-        void  *v;
+        void *v;
 
         while (en->groups && map_next(en->groups, &it, NULL, &v)) {
                 mem_free(((struct group *)v)->name);
@@ -502,7 +513,7 @@ static void free_groups(struct engine *en)
 void engine_free(struct engine *en)
 {
         size_t it = 0;
-        void  *v;
+        void *v;
 
         if (!en)
                 return;

@@ -26,94 +26,111 @@ struct store;
 /* ---- towards agents (implemented by hub/agents) ---- */
 
 struct engine_start {
-        uint64_t    attempt_id;
+        uint64_t attempt_id;
         const char *run_id, *step_id, *tool, *input, *effect, *traceparent;
-        uint32_t    attempt;
-        uint32_t    timeout_ms, grace_ms;
-        bool        stdin_follows;
+        uint32_t attempt;
+        uint32_t timeout_ms, grace_ms;
+        bool stdin_follows;
 };
 
-/* Called only after the decision is durable. All queue and return at once; messages of a turn travel together.
- * An agent that is gone is not an error: its attempts come back with engine_agent_offline. */
+/* Called only after the decision is durable. All queue and return at once; messages of a turn travel
+ * together. An agent that is gone is not an error: its attempts come back with engine_agent_offline. */
 struct engine_wire {
         void (*start)(void *ctx, const char *agent_id, const struct engine_start *m);
         void (*cancel)(void *ctx, const char *agent_id, uint64_t attempt_id, const char *reason);
         void (*ack)(void *ctx, const char *agent_id, uint64_t attempt_id); /* the result is committed */
-        void (*stdin_data)(void *ctx, const char *agent_id, uint64_t attempt_id, uint64_t offset, const void *p, size_t n, bool eof);
+        void (*stdin_data)(void *ctx, const char *agent_id, uint64_t attempt_id, uint64_t offset,
+                           const void *p, size_t n, bool eof);
         void *ctx;
 };
 
 struct engine_options {
         const struct clock *clock;
-        struct store       *store;
-        struct bus         *bus;
-        struct engine_wire  wire;
-        int64_t             lost_after_ms;   /* an agent offline this long has lost its attempts (default 60 s) */
-        int                 losses_max;      /* repeatable steps are given up after so many lost attempts (default 100) */
-        int64_t             cancel_grace_ms; /* TERM to KILL (default 10 s) */
-        uint64_t            seed;            /* jitter */
-        void              (*want_timer)(void *ctx, int64_t at_mono_ms); /* call engine_tick then; INT64_MAX: none */
-        void              (*want_flush)(void *ctx); /* there is something to commit: call engine_flush this turn */
-        void               *ctx;
+        struct store *store;
+        struct bus *bus;
+        struct engine_wire wire;
+        int64_t lost_after_ms;   /* an agent offline this long has lost its attempts (default 60 s) */
+        int losses_max;          /* repeatable steps are given up after so many lost attempts (default 100) */
+        int64_t cancel_grace_ms; /* TERM to KILL (default 10 s) */
+        uint64_t seed;           /* jitter */
+        void (*want_timer)(void *ctx, int64_t at_mono_ms); /* call engine_tick then; INT64_MAX: none */
+        void (*want_flush)(void *ctx); /* there is something to commit: call engine_flush this turn */
+        void *ctx;
 };
 
-int  engine_create(const struct engine_options *o, struct engine **out, struct err *e);
+int engine_create(const struct engine_options *o, struct engine **out, struct err *e);
 void engine_free(struct engine *en);
 /* Reads back every run that is not over. Blocking, at start-up, before any agent. */
-int  engine_load(struct engine *en, struct err *e);
+int engine_load(struct engine *en, struct err *e);
 void engine_tick(struct engine *en);
 /* Plans, and commits the turn's decisions. */
 void engine_flush(struct engine *en);
 
 /* ---- from agents ---- */
 
-struct engine_label { const char *key, *value; };
-struct engine_tool  { const char *name; bool allowed; };
+struct engine_label {
+        const char *key, *value;
+};
+struct engine_tool {
+        const char *name;
+        bool allowed;
+};
 
 /* Borrowed for the call; the engine copies. */
 struct engine_agent {
         const char *id, *name, *kind, *os, *arch, *version, *boot_id;
-        const struct engine_label *labels; /* hub-fixed and the agent's own (the fixed ones win); os, arch, kind, name are added by the engine */
-        size_t      n_labels;
+        const struct engine_label *labels; /* hub-fixed and the agent's own (the fixed ones win); os, arch,
+                                              kind, name are added by the engine */
+        size_t n_labels;
         const struct engine_tool *tools;
-        size_t      n_tools;
-        uint32_t    max_running;
-        bool        draining;
+        size_t n_tools;
+        uint32_t max_running;
+        bool draining;
 };
 
 /* Connected, or its inventory changed. Call engine_held for each held attempt first, then engine_agent_ready:
  * attempts dispatched to it that it does not hold are sent again or become unknown (other boot id). */
-int  engine_agent_online(struct engine *en, const struct engine_agent *a);
+int engine_agent_online(struct engine *en, const struct engine_agent *a);
 enum engine_verdict { ENGINE_KEEP, ENGINE_CANCEL, ENGINE_FORGET };
 enum engine_verdict engine_held(struct engine *en, const char *agent_id, uint64_t attempt_id);
-/* Between online and ready: the highest attempt its journal ever held. What is not above that and not held any more
- * was done with, so it is not sent again, even if this hub's data (a restored copy) does not know how it ended. */
+/* Between online and ready: the highest attempt its journal ever held. What is not above that and not held
+ * any more was done with, so it is not sent again, even if this hub's data (a restored copy) does not know
+ * how it ended. */
 void engine_agent_seen(struct engine *en, const char *agent_id, uint64_t attempt_id);
 void engine_agent_ready(struct engine *en, const char *agent_id);
 void engine_agent_update(struct engine *en, const struct engine_agent *a);
-void engine_agent_offline(struct engine *en, const char *agent_id); /* connection lost; attempts stay for lost_after_ms */
-void engine_agent_gone(struct engine *en, const char *agent_id);    /* revoked: attempts are lost now */
+void engine_agent_offline(struct engine *en,
+                          const char *agent_id); /* connection lost; attempts stay for lost_after_ms */
+void engine_agent_gone(struct engine *en, const char *agent_id); /* revoked: attempts are lost now */
 void engine_agent_draining(struct engine *en, const char *agent_id, bool on);
 uint32_t engine_agent_running(const struct engine *en, const char *agent_id);
 
 void engine_on_started(struct engine *en, const char *agent_id, uint64_t attempt_id, int64_t at_us);
 
-enum engine_outcome { ENGINE_SUCCEEDED, ENGINE_FAILED, ENGINE_REFUSED, ENGINE_CANCELLED, ENGINE_TIMED_OUT, ENGINE_LOST };
+enum engine_outcome {
+        ENGINE_SUCCEEDED,
+        ENGINE_FAILED,
+        ENGINE_REFUSED,
+        ENGINE_CANCELLED,
+        ENGINE_TIMED_OUT,
+        ENGINE_LOST
+};
 struct engine_result {
-        uint64_t    attempt_id;
+        uint64_t attempt_id;
         enum engine_outcome outcome;
         const char *outputs; /* JSON text or NULL */
-        bool        has_exit_code;
-        int32_t     exit_code;
+        bool has_exit_code;
+        int32_t exit_code;
         const char *error_code, *error_message, *usage;
-        int64_t     started_us, finished_us;
-        uint64_t    output_bytes;
+        int64_t started_us, finished_us;
+        uint64_t output_bytes;
         const void *small_output; /* framed (hub/logs/logs.h), or NULL */
-        size_t      small_output_len;
-        int         sync_fd; /* log file to make durable with the result, or -1; kept open by the caller until on_committed */
+        size_t small_output_len;
+        int sync_fd; /* log file to make durable with the result, or -1; kept open by the caller until
+                        on_committed */
 };
-/* A result, all of whose output the hub has. The wire's ack follows when committed (also for stale or repeated
- * ones, at once, so that the agent forgets them). on_committed may be NULL. */
+/* A result, all of whose output the hub has. The wire's ack follows when committed (also for stale or
+ * repeated ones, at once, so that the agent forgets them). on_committed may be NULL. */
 void engine_on_finished(struct engine *en, const char *agent_id, const struct engine_result *r,
                         void (*on_committed)(void *arg), void *arg);
 /* Where may output of this attempt go? false: nobody wants it (stale): drop it. */
@@ -126,25 +143,28 @@ bool engine_wants_output(const struct engine *en, const char *agent_id, uint64_t
 #define ENGINE_CALL_STDIN "standard input follows"
 
 struct engine_submit {
-        const char      *def_text;  /* as given, stored for the record */
-        size_t           def_len;
-        struct workflow *workflow;  /* taken, also on failure */
-        cJSON           *inputs;    /* complete (workflow_inputs); taken, also on failure */
-        const char      *kind;      /* "run" | "call" */
-        const char      *created_by;
-        int              priority;  /* added to the workflow's */
-        bool             stdin_follows; /* calls: data comes with engine_stdin */
-        bool             want_finish;   /* on_finished is called too */
-        const char      *idempotency_key, *idempotency_token, *idempotency_sha256; /* or NULL; stored with the run */
+        const char *def_text; /* as given, stored for the record */
+        size_t def_len;
+        struct workflow *workflow; /* taken, also on failure */
+        cJSON *inputs;             /* complete (workflow_inputs); taken, also on failure */
+        const char *kind;          /* "run" | "call" */
+        const char *created_by;
+        int priority;       /* added to the workflow's */
+        bool stdin_follows; /* calls: data comes with engine_stdin */
+        bool want_finish;   /* on_finished is called too */
+        const char *idempotency_key, *idempotency_token,
+                *idempotency_sha256; /* or NULL; stored with the run */
 };
 struct engine_done {
-        int         rc;     /* 0 or -E_*; err has the reason */
+        int rc; /* 0 or -E_*; err has the reason */
         const struct err *err;
         const char *run_id;
         enum run_state state; /* on_finished */
 };
-/* on_durable once: the run is on disk (201) or refused. on_finished (want_finish): the run is over, durably. Both on the loop. */
-void engine_submit(struct engine *en, struct engine_submit *s, void (*on_durable)(void *arg, const struct engine_done *d),
+/* on_durable once: the run is on disk (201) or refused. on_finished (want_finish): the run is over, durably.
+ * Both on the loop. */
+void engine_submit(struct engine *en, struct engine_submit *s,
+                   void (*on_durable)(void *arg, const struct engine_done *d),
                    void (*on_finished)(void *arg, const struct engine_done *d), void *arg);
 /* The submitter went away: on_finished will not be called. */
 void engine_forget_waiter(struct engine *en, const char *run_id, void *arg);
@@ -155,13 +175,19 @@ void engine_cancel(struct engine *en, const char *run_id, const char *reason, en
 /* Failed, cancelled and unknown steps of a finished (or waiting) run, and what depends on them, run again. */
 void engine_retry(struct engine *en, const char *run_id, engine_answer cb, void *arg);
 /* A person decides an UNKNOWN step: "retry", "succeeded", "failed". */
-void engine_resolve(struct engine *en, const char *run_id, const char *step_id, const char *outcome, engine_answer cb, void *arg);
-/* Streams standard input to a running call: 0, -E_FULL (come back when *out_taken moved), -E_NOENT, -E_STATE, -E_INVAL (gap). */
-int  engine_stdin(struct engine *en, const char *run_id, uint64_t offset, const void *p, size_t n, bool eof, uint64_t *out_taken, struct err *e);
+void engine_resolve(struct engine *en, const char *run_id, const char *step_id, const char *outcome,
+                    engine_answer cb, void *arg);
+/* Streams standard input to a running call: 0, -E_FULL (come back when *out_taken moved), -E_NOENT, -E_STATE,
+ * -E_INVAL (gap). */
+int engine_stdin(struct engine *en, const char *run_id, uint64_t offset, const void *p, size_t n, bool eof,
+                 uint64_t *out_taken, struct err *e);
 void engine_on_stdin_ack(struct engine *en, uint64_t attempt_id, uint64_t taken, bool closed);
-/* Why it went where it went, or why it waits. step NULL: all. New cJSON. -E_NOENT if the run is not active (read the placement column then). */
-int  engine_explain(struct engine *en, const char *run_id, const char *step_id, cJSON **out, struct err *e);
-struct engine_stats { uint64_t runs_active, steps_ready, steps_running, dispatched_total, finished_total, lost_total; };
+/* Why it went where it went, or why it waits. step NULL: all. New cJSON. -E_NOENT if the run is not active
+ * (read the placement column then). */
+int engine_explain(struct engine *en, const char *run_id, const char *step_id, cJSON **out, struct err *e);
+struct engine_stats {
+        uint64_t runs_active, steps_ready, steps_running, dispatched_total, finished_total, lost_total;
+};
 void engine_get_stats(const struct engine *en, struct engine_stats *out);
 
 #endif

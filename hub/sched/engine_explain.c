@@ -15,10 +15,10 @@ static void add_candidates(struct engine *en, const struct plan_want *w, cJSON *
 
         for (size_t i = 0; i < en->n_fleet && i < EXPLAIN_AGENTS_MAX; i++) {
                 struct plan_agent a;
-                size_t            label = 0;
-                enum plan_why     why;
-                char              text[320];
-                cJSON            *c;
+                size_t label = 0;
+                enum plan_why why;
+                char text[320];
+                cJSON *c;
 
                 if (en->fleet[i]->gone)
                         continue;
@@ -34,9 +34,9 @@ static void add_candidates(struct engine *en, const struct plan_want *w, cJSON *
 
 static void explain_blocked(struct step *s, cJSON *o)
 {
-        char   text[256];
+        char text[256];
         cJSON *needs = cJSON_AddArrayToObject(o, "waits_for");
-        int    n = 0;
+        int n = 0;
 
         if (s->parent) {
                 snprintf(text, sizeof text, "max-parallel is %d and that many instances are under way",
@@ -53,17 +53,50 @@ static void explain_blocked(struct step *s, cJSON *o)
                                 n++;
                         }
                 }
-                snprintf(text, sizeof text, s->def->finally && !n ? "finally steps start when all others are over"
-                                                                   : "%u of the steps it needs are not over", s->unmet);
+                snprintf(text, sizeof text,
+                         s->def->finally && !n ? "finally steps start when all others are over"
+                                               : "%u of the steps it needs are not over",
+                         s->unmet);
         }
         cJSON_AddStringToObject(o, "reason", text);
+}
+
+/* Why none can take it, in one line: the agent that was asked for, or one as an example. */
+static void explain_no_fit(struct engine *en, const struct plan_want *w, char *out, size_t size)
+{
+        char why[320];
+        uint32_t joined = 0;
+
+        snprintf(out, size, "no agent has joined: photon token create, then photon-agent join TOKEN");
+        for (size_t i = 0; i < en->n_fleet; i++) {
+                struct plan_agent a;
+                size_t label = 0;
+                enum plan_why no;
+
+                if (en->fleet[i]->gone)
+                        continue;
+                fleet_view(en->fleet[i], &a);
+                no = plan_fits(w, &a, &label);
+                plan_why_text(no, w, &a, label, why, sizeof why);
+                joined++;
+                if (w->agent && strcmp(w->agent, a.name) == 0) {
+                        snprintf(out, size, "agent %s cannot take it: it %s", a.name, why);
+                        return;
+                }
+                if (joined == 1)
+                        snprintf(out, size, "no agent fits: %s %s", a.name, why);
+        }
+        if (joined && w->agent)
+                snprintf(out, size, "there is no agent %s", w->agent);
+        else if (joined > 1)
+                snprintf(out + strlen(out), size - strlen(out), ", and so on; all: photon run explain");
 }
 
 static void explain_ready(struct engine *en, struct step *s, cJSON *o)
 {
         struct demand *d = s->demand;
-        char           text[256];
-        uint32_t       fit = 0;
+        char text[512];
+        uint32_t fit = 0;
 
         if (!d)
                 return;
@@ -77,10 +110,8 @@ static void explain_ready(struct engine *en, struct step *s, cJSON *o)
         if (d->group && d->group->running >= d->group->limit)
                 snprintf(text, sizeof text, "concurrency group \"%s\" is full (%u of %u)", d->group->name,
                          d->group->running, d->group->limit);
-        else if (!fit && !en->n_fleet)
-                snprintf(text, sizeof text, "no agent has joined: photon token create, then photon-agent join TOKEN");
         else if (!fit)
-                snprintf(text, sizeof text, "no agent that is online fits; see candidates for each one's reason");
+                explain_no_fit(en, &d->want, text, sizeof text);
         else
                 snprintf(text, sizeof text, "%u agents fit and all their places are taken", fit);
         cJSON_AddStringToObject(o, "reason", text);
@@ -89,7 +120,7 @@ static void explain_ready(struct engine *en, struct step *s, cJSON *o)
 static cJSON *explain_step(struct engine *en, struct step *s)
 {
         cJSON *o = cJSON_CreateObject(), *p = NULL;
-        char   text[256], when[CLOCK_RFC3339_LEN];
+        char text[256], when[CLOCK_RFC3339_LEN];
 
         cJSON_AddStringToObject(o, "step", s->id);
         cJSON_AddStringToObject(o, "state", step_state_name(s->state));
@@ -106,13 +137,16 @@ static cJSON *explain_step(struct engine *en, struct step *s)
                 cJSON_AddStringToObject(o, "reason", text);
                 break;
         case STEP_UNKNOWN:
-                cJSON_AddStringToObject(o, "reason", s->error_message ? s->error_message : "its agent was lost");
+                cJSON_AddStringToObject(o, "reason",
+                                        s->error_message ? s->error_message : "its agent was lost");
                 break;
         default:
                 if (s->agent && s->agent->name) {
                         cJSON_AddStringToObject(o, "agent", s->agent->name);
                         if (!s->agent->online)
-                                cJSON_AddStringToObject(o, "note", "the agent is offline; its result is expected when it is back");
+                                cJSON_AddStringToObject(
+                                        o, "note",
+                                        "the agent is offline; its result is expected when it is back");
                 }
                 break;
         }
@@ -124,8 +158,8 @@ static cJSON *explain_step(struct engine *en, struct step *s)
 int engine_explain(struct engine *en, const char *run_id, const char *step_id, cJSON **out, struct err *e)
 {
         struct run *r = map_get(en->runs, run_id);
-        cJSON      *doc, *list;
-        bool        found = !step_id;
+        cJSON *doc, *list;
+        bool found = !step_id;
 
         if (!r)
                 return err_set(e, E_NOENT, "run %s is not active", run_id);

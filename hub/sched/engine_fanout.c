@@ -9,8 +9,8 @@
 void fanout_settle(struct step *p)
 {
         enum step_state to = STEP_SUCCEEDED;
-        uint32_t        failed = 0; /* continue-on-error or not: step_end knows what that means */
-        char            text[160];
+        uint32_t failed = 0; /* continue-on-error or not: step_end knows what that means */
+        char text[160];
 
         for (uint32_t i = 0; i < p->n_children; i++) {
                 const struct step *c = p->run->steps[p->first_child + i];
@@ -47,11 +47,11 @@ void fanout_next(struct step *p)
 
 void fanout_open(struct step *s)
 {
-        struct expr_env    env;
-        struct err         e = {0};
+        struct expr_env env;
+        struct err e = {0};
         struct step_scope *sc = scope_create(s->run, s, &env);
-        cJSON             *items = NULL, *item;
-        int                rc = workflow_expand(s->def, &env, RUN_STEPS_MAX - s->run->n_steps, &items, &e);
+        cJSON *items = NULL, *item;
+        int rc = workflow_expand(s->def, &env, RUN_STEPS_MAX - s->run->n_steps, &items, &e);
 
         scope_free(sc);
         if (rc) {

@@ -185,8 +185,9 @@ static void not_held(struct engine *en, struct step *s)
         else if (s->state == STEP_DISPATCHED && s->attempt_id > s->agent->seen)
                 engine_send_start(en, s);
         else
-                step_lost(s, s->state == STEP_DISPATCHED ? "it is done with it; was an older copy of the hub's data restored?"
-                                                         : "it no longer knows of it");
+                step_lost(s, s->state == STEP_DISPATCHED
+                                     ? "it is done with it; was an older copy of the hub's data restored?"
+                                     : "it no longer knows of it");
 }
 
 void engine_agent_seen(struct engine *en, const char *agent_id, uint64_t attempt_id)
@@ -220,7 +221,7 @@ void engine_agent_ready(struct engine *en, const char *agent_id)
 void engine_agent_offline(struct engine *en, const char *agent_id)
 {
         struct fleet_agent *a = fleet_get(en, agent_id);
-        struct timer        t = {.kind = TIMER_AGENT, .agent = a};
+        struct timer t = {.kind = TIMER_AGENT, .agent = a};
 
         if (!a || !a->online)
                 return;

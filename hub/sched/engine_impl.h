@@ -33,182 +33,182 @@ struct run;
 
 /* An agent as the engine knows it; lives as long as the engine, so that steps may point at it. */
 struct fleet_agent {
-        char              *id, *name;
-        char              *info; /* one allocation per inventory: strings below point into it or are owned arrays */
-        char              *boot_id;
+        char *id, *name;
+        char *info; /* one allocation per inventory: strings below point into it or are owned arrays */
+        char *boot_id;
         struct plan_label *labels;
-        size_t             n_labels;
-        char             **tools, **denied;
-        size_t             n_tools, n_denied;
-        uint32_t           max_running, running;
-        bool               online, ready, draining, gone;
-        uint64_t           seen;           /* the highest attempt its journal ever held, as of its last Hello */
-        uint64_t           offline_serial; /* counts disconnections: an old lost-timer means nothing */
-        struct list        held;           /* steps whose current attempt is its (struct step.on_agent) */
+        size_t n_labels;
+        char **tools, **denied;
+        size_t n_tools, n_denied;
+        uint32_t max_running, running;
+        bool online, ready, draining, gone;
+        uint64_t seen;           /* the highest attempt its journal ever held, as of its last Hello */
+        uint64_t offline_serial; /* counts disconnections: an old lost-timer means nothing */
+        struct list held;        /* steps whose current attempt is its (struct step.on_agent) */
 };
 
 /* What a step definition needs to know that is the same for every run of its workflow. */
 struct def_info {
-        size_t  *dependents; /* indices of definitions that need this one */
-        size_t   n_dependents;
-        size_t  *refs;       /* definitions whose outputs its expressions read */
-        size_t   n_refs;
-        bool     refs_all;   /* a computed reference: all of its needs */
-        bool     wanted;     /* somebody reads its outputs */
+        size_t *dependents; /* indices of definitions that need this one */
+        size_t n_dependents;
+        size_t *refs; /* definitions whose outputs its expressions read */
+        size_t n_refs;
+        bool refs_all; /* a computed reference: all of its needs */
+        bool wanted;   /* somebody reads its outputs */
 };
 
 struct step {
-        struct run            *run;
+        struct run *run;
         const struct step_def *def;
-        struct step           *parent; /* the fan-out step it is an instance of */
-        uint32_t               idx;
-        char                  *id;
-        cJSON                 *matrix;
-        enum step_state        state;
-        bool                   is_new, is_dirty, clear, fanout;
-        bool                   stdin_follows;
-        bool                   result_seen; /* a final state that came from a result */
-        bool                   cancel_sent, cancel_requested;
-        bool                   held_seen;   /* its agent said, when it came back, that it has it */
-        bool                   in_commit;   /* dispatched, not yet durable */
-        uint32_t               unmet;       /* needs that are not over */
-        uint32_t               attempt, retries, losses;
-        uint64_t               attempt_id;
-        struct fleet_agent    *agent;       /* of the current attempt */
-        char                  *agent_boot;
-        struct list            on_agent;    /* in fleet_agent.held */
-        struct list            queue;       /* in demand.ready */
-        struct list            dirty;       /* in engine.dirty_steps */
-        struct demand         *demand;
-        struct group          *group;       /* concurrency group it holds a place in */
-        char                  *input;       /* evaluated, while ready or under way */
-        char                  *placement;
-        char                  *outputs;     /* kept only if somebody reads them */
-        cJSON                 *ctx;         /* steps.ID as expressions see it, made when first read */
-        bool                   has_exit_code, ok; /* ok: counts as success for those that need it */
-        bool                   below_failure;     /* skipped, because something above it failed */
-        int32_t                exit_code;
-        char                  *error_code, *error_message, *usage;
-        uint64_t               output_bytes;
-        char                  *small_output;
-        size_t                 small_output_len;
-        int64_t                not_before_us, created_us, ready_us, dispatched_us, started_us, finished_us;
+        struct step *parent; /* the fan-out step it is an instance of */
+        uint32_t idx;
+        char *id;
+        cJSON *matrix;
+        enum step_state state;
+        bool is_new, is_dirty, clear, fanout;
+        bool stdin_follows;
+        bool result_seen; /* a final state that came from a result */
+        bool cancel_sent, cancel_requested;
+        bool held_seen; /* its agent said, when it came back, that it has it */
+        bool in_commit; /* dispatched, not yet durable */
+        uint32_t unmet; /* needs that are not over */
+        uint32_t attempt, retries, losses;
+        uint64_t attempt_id;
+        struct fleet_agent *agent; /* of the current attempt */
+        char *agent_boot;
+        struct list on_agent; /* in fleet_agent.held */
+        struct list queue;    /* in demand.ready */
+        struct list dirty;    /* in engine.dirty_steps */
+        struct demand *demand;
+        struct group *group; /* concurrency group it holds a place in */
+        char *input;         /* evaluated, while ready or under way */
+        char *placement;
+        char *outputs;          /* kept only if somebody reads them */
+        cJSON *ctx;             /* steps.ID as expressions see it, made when first read */
+        bool has_exit_code, ok; /* ok: counts as success for those that need it */
+        bool below_failure;     /* skipped, because something above it failed */
+        int32_t exit_code;
+        char *error_code, *error_message, *usage;
+        uint64_t output_bytes;
+        char *small_output;
+        size_t small_output_len;
+        int64_t not_before_us, created_us, ready_us, dispatched_us, started_us, finished_us;
         /* fan-out */
-        uint32_t               n_children, children_over, children_running, children_failed, next_child, first_child;
+        uint32_t n_children, children_over, children_running, children_failed, next_child, first_child;
         /* standard input of a call */
-        struct stdin_pipe     *in;
+        struct stdin_pipe *in;
 };
 
 /* Bytes on their way to a call's standard input: [taken, taken + len). */
 struct stdin_pipe {
         uint64_t taken;
         uint8_t *data;
-        size_t   len;
-        bool     eof, closed;
+        size_t len;
+        bool eof, closed;
 };
 
 struct run {
-        struct engine    *en;
-        int64_t           seq;
-        char             *id, *kind, *def_sha256, *created_by, *group_name;
-        struct workflow  *wf;
-        struct def_info  *info; /* wf->n_steps */
-        cJSON            *inputs, *outputs, *run_ctx, *wf_ctx, *env_ctx;
-        char             *inputs_text, *outputs_text;
-        enum run_state    state;
-        int               priority;
-        bool              is_new, is_dirty, cancel_requested, force_cancel, timed_out, over, finishing;
-        char             *cancel_reason;
-        char             *error_code, *error_message;
-        int64_t           created_us, started_us, finished_us;
-        struct step     **steps;
-        uint32_t          n_steps, cap_steps;
-        uint32_t          open_main, open_finally; /* written steps that are not over */
-        uint32_t          n_unknown, n_active;
-        bool              finally_started;
-        struct list       dirty;       /* in engine.dirty_runs */
-        struct list       queue;       /* in run_group.waiting */
+        struct engine *en;
+        int64_t seq;
+        char *id, *kind, *def_sha256, *created_by, *group_name;
+        struct workflow *wf;
+        struct def_info *info; /* wf->n_steps */
+        cJSON *inputs, *outputs, *run_ctx, *wf_ctx, *env_ctx;
+        char *inputs_text, *outputs_text;
+        enum run_state state;
+        int priority;
+        bool is_new, is_dirty, cancel_requested, force_cancel, timed_out, over, finishing;
+        char *cancel_reason;
+        char *error_code, *error_message;
+        int64_t created_us, started_us, finished_us;
+        struct step **steps;
+        uint32_t n_steps, cap_steps;
+        uint32_t open_main, open_finally; /* written steps that are not over */
+        uint32_t n_unknown, n_active;
+        bool finally_started;
+        struct list dirty; /* in engine.dirty_runs */
+        struct list queue; /* in run_group.waiting */
         struct run_group *run_group;
-        bool              holds_group;
-        char             *def_text;    /* only until stored */
-        size_t            def_len;
-        const char       *idem_key, *idem_token, *idem_sha; /* owned copies, only until stored */
-        void            (*on_finished)(void *arg, const struct engine_done *d);
-        void             *waiter;
+        bool holds_group;
+        char *def_text; /* only until stored */
+        size_t def_len;
+        const char *idem_key, *idem_token, *idem_sha; /* owned copies, only until stored */
+        void (*on_finished)(void *arg, const struct engine_done *d);
+        void *waiter;
 };
 
 struct demand {
-        char              *key;
-        struct plan_want   want;
+        char *key;
+        struct plan_want want;
         struct plan_label *labels;
-        char              *tool, *agent;
-        int                priority;
-        struct group      *group;
-        struct list        ready;
-        uint32_t           n_ready;
-        struct list        all; /* in engine.demands */
+        char *tool, *agent;
+        int priority;
+        struct group *group;
+        struct list ready;
+        uint32_t n_ready;
+        struct list all; /* in engine.demands */
 };
 
 /* A concurrency group of steps. */
 struct group {
-        char    *name;
+        char *name;
         uint32_t limit, running, waiting;
-        size_t   plan_at; /* scratch for one planning */
+        size_t plan_at; /* scratch for one planning */
 };
 
 struct run_group {
-        char       *name;
-        uint32_t    limit, running;
+        char *name;
+        uint32_t limit, running;
         struct list waiting;
 };
 
 struct engine {
-        struct clock        clock;
-        struct store       *store;
-        struct bus         *bus;
-        struct engine_wire  wire;
+        struct clock clock;
+        struct store *store;
+        struct bus *bus;
+        struct engine_wire wire;
         struct engine_options opt;
-        struct map         *runs;     /* id -> run */
-        struct map         *runs_seq; /* seq -> run */
-        struct map         *attempts; /* attempt id -> step */
-        struct map         *agents;   /* id -> fleet_agent */
-        struct map         *demands_by_key, *groups, *run_groups;
-        struct list         demands, dirty_steps, dirty_runs;
-        struct list         over;     /* steps that just ended; see step_over */
-        bool                in_over;
+        struct map *runs;     /* id -> run */
+        struct map *runs_seq; /* seq -> run */
+        struct map *attempts; /* attempt id -> step */
+        struct map *agents;   /* id -> fleet_agent */
+        struct map *demands_by_key, *groups, *run_groups;
+        struct list demands, dirty_steps, dirty_runs;
+        struct list over; /* steps that just ended; see step_over */
+        bool in_over;
         struct fleet_agent **fleet;
-        size_t              n_fleet, cap_fleet;
-        struct timers       timers;
-        int64_t             armed_ms;
-        int64_t             next_seq;
-        uint64_t            next_attempt, attempt_limit; /* ids below the limit are reserved on disk */
-        uint64_t            rng;
-        struct batch       *batch; /* of this turn, or NULL */
-        bool                flush_wanted, closing;
+        size_t n_fleet, cap_fleet;
+        struct timers timers;
+        int64_t armed_ms;
+        int64_t next_seq;
+        uint64_t next_attempt, attempt_limit; /* ids below the limit are reserved on disk */
+        uint64_t rng;
+        struct batch *batch; /* of this turn, or NULL */
+        bool flush_wanted, closing;
         struct store_reader *reader; /* the loop's own, for start-up and retry */
         struct engine_stats stats;
         /* scratch for planning */
-        struct plan_agent  *p_agents;
+        struct plan_agent *p_agents;
         struct plan_demand *p_demands;
-        struct demand     **p_which;
-        struct plan_pick   *p_picks;
-        uint32_t           *p_load;
-        size_t              p_agents_cap, p_demands_cap;
+        struct demand **p_which;
+        struct plan_pick *p_picks;
+        uint32_t *p_load;
+        size_t p_agents_cap, p_demands_cap;
 };
 
 /* Never NULL: out of memory ends the hub, whose state on disk is whole. */
 void *engine_alloc(size_t n);
 char *engine_strdup(const char *s);
-void  engine_after_over(struct engine *en, struct run *r);
-void  engine_send_start(struct engine *en, struct step *s);
+void engine_after_over(struct engine *en, struct run *r);
+void engine_send_start(struct engine *en, struct step *s);
 
 #define ENGINE_PICKS_MAX 4096 /* dispatches decided in one turn */
 
 /* ---- engine.c ---- */
 int64_t engine_now(struct engine *en);
-double  engine_rnd(struct engine *en); /* [0,1) */
-void    engine_want_flush(struct engine *en);
-void    engine_arm(struct engine *en);
+double engine_rnd(struct engine *en); /* [0,1) */
+void engine_want_flush(struct engine *en);
+void engine_arm(struct engine *en);
 struct batch *engine_batch(struct engine *en);
 struct store_tx *engine_tx(struct engine *en);
 /* What to do when this turn's rows are durable. */
@@ -216,18 +216,20 @@ void engine_after_cancel(struct engine *en, struct fleet_agent *a, uint64_t atte
 void engine_after_ack(struct engine *en, const char *agent_id, uint64_t attempt_id);
 void engine_after_call(struct engine *en, void (*fn)(void *arg), void *arg);
 void engine_after_answer(struct engine *en, engine_answer cb, void *arg, int rc, const struct err *e);
-void engine_after_submitted(struct engine *en, void (*cb)(void *, const struct engine_done *), void *arg, struct run *r);
+void engine_after_submitted(struct engine *en, void (*cb)(void *, const struct engine_done *), void *arg,
+                            struct run *r);
 void engine_after_start(struct engine *en, struct step *s);
 uint64_t engine_new_attempt(struct engine *en);
 
 /* ---- engine_run.c ---- */
-int  run_build(struct engine *en, struct run *r, struct err *e); /* info from wf */
-struct step *run_add_step(struct run *r, const struct step_def *def, struct step *parent, cJSON *matrix, struct err *e);
+int run_build(struct engine *en, struct run *r, struct err *e); /* info from wf */
+struct step *run_add_step(struct run *r, const struct step_def *def, struct step *parent, cJSON *matrix,
+                          struct err *e);
 void run_free(struct run *r);
 void run_dirty(struct run *r);
 void run_move(struct run *r, enum run_state to);
 void run_start(struct run *r);
-void run_settle(struct run *r); /* looks whether it is over, or waits */
+void run_settle(struct run *r);  /* looks whether it is over, or waits */
 void run_release(struct run *r); /* its place in the concurrency group */
 void run_enter_group(struct run *r);
 void run_hold_group(struct run *r); /* read back while it held its place */
@@ -238,27 +240,27 @@ void run_cancel(struct run *r, const char *reason);
 void step_free(struct step *s);
 void step_dirty(struct step *s);
 void step_move(struct step *s, enum step_state to);
-void step_activate(struct step *s);   /* every need is over */
-void step_prepare(struct step *s);    /* evaluates input and placement, makes it ready */
-void step_over(struct step *s);       /* just became final: tell those who wait for it */
+void step_activate(struct step *s); /* every need is over */
+void step_prepare(struct step *s);  /* evaluates input and placement, makes it ready */
+void step_over(struct step *s);     /* just became final: tell those who wait for it */
 void step_fail(struct step *s, const char *code, const char *message);
 void step_end(struct step *s, enum step_state to);
-void step_detach(struct step *s);     /* from its agent and attempt */
+void step_detach(struct step *s); /* from its agent and attempt */
 void step_lost(struct step *s, const char *why);
 void step_requeue(struct step *s, int64_t delay_ms);
-void step_reset(struct step *s);      /* forgets results: it will run again */
+void step_reset(struct step *s);                             /* forgets results: it will run again */
 void step_note_attempt(struct step *s, const char *outcome); /* history row of the attempt that ends */
-bool step_active(const struct step *s); /* dispatched, running or unknown */
-void step_cancel(struct step *s, const char *reason); /* ends it now, or asks its agent to */
+bool step_active(const struct step *s);                      /* dispatched, running or unknown */
+void step_cancel(struct step *s, const char *reason);        /* ends it now, or asks its agent to */
 void step_stdin_resend(struct step *s);
 void set_text(char **slot, const char *text);
 
 /* What expressions of a step see; made for one evaluation. */
 struct step_scope {
         struct step *step;
-        struct run  *run;
-        cJSON       *steps;  /* object of references, made when first read */
-        cJSON       *env, *empty;
+        struct run *run;
+        cJSON *steps; /* object of references, made when first read */
+        cJSON *env, *empty;
 };
 struct step_scope *scope_create(struct run *r, struct step *s, struct expr_env *env);
 void scope_free(struct step_scope *sc);
@@ -282,7 +284,8 @@ void fleet_attach(struct fleet_agent *a, struct step *s);
 
 /* ---- demand.c ---- */
 /* Queues a ready step with those that want the same; -E_NOMEM, -E_INVAL (expressions). */
-int  demand_add(struct step *s, const char *agent, struct plan_label *labels, size_t n_labels, struct group *g);
+int demand_add(struct step *s, const char *agent, struct plan_label *labels, size_t n_labels,
+               struct group *g);
 void demand_remove(struct step *s);
 void demand_free(struct demand *d);
 struct group *group_get(struct engine *en, const char *name, uint32_t limit);

@@ -13,17 +13,17 @@
 
 struct loading {
         struct engine *en;
-        struct run    *r;
-        struct run   **runs; /* all of a start-up */
-        size_t         n, cap;
-        bool           retry;
-        struct err    *e;
+        struct run *r;
+        struct run **runs; /* all of a start-up */
+        size_t n, cap;
+        bool retry;
+        struct err *e;
 };
 
 static int on_run(void *arg, const struct row_run *row)
 {
         struct loading *ld = arg;
-        struct run     *r = engine_alloc(sizeof *r);
+        struct run *r = engine_alloc(sizeof *r);
 
         r->en = ld->en;
         list_init(&r->dirty);
@@ -80,7 +80,9 @@ static void fill_step(struct step *s, const struct row_step *row)
         if (step_active(s) && !s->fanout) {
                 s->input = engine_strdup(row->input);
                 if (row->agent)
-                        fleet_attach(fleet_ensure(s->run->en, row->agent, row->agent_name ? row->agent_name : row->agent), s);
+                        fleet_attach(fleet_ensure(s->run->en, row->agent,
+                                                  row->agent_name ? row->agent_name : row->agent),
+                                     s);
                 if (map_put_u64(s->run->en->attempts, s->attempt_id, s, NULL))
                         abort();
         }
@@ -89,13 +91,14 @@ static void fill_step(struct step *s, const struct row_step *row)
 static int on_step(void *arg, const struct row_step *row)
 {
         struct loading *ld = arg;
-        struct run     *r = ld->r;
-        struct step    *parent = NULL, *s;
-        cJSON          *matrix = NULL;
+        struct run *r = ld->r;
+        struct step *parent = NULL, *s;
+        cJSON *matrix = NULL;
 
         if (row->idx != r->n_steps || row->def < 0 || (size_t)row->def >= r->wf->n_steps ||
             (row->parent >= 0 && (uint32_t)row->parent >= r->n_steps))
-                return err_set(ld->e, E_CORRUPT, "run %s: the row of step %s does not fit its definition", r->id, row->id);
+                return err_set(ld->e, E_CORRUPT, "run %s: the row of step %s does not fit its definition",
+                               r->id, row->id);
         if (row->parent >= 0) {
                 parent = r->steps[row->parent];
                 if (!parent->n_children)
@@ -127,9 +130,9 @@ static int on_attempt(void *arg, const struct row_attempt *a)
 static int read_whole(struct engine *en, struct run *r, struct err *e)
 {
         struct loading ld = {.en = en, .r = r, .e = e};
-        char          *text = NULL;
-        size_t         n = 0;
-        int            rc = read_def(en->reader, r->def_sha256, &text, &n);
+        char *text = NULL;
+        size_t n = 0;
+        int rc = read_def(en->reader, r->def_sha256, &text, &n);
 
         if (rc)
                 return err_set(e, -rc, "run %s: its definition is not in the database", r->id);
@@ -155,7 +158,7 @@ static void count_steps(struct run *r)
         r->open_main = r->open_finally = r->n_active = r->n_unknown = 0;
         for (uint32_t i = 0; i < r->n_steps; i++) {
                 struct step *s = r->steps[i];
-                bool         final = step_state_final(s->state);
+                bool final = step_state_final(s->state);
 
                 s->ok = s->state == STEP_SUCCEEDED || (s->state == STEP_FAILED && s->def->continue_on_error);
                 s->cancel_requested = r->cancel_requested && !step_survives_cancel(s);
@@ -181,16 +184,17 @@ static void count_steps(struct run *r)
                 for (size_t k = 0; k < r->steps[i]->def->n_needs && !r->steps[i]->parent; k++) {
                         struct step *n = r->steps[r->steps[i]->def->needs[k]];
 
-                        r->steps[i]->below_failure |= r->steps[i]->state == STEP_SKIPPED &&
-                                                      ((n->state == STEP_FAILED && !n->ok) || n->below_failure);
+                        r->steps[i]->below_failure |=
+                                r->steps[i]->state == STEP_SKIPPED &&
+                                ((n->state == STEP_FAILED && !n->ok) || n->below_failure);
                 }
 }
 
 static void rejoin_group(struct step *s)
 {
-        struct expr_env    env;
+        struct expr_env env;
         struct step_scope *sc;
-        char              *name = NULL;
+        char *name = NULL;
 
         if (!s->def->concurrency.group || !s->agent)
                 return;
@@ -206,8 +210,8 @@ static void rejoin_group(struct step *s)
 static void wake_waiting(struct step *s)
 {
         struct engine *en = s->run->en;
-        int64_t        left_us = s->not_before_us - engine_now(en);
-        struct timer   t = {.kind = TIMER_STEP, .run_seq = s->run->seq, .idx = s->idx};
+        int64_t left_us = s->not_before_us - engine_now(en);
+        struct timer t = {.kind = TIMER_STEP, .run_seq = s->run->seq, .idx = s->idx};
 
         s->run->n_active++;
         t.at_ms = clock_mono_ms(&en->clock) + (left_us > 0 ? left_us / 1000 : 0);
@@ -230,7 +234,8 @@ static void resume_steps(struct run *r)
         for (uint32_t i = 0; i < n && !r->over; i++) {
                 struct step *s = r->steps[i];
 
-                if (s->state == STEP_READY && !s->demand) { /* with one: it came from a step before it in this loop */
+                if (s->state == STEP_READY &&
+                    !s->demand) {                /* with one: it came from a step before it in this loop */
                         s->state = STEP_BLOCKED; /* its queue was memory: it enters again */
                         step_prepare(s);
                 } else if (s->state == STEP_RUNNING && s->fanout) {
@@ -248,8 +253,8 @@ static void resume_steps(struct run *r)
 static void arm_run(struct run *r)
 {
         struct engine *en = r->en;
-        struct timer   t = {.kind = TIMER_RUN, .run_seq = r->seq};
-        int64_t        left_ms;
+        struct timer t = {.kind = TIMER_RUN, .run_seq = r->seq};
+        int64_t left_ms;
 
         if (!r->wf->timeout_ms)
                 return;
@@ -320,10 +325,10 @@ static void watch_agents(struct engine *en)
 
 static int read_marks(struct engine *en, struct err *e)
 {
-        int64_t  seq = 0, event = 0;
+        int64_t seq = 0, event = 0;
         uint64_t attempt = 0;
-        char    *limit = NULL;
-        int      rc = read_max(en->reader, &seq, &attempt, &event);
+        char *limit = NULL;
+        int rc = read_max(en->reader, &seq, &attempt, &event);
 
         if (rc)
                 return err_set(e, -rc, "the database's counters could not be read");
@@ -345,8 +350,8 @@ static int read_marks(struct engine *en, struct err *e)
 int engine_load(struct engine *en, struct err *e)
 {
         struct run_filter f = {.active_only = true};
-        struct loading    ld = {.en = en, .e = e};
-        int               rc = store_reader_open(en->store, &en->reader, e);
+        struct loading ld = {.en = en, .e = e};
+        int rc = store_reader_open(en->store, &en->reader, e);
 
         if (!rc)
                 rc = read_marks(en, e);
@@ -395,7 +400,8 @@ static void reset_for_retry(struct run *r)
                 s->retries = 0;
                 s->losses = 0;
                 if (s->state != STEP_BLOCKED) {
-                        s->state = s->fanout && s->n_children ? STEP_RUNNING : STEP_BLOCKED; /* a new life: not a move */
+                        s->state = s->fanout && s->n_children ? STEP_RUNNING
+                                                              : STEP_BLOCKED; /* a new life: not a move */
                         step_dirty(s);
                 }
         }
@@ -410,8 +416,8 @@ static void reset_for_retry(struct run *r)
 static int retry_finished(struct engine *en, const char *run_id, struct err *e)
 {
         struct loading ld = {.en = en, .e = e};
-        int            rc = read_run(en->reader, run_id, on_run, &ld);
-        struct run    *r = ld.n ? ld.runs[0] : NULL;
+        int rc = read_run(en->reader, run_id, on_run, &ld);
+        struct run *r = ld.n ? ld.runs[0] : NULL;
 
         mem_free(ld.runs);
         if (rc)
@@ -445,13 +451,14 @@ static void retry_unknown(struct run *r)
 void engine_retry(struct engine *en, const char *run_id, engine_answer cb, void *arg)
 {
         struct run *r = map_get(en->runs, run_id);
-        struct err  e = {0};
-        int         rc = 0;
+        struct err e = {0};
+        int rc = 0;
 
         if (r && !r->over && r->n_unknown)
                 retry_unknown(r);
         else if (r)
-                rc = err_set(&e, E_STATE, "run %s is %s: only a run that is over, or waits for a decision, can be retried",
+                rc = err_set(&e, E_STATE,
+                             "run %s is %s: only a run that is over, or waits for a decision, can be retried",
                              run_id, run_state_name(r->state));
         else
                 rc = retry_finished(en, run_id, &e);

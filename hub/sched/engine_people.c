@@ -95,10 +95,12 @@ void run_cancel(struct run *r, const char *reason)
 void engine_cancel(struct engine *en, const char *run_id, const char *reason, engine_answer cb, void *arg)
 {
         struct run *r = map_get(en->runs, run_id);
-        struct err  e = {0};
+        struct err e = {0};
 
         if (!r || r->over) {
-                cb(arg, err_set(&e, E_NOENT, "run %s is not active: it is over, or there is no such run", run_id), &e);
+                cb(arg,
+                   err_set(&e, E_NOENT, "run %s is not active: it is over, or there is no such run", run_id),
+                   &e);
                 return;
         }
         run_cancel(r, reason ? reason : "cancelled by a person");
@@ -115,13 +117,13 @@ static struct step *find_step(struct run *r, const char *id)
         return NULL;
 }
 
-void engine_resolve(struct engine *en, const char *run_id, const char *step_id, const char *outcome, engine_answer cb,
-                    void *arg)
+void engine_resolve(struct engine *en, const char *run_id, const char *step_id, const char *outcome,
+                    engine_answer cb, void *arg)
 {
-        struct run  *r = map_get(en->runs, run_id);
+        struct run *r = map_get(en->runs, run_id);
         struct step *s = r && !r->over ? find_step(r, step_id) : NULL;
-        struct err   e = {0};
-        int          rc = 0;
+        struct err e = {0};
+        int rc = 0;
 
         if (!s)
                 rc = err_set(&e, E_NOENT, "no active run %s with a step %s", run_id, step_id);
@@ -129,7 +131,8 @@ void engine_resolve(struct engine *en, const char *run_id, const char *step_id, 
                 rc = err_set(&e, E_STATE, "step %s is %s, not unknown: there is nothing to decide", step_id,
                              step_state_name(s->state));
         else if (strcmp(outcome, "retry") && strcmp(outcome, "succeeded") && strcmp(outcome, "failed"))
-                rc = err_set(&e, E_INVAL, "outcome is \"%s\"; it must be retry, succeeded or failed", outcome);
+                rc = err_set(&e, E_INVAL, "outcome is \"%s\"; it must be retry, succeeded or failed",
+                             outcome);
         if (rc) {
                 cb(arg, rc, &e);
                 return;
@@ -162,17 +165,17 @@ void step_stdin_resend(struct step *s)
         struct engine *en = s->run->en;
 
         if (s->in && (s->in->len || s->in->eof) && s->agent && s->agent->online)
-                en->wire.stdin_data(en->wire.ctx, s->agent->id, s->attempt_id, s->in->taken, s->in->data, s->in->len,
-                                    s->in->eof);
+                en->wire.stdin_data(en->wire.ctx, s->agent->id, s->attempt_id, s->in->taken, s->in->data,
+                                    s->in->len, s->in->eof);
 }
 
 int engine_stdin(struct engine *en, const char *run_id, uint64_t offset, const void *p, size_t n, bool eof,
                  uint64_t *out_taken, struct err *e)
 {
-        struct run        *r = map_get(en->runs, run_id);
-        struct step       *s = r && !r->over && r->n_steps == 1 ? r->steps[0] : NULL;
+        struct run *r = map_get(en->runs, run_id);
+        struct step *s = r && !r->over && r->n_steps == 1 ? r->steps[0] : NULL;
         struct stdin_pipe *in;
-        uint64_t           end, skip;
+        uint64_t end, skip;
 
         if (!s)
                 return err_set(e, E_NOENT, "no active call %s", run_id);
@@ -186,8 +189,8 @@ int engine_stdin(struct engine *en, const char *run_id, uint64_t offset, const v
         if (in->closed)
                 return err_set(e, E_CLOSED, "the tool reads no more standard input");
         if (offset > end)
-                return err_set(e, E_INVAL, "offset %llu leaves a gap: the next byte is %llu", (unsigned long long)offset,
-                               (unsigned long long)end);
+                return err_set(e, E_INVAL, "offset %llu leaves a gap: the next byte is %llu",
+                               (unsigned long long)offset, (unsigned long long)end);
         skip = end - offset;
         if (skip > n)
                 return 0;
@@ -206,21 +209,22 @@ int engine_stdin(struct engine *en, const char *run_id, uint64_t offset, const v
         in->eof |= eof;
         *out_taken = in->taken + in->len;
         if (s->agent && s->agent->online && !s->in_commit && step_active(s))
-                en->wire.stdin_data(en->wire.ctx, s->agent->id, s->attempt_id, *out_taken - n, n ? in->data + in->len - n : NULL,
-                                    n, in->eof);
+                en->wire.stdin_data(en->wire.ctx, s->agent->id, s->attempt_id, *out_taken - n,
+                                    n ? in->data + in->len - n : NULL, n, in->eof);
         return 0;
 }
 
 void engine_on_stdin_ack(struct engine *en, uint64_t attempt_id, uint64_t taken, bool closed)
 {
-        struct step       *s = map_get_u64(en->attempts, attempt_id);
+        struct step *s = map_get_u64(en->attempts, attempt_id);
         struct stdin_pipe *in = s && s->stdin_follows ? pipe_of(s) : NULL;
-        size_t             n;
+        size_t n;
 
         if (!in)
                 return;
         if (taken > in->taken + in->len) {
-                /* What an earlier life of this hub passed on: the caller's repeats of it are dropped from here on. */
+                /* What an earlier life of this hub passed on: the caller's repeats of it are dropped from
+                 * here on. */
                 in->taken = taken;
                 in->len = 0;
         } else if (taken > in->taken) {

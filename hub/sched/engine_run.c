@@ -35,17 +35,17 @@ void run_move(struct run *r, enum run_state to)
 
 struct ref_scan {
         struct run *r;
-        size_t      def; /* n_steps: the workflow's outputs */
-        int         rc;
+        size_t def; /* n_steps: the workflow's outputs */
+        int rc;
 };
 
 static int on_ref(void *ctx, const char *root, const char *second)
 {
         struct ref_scan *sc = ctx;
-        struct run      *r = sc->r;
+        struct run *r = sc->r;
         const struct step_def *d;
         struct def_info *in;
-        size_t          *refs;
+        size_t *refs;
 
         if (strcmp(root, "steps") != 0 && strcmp(root, "needs") != 0)
                 return 0;
@@ -163,7 +163,8 @@ int run_build(struct engine *en, struct run *r, struct err *e)
         return 0;
 }
 
-struct step *run_add_step(struct run *r, const struct step_def *def, struct step *parent, cJSON *matrix, struct err *e)
+struct step *run_add_step(struct run *r, const struct step_def *def, struct step *parent, cJSON *matrix,
+                          struct err *e)
 {
         struct step *s;
 
@@ -287,7 +288,7 @@ static struct run_group *run_group_get(struct engine *en, const char *name, uint
 /* Starts the run, or queues it behind others of its group. */
 void run_enter_group(struct run *r)
 {
-        struct engine    *en = r->en;
+        struct engine *en = r->en;
         struct run_group *g;
 
         if (!r->group_name) {
@@ -298,7 +299,7 @@ void run_enter_group(struct run *r)
         r->run_group = g;
         if (r->wf->concurrency.cancel_in_progress) {
                 size_t it = 0;
-                void  *v;
+                void *v;
 
                 while (map_next(en->runs, &it, NULL, &v)) {
                         struct run *o = v;
@@ -327,7 +328,7 @@ void run_hold_group(struct run *r)
 void run_release(struct run *r)
 {
         struct run_group *g = r->run_group;
-        struct list      *it;
+        struct list *it;
 
         if (!g)
                 return;
@@ -359,9 +360,9 @@ static int group_name_of(struct run *r, struct err *e)
 static int build_submitted(struct engine *en, struct engine_submit *s, struct run **out, struct err *e)
 {
         struct run *r = mem_calloc(1, sizeof *r);
-        char        id[ID_LEN], hex[65];
-        uint8_t     sha[SHA256_LEN];
-        int         rc;
+        char id[ID_LEN], hex[65];
+        uint8_t sha[SHA256_LEN];
+        int rc;
 
         if (!r) {
                 workflow_free(s->workflow);
@@ -391,7 +392,8 @@ static int build_submitted(struct engine *en, struct engine_submit *s, struct ru
         r->state = RUN_QUEUED;
         r->is_new = true;
         r->seq = en->next_seq++;
-        rc = r->def_text && r->inputs_text ? run_build(en, r, e) : err_set(e, E_NOMEM, "no memory for the run");
+        rc = r->def_text && r->inputs_text ? run_build(en, r, e)
+                                           : err_set(e, E_NOMEM, "no memory for the run");
         if (!rc)
                 rc = group_name_of(r, e);
         for (size_t i = 0; !rc && i < r->wf->n_steps; i++)
@@ -407,12 +409,13 @@ static int build_submitted(struct engine *en, struct engine_submit *s, struct ru
         return 0;
 }
 
-void engine_submit(struct engine *en, struct engine_submit *s, void (*on_durable)(void *arg, const struct engine_done *d),
+void engine_submit(struct engine *en, struct engine_submit *s,
+                   void (*on_durable)(void *arg, const struct engine_done *d),
                    void (*on_finished)(void *arg, const struct engine_done *d), void *arg)
 {
-        struct err  e = {0};
+        struct err e = {0};
         struct run *r = NULL;
-        int         rc = build_submitted(en, s, &r, &e);
+        int rc = build_submitted(en, s, &r, &e);
 
         if (rc) {
                 struct engine_done d = {.rc = rc, .err = &e};
@@ -473,7 +476,8 @@ void run_timed_out(struct run *r)
                 return;
         r->timed_out = true;
         set_text(&r->error_code, "run_timeout");
-        set_text(&r->error_message, "the run took longer than its timeout; raise \"timeout\" in the workflow or make it faster");
+        set_text(&r->error_message,
+                 "the run took longer than its timeout; raise \"timeout\" in the workflow or make it faster");
         run_cancel(r, "the run's timeout");
 }
 
@@ -490,9 +494,9 @@ static void start_finally(struct run *r)
 
 static void make_outputs(struct run *r)
 {
-        struct expr_env      env;
-        struct step_scope   *sc;
-        struct err           e = {0};
+        struct expr_env env;
+        struct step_scope *sc;
+        struct err e = {0};
 
         if (!r->wf->outputs)
                 return;
@@ -525,8 +529,8 @@ static bool any_failed(const struct run *r, const struct step **which)
 static void run_end(struct run *r)
 {
         const struct step *bad = NULL;
-        bool               failed = any_failed(r, &bad);
-        enum run_state     to = RUN_SUCCEEDED;
+        bool failed = any_failed(r, &bad);
+        enum run_state to = RUN_SUCCEEDED;
 
         if (r->timed_out || (failed && !r->cancel_requested))
                 to = RUN_FAILED;

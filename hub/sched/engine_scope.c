@@ -61,7 +61,7 @@ static void add_step(struct step_scope *sc, struct step *s)
 
 static void make_steps(struct step_scope *sc)
 {
-        struct run            *r = sc->run;
+        struct run *r = sc->run;
         const struct def_info *in = sc->step ? &r->info[sc->step->def - r->wf->steps] : NULL;
 
         sc->steps = cJSON_CreateObject();
@@ -109,7 +109,7 @@ static void make_env(struct step_scope *sc)
 static const cJSON *lookup(void *ctx, const char *name)
 {
         struct step_scope *sc = ctx;
-        struct run        *r = sc->run;
+        struct run *r = sc->run;
 
         if (!strcmp(name, "inputs"))
                 return r->inputs ? r->inputs : sc->empty;
@@ -148,7 +148,8 @@ static void status_of_needs(struct step *s, struct expr_env *env)
                 for (size_t i = 0; i < r->wf->n_steps; i++) {
                         struct step *n = r->steps[i];
 
-                        if (!n->def->finally && (n->state == STEP_FAILED || n->state == STEP_CANCELLED) && !n->ok) {
+                        if (!n->def->finally && (n->state == STEP_FAILED || n->state == STEP_CANCELLED) &&
+                            !n->ok) {
                                 env->success = false;
                                 env->failure |= n->state == STEP_FAILED;
                         }
@@ -174,7 +175,8 @@ struct step_scope *scope_create(struct run *r, struct step *s, struct expr_env *
         sc->empty = cJSON_CreateObject();
         if (!sc->empty)
                 abort();
-        *env = (struct expr_env){.lookup = lookup, .ctx = sc, .success = true, .cancelled = r->cancel_requested};
+        *env = (struct expr_env){
+                .lookup = lookup, .ctx = sc, .success = true, .cancelled = r->cancel_requested};
         if (s)
                 status_of_needs(s, env);
         return sc;

@@ -40,8 +40,8 @@ void step_move(struct step *s, enum step_state to)
         enum step_state from = s->state;
 
         if (step_state_move(&s->state, to)) {
-                log_error("engine", "impossible move of a step", "run=%s step=%s from=%s to=%s", s->run->id, s->id,
-                          step_state_name(from), step_state_name(to));
+                log_error("engine", "impossible move of a step", "run=%s step=%s from=%s to=%s", s->run->id,
+                          s->id, step_state_name(from), step_state_name(to));
                 abort(); /* a bug: the rows on disk are whole, going on would make them lie */
         }
         if (!s->fanout) {
@@ -103,7 +103,7 @@ void step_detach(struct step *s)
 static bool condition_holds(struct step *s, const struct expr_env *env, struct err *e, int *rc)
 {
         cJSON *v = NULL;
-        bool   yes;
+        bool yes;
 
         if (!s->def->cond)
                 return s->def->finally ? true : env->success;
@@ -124,11 +124,11 @@ static void explain_skip(struct step *s)
 
 void step_activate(struct step *s)
 {
-        struct expr_env    env;
-        struct err         e = {0};
-        int                rc = 0;
+        struct expr_env env;
+        struct err e = {0};
+        int rc = 0;
         struct step_scope *sc;
-        bool               run;
+        bool run;
 
         if (s->run->force_cancel) {
                 step_end(s, STEP_CANCELLED);
@@ -154,15 +154,17 @@ void step_activate(struct step *s)
 }
 
 /* Labels as the expressions give them; *out is mem_free'd with its strings by demand_add's owner. */
-static int eval_labels(struct step *s, const struct expr_env *env, struct plan_label **out, size_t *out_n, struct err *e)
+static int eval_labels(struct step *s, const struct expr_env *env, struct plan_label **out, size_t *out_n,
+                       struct err *e)
 {
-        const cJSON       *src = s->def->runs_on;
-        size_t             n = src ? (size_t)cJSON_GetArraySize(src) : 0, i = 0;
+        const cJSON *src = s->def->runs_on;
+        size_t n = src ? (size_t)cJSON_GetArraySize(src) : 0, i = 0;
         struct plan_label *l = n ? engine_alloc(n * sizeof *l) : NULL;
-        const cJSON       *c;
-        int                rc = 0;
+        const cJSON *c;
+        int rc = 0;
 
-        cJSON_ArrayForEach (c, src) {
+        cJSON_ArrayForEach(c, src)
+        {
                 l[i].key = engine_strdup(c->string);
                 rc = tmpl_eval_str(cJSON_IsString(c) ? c->valuestring : "", env, &l[i].value, e);
                 i++;
@@ -186,11 +188,11 @@ static void free_labels(struct plan_label *l, size_t n)
 static int merge_into(cJSON *env_out, const cJSON *templ, const struct expr_env *env, struct err *e)
 {
         cJSON *v = NULL;
-        int    rc = templ ? tmpl_eval_texts(templ, env, &v, e) : 0;
+        int rc = templ ? tmpl_eval_texts(templ, env, &v, e) : 0;
 
         while (!rc && v && v->child) {
                 cJSON *c = cJSON_DetachItemViaPointer(v, v->child);
-                char  *key = engine_strdup(c->string);
+                char *key = engine_strdup(c->string);
 
                 cJSON_DeleteItemFromObjectCaseSensitive(env_out, key);
                 cJSON_AddItemToObject(env_out, key, c);
@@ -200,11 +202,12 @@ static int merge_into(cJSON *env_out, const cJSON *templ, const struct expr_env 
         return rc;
 }
 
-/* The tool's input with every expression evaluated; process tools also get the workflow's and the step's env. */
+/* The tool's input with every expression evaluated; process tools also get the workflow's and the step's env.
+ */
 static int eval_input(struct step *s, const struct expr_env *env, struct err *e)
 {
         cJSON *in = NULL;
-        int    rc = tmpl_eval_json(s->def->with, env, &in, e);
+        int rc = tmpl_eval_json(s->def->with, env, &in, e);
 
         if (!rc && (s->run->wf->env || s->def->env) && !strncmp(s->def->tool, "process.", 8)) {
                 cJSON *all = cJSON_CreateObject(), *own = cJSON_DetachItemFromObjectCaseSensitive(in, "env");
@@ -227,7 +230,8 @@ static int eval_input(struct step *s, const struct expr_env *env, struct err *e)
                 if (!s->input)
                         abort();
                 if (strlen(s->input) > EXPR_OUTPUT_MAX)
-                        rc = err_set(e, E_TOOBIG, "the input is %zu bytes, the limit is %u; pass large data as a file",
+                        rc = err_set(e, E_TOOBIG,
+                                     "the input is %zu bytes, the limit is %u; pass large data as a file",
                                      strlen(s->input), EXPR_OUTPUT_MAX);
         }
         cJSON_Delete(in);
@@ -236,12 +240,12 @@ static int eval_input(struct step *s, const struct expr_env *env, struct err *e)
 
 static int prepare(struct step *s, struct err *e)
 {
-        struct expr_env    env;
+        struct expr_env env;
         struct step_scope *sc = scope_create(s->run, s, &env);
         struct plan_label *labels = NULL;
-        size_t             n_labels = 0;
-        char              *agent = NULL, *name = NULL;
-        int                rc = eval_input(s, &env, e);
+        size_t n_labels = 0;
+        char *agent = NULL, *name = NULL;
+        int rc = eval_input(s, &env, e);
 
         if (!rc && s->def->agent)
                 rc = tmpl_eval_str(s->def->agent, &env, &agent, e);
@@ -250,7 +254,8 @@ static int prepare(struct step *s, struct err *e)
         if (!rc && s->def->concurrency.group)
                 rc = tmpl_eval_str(s->def->concurrency.group, &env, &name, e);
         if (!rc) {
-                struct group *g = name ? group_get(s->run->en, name, (uint32_t)s->def->concurrency.limit) : NULL;
+                struct group *g =
+                        name ? group_get(s->run->en, name, (uint32_t)s->def->concurrency.limit) : NULL;
 
                 s->ready_us = engine_now(s->run->en);
                 step_move(s, STEP_READY);
@@ -293,7 +298,7 @@ void step_fail(struct step *s, const char *code, const char *message)
 
 static void tell_dependents(struct step *s)
 {
-        struct run            *r = s->run;
+        struct run *r = s->run;
         const struct def_info *in = &r->info[s->def - r->wf->steps];
 
         if (s->def->finally)
@@ -313,7 +318,7 @@ static void tell_dependents(struct step *s)
 void step_over(struct step *s)
 {
         struct engine *en = s->run->en;
-        struct list   *it;
+        struct list *it;
 
         list_push_back(&en->over, &s->queue);
         if (en->in_over)
@@ -356,7 +361,8 @@ void step_note_attempt(struct step *s, const char *outcome)
 
         store_put_attempt(engine_tx(s->run->en), &a);
         if (s->small_output) {
-                store_put_small_output(engine_tx(s->run->en), s->attempt_id, s->small_output, s->small_output_len);
+                store_put_small_output(engine_tx(s->run->en), s->attempt_id, s->small_output,
+                                       s->small_output_len);
                 mem_free(s->small_output);
                 s->small_output = NULL;
         }
@@ -380,7 +386,7 @@ void step_reset(struct step *s)
 void step_requeue(struct step *s, int64_t delay_ms)
 {
         struct engine *en = s->run->en;
-        struct timer   t = {.kind = TIMER_STEP, .run_seq = s->run->seq, .idx = s->idx};
+        struct timer t = {.kind = TIMER_STEP, .run_seq = s->run->seq, .idx = s->idx};
 
         step_detach(s);
         if (delay_ms <= 0) {
@@ -398,10 +404,11 @@ void step_requeue(struct step *s, int64_t delay_ms)
 void step_lost(struct step *s, const char *why)
 {
         struct engine *en = s->run->en;
-        char           text[320];
+        char text[320];
 
         en->stats.lost_total++;
-        snprintf(text, sizeof text, "agent %s was lost while it ran this: %s", s->agent ? s->agent->name : "?", why);
+        snprintf(text, sizeof text, "agent %s was lost while it ran this: %s",
+                 s->agent ? s->agent->name : "?", why);
         set_text(&s->error_code, "agent_lost");
         set_text(&s->error_message, text);
         if (s->cancel_requested) {
@@ -410,7 +417,8 @@ void step_lost(struct step *s, const char *why)
         }
         if (s->def->effect == EFFECT_AT_MOST_ONCE) {
                 snprintf(text, sizeof text,
-                         "agent %s was lost while it ran this (%s); it may or may not have taken effect, and the step is "
+                         "agent %s was lost while it ran this (%s); it may or may not have taken effect, and "
+                         "the step is "
                          "at-most-once: look, then answer retry, succeeded or failed",
                          s->agent ? s->agent->name : "?", why);
                 set_text(&s->error_message, text);
@@ -453,7 +461,8 @@ static void refused(struct step *s, const struct engine_result *r)
 
         if (s->cancel_requested) {
                 step_end(s, STEP_CANCELLED);
-        } else if (!strcmp(code, "agent_busy") || !strcmp(code, "agent_draining") || !strcmp(code, "agent_no_space")) {
+        } else if (!strcmp(code, "agent_busy") || !strcmp(code, "agent_draining") ||
+                   !strcmp(code, "agent_no_space")) {
                 step_note_attempt(s, "refused");
                 step_reset(s);
                 step_requeue(s, 1000);
@@ -518,7 +527,8 @@ static void apply_result(struct step *s, const struct engine_result *r)
                         step_lost(s, "the agent was stopped");
                 } else {
                         set_text(&s->error_code, "agent_stopped");
-                        set_text(&s->error_message, "the agent was stopped and ended the tool call; the step is at-most-once, so it was not tried again");
+                        set_text(&s->error_message, "the agent was stopped and ended the tool call; the step "
+                                                    "is at-most-once, so it was not tried again");
                         step_end(s, STEP_FAILED);
                 }
                 break;
@@ -535,7 +545,8 @@ void engine_on_finished(struct engine *en, const char *agent_id, const struct en
 
         /* Stale and repeated results are acknowledged too, with this turn's commit: an
          * earlier commit that holds the real one is durable by then. */
-        if (s && s->agent && !strcmp(s->agent->id, agent_id) && !(s->state == STEP_UNKNOWN && r->outcome == ENGINE_LOST)) {
+        if (s && s->agent && !strcmp(s->agent->id, agent_id) &&
+            !(s->state == STEP_UNKNOWN && r->outcome == ENGINE_LOST)) {
                 if (r->sync_fd >= 0)
                         store_sync_fd(engine_tx(en), r->sync_fd);
                 take_result(s, r);

@@ -20,7 +20,7 @@ static const char *label_value(const struct plan_agent *a, const char *key)
 
         while (lo < hi) {
                 size_t mid = lo + (hi - lo) / 2;
-                int    c = strcmp(key, a->labels[mid].key);
+                int c = strcmp(key, a->labels[mid].key);
 
                 if (c == 0)
                         return a->labels[mid].value;
@@ -57,24 +57,24 @@ enum plan_why plan_fits(const struct plan_want *w, const struct plan_agent *a, s
         return PLAN_OK;
 }
 
-const char *plan_why_text(enum plan_why why, const struct plan_want *w, const struct plan_agent *a, size_t label,
-                          char *out, size_t n)
+const char *plan_why_text(enum plan_why why, const struct plan_want *w, const struct plan_agent *a,
+                          size_t label, char *out, size_t n)
 {
         switch (why) {
         case PLAN_OK:
                 snprintf(out, n, "can take it (%u of %u places taken)", a->running, a->max_running);
                 break;
         case PLAN_OTHER_AGENT:
-                snprintf(out, n, "the step asks for agent %s", w->agent);
+                snprintf(out, n, "is not the agent %s that the step asks for", w->agent);
                 break;
         case PLAN_LABEL: {
                 const char *v = label_value(a, w->labels[label].key);
 
                 if (v)
-                        snprintf(out, n, "label %s is \"%s\", wanted \"%s\"", w->labels[label].key, v,
+                        snprintf(out, n, "has the label %s=%s, wanted is %s", w->labels[label].key, v,
                                  w->labels[label].value);
                 else
-                        snprintf(out, n, "has no label %s, wanted \"%s\"", w->labels[label].key,
+                        snprintf(out, n, "has no label %s, wanted is %s", w->labels[label].key,
                                  w->labels[label].value);
                 break;
         }
@@ -82,7 +82,7 @@ const char *plan_why_text(enum plan_why why, const struct plan_want *w, const st
                 snprintf(out, n, "does not have the tool %s", w->tool);
                 break;
         case PLAN_TOOL_DENIED:
-                snprintf(out, n, "its policy does not allow the tool %s", w->tool);
+                snprintf(out, n, "does not allow the tool %s (its policy)", w->tool);
                 break;
         case PLAN_OFFLINE:
                 snprintf(out, n, "is offline");
@@ -99,8 +99,8 @@ const char *plan_why_text(enum plan_why why, const struct plan_want *w, const st
 
 /* The eligible agent with the smallest share of its places taken; n_agents if none.
  * Shares are compared as a*d < c*b, without division. `from` rotates ties. */
-static size_t least_loaded(const bool *fits, const struct plan_agent *agents, const uint32_t *load, size_t n_agents,
-                           size_t from)
+static size_t least_loaded(const bool *fits, const struct plan_agent *agents, const uint32_t *load,
+                           size_t n_agents, size_t from)
 {
         size_t best = n_agents;
 
@@ -118,7 +118,7 @@ static size_t least_loaded(const bool *fits, const struct plan_agent *agents, co
 
 struct order {
         const struct plan_demand *d;
-        size_t                    at;
+        size_t at;
 };
 
 static int cmp_order(const void *a, const void *b)
@@ -132,13 +132,13 @@ static int cmp_order(const void *a, const void *b)
         return 0;
 }
 
-size_t plan_run(const struct plan_demand *demands, size_t n_demands, const struct plan_agent *agents, size_t n_agents,
-                uint32_t *load, struct plan_pick *picks, size_t max)
+size_t plan_run(const struct plan_demand *demands, size_t n_demands, const struct plan_agent *agents,
+                size_t n_agents, uint32_t *load, struct plan_pick *picks, size_t max)
 {
         struct order *order;
-        uint32_t     *room;
-        bool         *fits;
-        size_t        n = 0, turn = 0;
+        uint32_t *room;
+        bool *fits;
+        size_t n = 0, turn = 0;
 
         if (!n_demands || !n_agents || !max)
                 return 0;
@@ -158,7 +158,7 @@ size_t plan_run(const struct plan_demand *demands, size_t n_demands, const struc
         for (size_t k = 0; k < n_demands && n < max; k++) {
                 const struct plan_demand *d = order[k].d;
                 uint32_t *free_places = d->group == SIZE_MAX ? NULL : &room[d->group];
-                uint32_t  eligible = 0;
+                uint32_t eligible = 0;
 
                 for (size_t i = 0; i < n_agents; i++) {
                         enum plan_why why = plan_fits(d->want, &agents[i], NULL);

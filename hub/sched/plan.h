@@ -15,22 +15,22 @@ struct plan_label {
 };
 
 struct plan_agent {
-        const char              *id, *name;
-        bool                     online, draining;
-        uint32_t                 max_running, running;
+        const char *id, *name;
+        bool online, draining;
+        uint32_t max_running, running;
         const struct plan_label *labels; /* sorted by key */
-        size_t                   n_labels;
-        const char *const       *tools; /* sorted; allowed by its policy */
-        size_t                   n_tools;
-        const char *const       *denied; /* sorted; there, but the policy says no */
-        size_t                   n_denied;
+        size_t n_labels;
+        const char *const *tools; /* sorted; allowed by its policy */
+        size_t n_tools;
+        const char *const *denied; /* sorted; there, but the policy says no */
+        size_t n_denied;
 };
 
 struct plan_want {
-        const char              *tool;
-        const char              *agent; /* name or id; NULL: any */
+        const char *tool;
+        const char *agent; /* name or id; NULL: any */
         const struct plan_label *labels;
-        size_t                   n_labels;
+        size_t n_labels;
 };
 
 /* Why an agent cannot take a step, most lasting reason first. */
@@ -48,26 +48,26 @@ enum plan_why {
 /* *out_label: index in want->labels of the first that does not fit (PLAN_LABEL). */
 enum plan_why plan_fits(const struct plan_want *w, const struct plan_agent *a, size_t *out_label);
 /* One clause for people: "label gpu is \"false\", wanted \"true\"". Returns out. */
-const char *plan_why_text(enum plan_why why, const struct plan_want *w, const struct plan_agent *a, size_t label,
-                          char *out, size_t n);
+const char *plan_why_text(enum plan_why why, const struct plan_want *w, const struct plan_agent *a,
+                          size_t label, char *out, size_t n);
 
 struct plan_demand {
         const struct plan_want *want;
-        int                     priority;
-        uint64_t                age;   /* smaller: older */
-        uint32_t                ready; /* steps that wait */
-        uint32_t                room;  /* free places in their concurrency group; UINT32_MAX: no group */
-        size_t                  group; /* demands with the same group share `room` of the first of them; SIZE_MAX: none */
+        int priority;
+        uint64_t age;   /* smaller: older */
+        uint32_t ready; /* steps that wait */
+        uint32_t room;  /* free places in their concurrency group; UINT32_MAX: no group */
+        size_t group;   /* demands with the same group share `room` of the first of them; SIZE_MAX: none */
 };
 
 struct plan_pick {
-        size_t   demand, agent;
+        size_t demand, agent;
         uint32_t eligible; /* agents that could have taken it */
 };
 
 /* Fills picks in the order to act on; returns how many (at most max). `running` of
  * agents is counted up in the scratch array `load` (n_agents long, filled by the call). */
-size_t plan_run(const struct plan_demand *demands, size_t n_demands, const struct plan_agent *agents, size_t n_agents,
-                uint32_t *load, struct plan_pick *picks, size_t max);
+size_t plan_run(const struct plan_demand *demands, size_t n_demands, const struct plan_agent *agents,
+                size_t n_agents, uint32_t *load, struct plan_pick *picks, size_t max);
 
 #endif

@@ -14,7 +14,7 @@ int timers_add(struct timers *t, const struct timer *item)
         size_t i;
 
         if (t->n == t->cap) {
-                size_t        cap = t->cap ? t->cap * 2 : 64;
+                size_t cap = t->cap ? t->cap * 2 : 64;
                 struct timer *heap = mem_realloc(t->heap, cap * sizeof *heap);
 
                 if (!heap)
@@ -39,7 +39,7 @@ int64_t timers_next(const struct timers *t)
 int timers_pop(struct timers *t, int64_t now_ms, struct timer *out)
 {
         struct timer last;
-        size_t       i = 0;
+        size_t i = 0;
 
         if (!t->n || t->heap[0].at_ms > now_ms)
                 return 0;

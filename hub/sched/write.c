@@ -83,9 +83,9 @@ static void put_move(struct engine *en, struct step *s)
 
 static void step_event(struct engine *en, struct step *s)
 {
-        char       type[32], fields[2048];
+        char type[32], fields[2048];
         struct buf b = {0};
-        int        n = 0;
+        int n = 0;
 
         snprintf(type, sizeof type, "step.%s", step_state_name(s->state));
         if (s->state == STEP_RUNNING)
@@ -94,10 +94,13 @@ static void step_event(struct engine *en, struct step *s)
         if (s->attempt)
                 n = snprintf(fields, sizeof fields, "\"attempt\":%u", s->attempt);
         if (s->agent && n < (int)sizeof fields - 200)
-                n += snprintf(fields + n, sizeof fields - (size_t)n, "%s\"agent\":\"%s\"", n ? "," : "", s->agent->name);
+                n += snprintf(fields + n, sizeof fields - (size_t)n, "%s\"agent\":\"%s\"", n ? "," : "",
+                              s->agent->name);
         if (s->has_exit_code)
-                n += snprintf(fields + n, sizeof fields - (size_t)n, "%s\"exit_code\":%d", n ? "," : "", s->exit_code);
-        if (s->error_code && !buf_puts(&b, fields) && !buf_printf(&b, "%s\"error\":{\"code\":", n ? "," : "") &&
+                n += snprintf(fields + n, sizeof fields - (size_t)n, "%s\"exit_code\":%d", n ? "," : "",
+                              s->exit_code);
+        if (s->error_code && !buf_puts(&b, fields) &&
+            !buf_printf(&b, "%s\"error\":{\"code\":", n ? "," : "") &&
             !json_append_str(&b, s->error_code, strlen(s->error_code)) && !buf_puts(&b, ",\"message\":") &&
             !json_append_str(&b, s->error_message ? s->error_message : "",
                              strlen(s->error_message ? s->error_message : "")) &&
@@ -159,7 +162,7 @@ void write_new_run(struct engine *en, struct run *r)
 
 static void run_event(struct engine *en, struct run *r)
 {
-        char       type[32];
+        char type[32];
         struct buf b = {0};
 
         snprintf(type, sizeof type, "run.%s", run_state_name(r->state));

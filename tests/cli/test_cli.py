@@ -419,11 +419,13 @@ class Exec(Case):
         self.assertEqual(self.posted[0]["input"], {"argv": ["x"]})
 
     def test_exit_status_is_the_commands(self):
-        for code, error, status in ((7, "exit_nonzero", 7), (137, "killed_by_signal", 137), (None, "policy_denied", 1)):
-            self.serve([], "failed", code, {"code": error, "message": "why it failed"})
+        for code, error, message, status in ((7, "exit_nonzero", "x", 7), (137, "killed_by_signal", "x", 137),
+                                             (None, "policy_denied", "why not", 1), (None, "spawn_failed", "command not found: x", 127),
+                                             (None, "spawn_failed", "may not be run", 126), (143, "timeout", "ran longer", 143)):
+            self.serve([], "failed", code, {"code": error, "message": message})
             r = self.photon("exec", "--", "x")
             self.assertEqual(r.returncode, status)
-            self.assertEqual(b"why it failed" in r.stderr, error == "policy_denied")
+            self.assertEqual(r.stderr.decode(), "" if message == "x" else f"photon: {message}\n")
 
     def test_flags_reach_the_call(self):
         self.serve([])

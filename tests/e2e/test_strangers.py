@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import time
 import unittest
+from pathlib import Path
 
 from harness import AGENT, Agent, World, _Ctx, clean_env, wait_for
 
@@ -109,6 +110,40 @@ class Strangers(World):
                 except OSError:
                     pass
         self.healthy(hub)
+
+    @unittest.skipUnless(os.geteuid() == 0, "giving files away needs root")
+    def test_an_agent_does_not_trust_files_of_others(self):
+        hub = self.hub()
+        a = Agent(_Ctx(self), hub, "a1", token=hub.join_token())
+        self.assertEqual(a.join().returncode, 0)
+        for path in (a.dir, a.dir / "agent.key"):
+            os.chown(path, 65534, 65534)
+            r = self.run_program(AGENT, "run", "--data", a.dir, timeout=10)
+            self.assertEqual(r.returncode, 4, r.stderr)
+            self.assertIn("belongs to user 65534", r.stderr)
+            os.chown(path, 0, 0)
+
+    def test_revocation_stops_what_runs(self):
+        hub = self.hub("--cancel-grace", "1s")
+        self.agent(hub, "a1")
+        beat = self.dir / "beat"
+        run = hub.submit({"name": "r", "steps": [{"id": "s", "run": f"echo $$ > {beat}.new; mv {beat}.new {beat}; sleep 600"}]})
+        pid = int(wait_for("the call", lambda: beat.exists() and beat.read_text()))
+        self.assertEqual(hub.cli("agent", "revoke", "a1").returncode, 0)
+        wait_for("the call to be stopped", lambda: not Path(f"/proc/{pid}").exists(), 20)
+        self.assertEqual(hub.run_json(run)["steps"][0]["state"], "unknown")
+
+    def test_a_copied_data_folder_is_told_and_does_not_flap(self):
+        hub = self.hub()
+        a = self.agent(hub, "a1")
+        twin = self.dir / "twin"
+        shutil.copytree(a.dir, twin, ignore=shutil.ignore_patterns("*.sock"))
+        b = Agent(_Ctx(self), hub, "a1")
+        b.dir, b.name = twin, "twin"
+        b.start(online=False)
+        wait_for("the first to hear of it", lambda: "copied to another machine" in a.proc.text())
+        self.healthy(hub)
+        self.assertEqual(hub.proc.text().count("connected again"), 1)
 
     def test_revocation_cuts_the_live_connection_and_refuses_the_next(self):
         hub = self.hub()

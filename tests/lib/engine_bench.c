@@ -19,7 +19,7 @@ static int64_t fake_ms(void *ctx)
 
 static void on_start(void *ctx, const char *agent_id, const struct engine_start *m)
 {
-        struct eb       *b = ctx;
+        struct eb *b = ctx;
         struct eb_start *s;
 
         CHECK(b->n_starts < EB_STARTS_MAX);
@@ -47,17 +47,20 @@ static void on_ack(void *ctx, const char *agent_id, uint64_t attempt_id)
         ((struct eb *)ctx)->acks++;
 }
 
-static void on_stdin(void *ctx, const char *agent_id, uint64_t id, uint64_t off, const void *p, size_t n, bool eof)
+static void on_stdin(void *ctx, const char *agent_id, uint64_t id, uint64_t off, const void *p, size_t n,
+                     bool eof)
 {
         (void)ctx, (void)agent_id, (void)id, (void)off, (void)p, (void)n, (void)eof;
 }
 
 static void start(struct eb *b)
 {
-        struct store_options  so = {.dir = test_scratch(), .create = true};
-        struct engine_options eo = {.clock = &b->clock, .wire = {on_start, on_cancel, on_ack, on_stdin, b},
-                                    .lost_after_ms = 1000, .seed = 7};
-        struct err            e = {0};
+        struct store_options so = {.dir = test_scratch(), .create = true};
+        struct engine_options eo = {.clock = &b->clock,
+                                    .wire = {on_start, on_cancel, on_ack, on_stdin, b},
+                                    .lost_after_ms = 1000,
+                                    .seed = 7};
+        struct err e = {0};
 
         if (store_open(&so, &b->store, &e))
                 test_fail(__FILE__, __LINE__, "store: %s", e.msg);
@@ -99,10 +102,19 @@ void eb_reopen(struct eb *b)
 
 void eb_agent(struct eb *b, const char *name, uint32_t places)
 {
-        struct engine_tool  tools[] = {{"process.exec", true}, {"photon.echo", true}, {"file.write", false}};
+        struct engine_tool tools[] = {{"process.exec", true}, {"photon.echo", true}, {"file.write", false}};
         struct engine_label labels[] = {{"zone", name}};
-        struct engine_agent a = {.id = name, .name = name, .kind = "local", .os = "linux", .arch = "x86_64", .version = "t",
-                                 .boot_id = "boot", .tools = tools, .n_tools = 3, .labels = labels, .n_labels = 1,
+        struct engine_agent a = {.id = name,
+                                 .name = name,
+                                 .kind = "local",
+                                 .os = "linux",
+                                 .arch = "x86_64",
+                                 .version = "t",
+                                 .boot_id = "boot",
+                                 .tools = tools,
+                                 .n_tools = 3,
+                                 .labels = labels,
+                                 .n_labels = 1,
                                  .max_running = places};
 
         CHECK_INT(engine_agent_online(b->en, &a), 0);
@@ -154,9 +166,12 @@ static void on_finished(void *arg, const struct engine_done *d)
 
 void eb_submit(struct eb *b, const char *yaml)
 {
-        struct engine_submit s = {.def_text = yaml, .def_len = strlen(yaml), .kind = "run", .created_by = "t",
+        struct engine_submit s = {.def_text = yaml,
+                                  .def_len = strlen(yaml),
+                                  .kind = "run",
+                                  .created_by = "t",
                                   .want_finish = true};
-        struct err           e = {0};
+        struct err e = {0};
 
         if (workflow_parse(yaml, s.def_len, &s.workflow, &e))
                 test_fail(__FILE__, __LINE__, "workflow: %d:%d: %s", e.line, e.col, e.msg);
@@ -178,7 +193,7 @@ struct eb_start *eb_started(struct eb *b, const char *step)
 
 void eb_answer(struct eb *b, const char *step, enum engine_outcome o, const char *outputs)
 {
-        struct eb_start     *s = eb_started(b, step);
+        struct eb_start *s = eb_started(b, step);
         struct engine_result r = {.outcome = o, .outputs = outputs, .sync_fd = -1, .finished_us = fake_us(b)};
 
         if (!s)
@@ -193,9 +208,9 @@ void eb_answer(struct eb *b, const char *step, enum engine_outcome o, const char
 
 struct look {
         const char *step, *column;
-        char        text[4096];
-        int64_t     seq;
-        bool        found;
+        char text[4096];
+        int64_t seq;
+        bool found;
 };
 
 static int look_run(void *arg, const struct row_run *r)
@@ -210,7 +225,7 @@ static int look_run(void *arg, const struct row_run *r)
 static int look_step(void *arg, const struct row_step *s)
 {
         struct look *l = arg;
-        const char  *v = step_state_name(s->state);
+        const char *v = step_state_name(s->state);
 
         l->found = true;
         if (!strcmp(l->column, "error_code"))
@@ -227,7 +242,7 @@ static int look_step(void *arg, const struct row_step *s)
 
 char *eb_column(struct eb *b, const char *step, const char *column)
 {
-        struct look          l = {.step = step, .column = column};
+        struct look l = {.step = step, .column = column};
         struct store_reader *rd;
 
         CHECK_INT(store_reader_open(b->store, &rd, NULL), 0);
@@ -243,7 +258,7 @@ char *eb_column(struct eb *b, const char *step, const char *column)
 const char *eb_state(struct eb *b, const char *step)
 {
         static char text[64];
-        char       *v = eb_column(b, step, "state");
+        char *v = eb_column(b, step, "state");
 
         snprintf(text, sizeof text, "%s", v);
         free(v);
@@ -253,7 +268,7 @@ const char *eb_state(struct eb *b, const char *step)
 const char *eb_run_state(struct eb *b)
 {
         static char text[64];
-        char       *v = eb_column(b, NULL, "");
+        char *v = eb_column(b, NULL, "");
 
         snprintf(text, sizeof text, "%s", v);
         free(v);
@@ -269,9 +284,9 @@ static int count_attempt(void *arg, const struct row_attempt *a)
 
 int eb_attempts(struct eb *b)
 {
-        struct look          l = {.column = ""};
+        struct look l = {.column = ""};
         struct store_reader *rd;
-        int                  n = 0;
+        int n = 0;
 
         CHECK_INT(store_reader_open(b->store, &rd, NULL), 0);
         CHECK_INT(read_run(rd, b->run, look_run, &l), 0);

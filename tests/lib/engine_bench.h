@@ -11,31 +11,32 @@
 
 struct eb_start {
         uint64_t attempt_id;
-        char     step[64], agent[32];
-        char     input[512];
-        bool     answered, cancelled;
+        char step[64], agent[32];
+        char input[512];
+        bool answered, cancelled;
 };
 
 struct eb {
-        int64_t         now_ms;
-        struct clock    clock;
-        struct store   *store;
-        struct bus     *bus;
-        struct engine  *en;
+        int64_t now_ms;
+        struct clock clock;
+        struct store *store;
+        struct bus *bus;
+        struct engine *en;
         struct eb_start starts[EB_STARTS_MAX];
-        int             n_starts, acks;
-        uint64_t        seen; /* by the agents that come online from now on */
-        char            run[32];
-        int             answer_rc;
-        char            answer_msg[512];
-        bool            finished;
-        enum run_state  finished_state;
+        int n_starts, acks;
+        uint64_t seen; /* by the agents that come online from now on */
+        char run[32];
+        int answer_rc;
+        char answer_msg[512];
+        bool finished;
+        enum run_state finished_state;
 };
 
 struct eb *eb_open(void);
 void eb_close(struct eb *b);
 void eb_reopen(struct eb *b); /* as after kill -9 */
-void eb_agent(struct eb *b, const char *name, uint32_t places); /* online, tools process.exec and photon.echo */
+void eb_agent(struct eb *b, const char *name,
+              uint32_t places); /* online, tools process.exec and photon.echo */
 void eb_agent_off(struct eb *b, const char *name);
 void eb_submit(struct eb *b, const char *yaml);
 void eb_turn(struct eb *b); /* flush and commit */
@@ -46,6 +47,7 @@ void eb_answer(struct eb *b, const char *step, enum engine_outcome o, const char
 const char *eb_state(struct eb *b, const char *step); /* as stored; "" if there is no such row */
 const char *eb_run_state(struct eb *b);
 int eb_attempts(struct eb *b); /* history rows of the run */
-char *eb_column(struct eb *b, const char *step, const char *column); /* "error_code", "outputs", "agent"; free() */
+char *eb_column(struct eb *b, const char *step,
+                const char *column); /* "error_code", "outputs", "agent"; free() */
 
 #endif

@@ -15,9 +15,9 @@ static void random_workflow(struct world *w, struct buf *b, int steps, int retri
 {
         buf_printf(b, "name: sim\nsteps:\n");
         for (int i = 0; i < steps; i++) {
-                char  id[16];
+                char id[16];
                 char **needs = calloc(4, sizeof *needs);
-                int   n = 0, k = i ? (int)sim_rnd(w, 4) : 0;
+                int n = 0, k = i ? (int)sim_rnd(w, 4) : 0;
 
                 snprintf(id, sizeof id, "s%d", i);
                 buf_printf(b, "  - id: %s\n    run: work\n    effect: %s\n", id, effects[sim_rnd(w, 3)]);
@@ -57,9 +57,9 @@ static void ignore_answer(void *arg, int rc, const struct err *e)
 /* The person who looks at unknown steps: sometimes lets them run again, sometimes knows that they worked. */
 struct person {
         struct world *w;
-        const char   *run;
-        int           asked;
-        char          step[64];
+        const char *run;
+        int asked;
+        char step[64];
 };
 
 static int find_unknown(void *arg, const struct row_step *s)
@@ -80,11 +80,11 @@ static int find_seq(void *arg, const struct row_run *r)
 
 static void person_decides(struct world *w, const char *run)
 {
-        struct person        p = {.w = w, .run = run};
+        struct person p = {.w = w, .run = run};
         struct store_reader *rd;
-        int64_t              seq = 0;
-        int                  rc = -1;
-        struct sim_truth    *t;
+        int64_t seq = 0;
+        int rc = -1;
+        struct sim_truth *t;
 
         CHECK_INT(store_reader_open(w->store, &rd, NULL), 0);
         CHECK_INT(read_run(rd, run, find_seq, &seq), 0);
@@ -118,11 +118,11 @@ static void faults(struct world *w, int one_in)
 
 static void one_seed(uint64_t seed, const char *dir)
 {
-        struct world  *w = calloc(1, sizeof *w);
-        char           sub[512], run[32];
-        struct buf     b = {0};
+        struct world *w = calloc(1, sizeof *w);
+        char sub[512], run[32];
+        struct buf b = {0};
         enum run_state st = RUN_QUEUED;
-        int            turns = 0;
+        int turns = 0;
 
         CHECK(w != NULL);
         snprintf(sub, sizeof sub, "%s/%llu", dir, (unsigned long long)seed);
@@ -138,15 +138,16 @@ static void one_seed(uint64_t seed, const char *dir)
                 if (++turns % 16 == 0) {
                         st = world_run_state(w, run);
                         if (st == RUN_FAILED || st == RUN_CANCELLED)
-                                test_fail(__FILE__, __LINE__, "seed %llu: the run is %s", (unsigned long long)seed,
-                                          run_state_name(st));
+                                test_fail(__FILE__, __LINE__, "seed %llu: the run is %s",
+                                          (unsigned long long)seed, run_state_name(st));
                         person_decides(w, run);
                 }
                 if (turns > 60000)
-                        test_fail(__FILE__, __LINE__, "seed %llu: the run does not end (%s)", (unsigned long long)seed,
-                                  run_state_name(st));
+                        test_fail(__FILE__, __LINE__, "seed %llu: the run does not end (%s)",
+                                  (unsigned long long)seed, run_state_name(st));
         }
-        fprintf(stderr, "seed %llu: %d turns, %d hub kills, %d agent kills, %d reboots, %d cuts\n", (unsigned long long)seed, turns, w->hub_kills, w->agent_kills, w->reboots, w->cuts);
+        fprintf(stderr, "seed %llu: %d turns, %d hub kills, %d agent kills, %d reboots, %d cuts\n",
+                (unsigned long long)seed, turns, w->hub_kills, w->agent_kills, w->reboots, w->cuts);
         world_fini(w);
         buf_fini(&b);
         free(w);
@@ -155,7 +156,7 @@ static void one_seed(uint64_t seed, const char *dir)
 TEST(sim, random_faults_lose_nothing_and_repeat_nothing)
 {
         const char *env = getenv("PHOTON_SIM_SEED"), *many = getenv("PHOTON_SIM_SEEDS");
-        int         n = many ? atoi(many) : 40;
+        int n = many ? atoi(many) : 40;
 
         if (env) {
                 one_seed(strtoull(env, NULL, 10), test_scratch());

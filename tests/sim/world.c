@@ -56,8 +56,8 @@ static int index_of(struct world *w, const char *id)
 
 static void on_start(void *ctx, const char *agent_id, const struct engine_start *m)
 {
-        struct world    *w = ctx;
-        int              a = index_of(w, agent_id);
+        struct world *w = ctx;
+        int a = index_of(w, agent_id);
         struct sim_mail *mail;
 
         if (!w->agents[a].connected)
@@ -71,7 +71,7 @@ static void on_start(void *ctx, const char *agent_id, const struct engine_start 
 static void on_cancel(void *ctx, const char *agent_id, uint64_t attempt_id, const char *reason)
 {
         struct world *w = ctx;
-        int           a = index_of(w, agent_id);
+        int a = index_of(w, agent_id);
 
         (void)reason;
         if (w->agents[a].connected)
@@ -81,13 +81,14 @@ static void on_cancel(void *ctx, const char *agent_id, uint64_t attempt_id, cons
 static void on_ack(void *ctx, const char *agent_id, uint64_t attempt_id)
 {
         struct world *w = ctx;
-        int           a = index_of(w, agent_id);
+        int a = index_of(w, agent_id);
 
         if (w->agents[a].connected)
                 post(w, SIM_ACK, a, attempt_id);
 }
 
-static void on_stdin(void *ctx, const char *agent_id, uint64_t attempt_id, uint64_t offset, const void *p, size_t n, bool eof)
+static void on_stdin(void *ctx, const char *agent_id, uint64_t attempt_id, uint64_t offset, const void *p,
+                     size_t n, bool eof)
 {
         (void)ctx, (void)agent_id, (void)attempt_id, (void)offset, (void)p, (void)n, (void)eof;
 }
@@ -96,11 +97,11 @@ static void on_stdin(void *ctx, const char *agent_id, uint64_t attempt_id, uint6
 
 static void hub_start(struct world *w)
 {
-        struct store_options  so = {.dir = w->dir, .create = true};
-        struct store_reader  *rd;
-        struct err            e = {0};
-        int64_t               seq, event;
-        uint64_t              attempt;
+        struct store_options so = {.dir = w->dir, .create = true};
+        struct store_reader *rd;
+        struct err e = {0};
+        int64_t seq, event;
+        uint64_t attempt;
         struct engine_options eo = {.clock = &w->clock,
                                     .wire = {on_start, on_cancel, on_ack, on_stdin, w},
                                     .lost_after_ms = 2000,
@@ -146,12 +147,21 @@ void world_hub_kill(struct world *w)
 
 static void connect_agent(struct world *w, int i)
 {
-        struct sim_agent   *a = &w->agents[i];
+        struct sim_agent *a = &w->agents[i];
         struct engine_label labels[] = {{"zone", i % 2 ? "b" : "a"}};
-        struct engine_tool  tools[] = {{"process.exec", true}, {"photon.echo", true}};
-        struct engine_agent ea = {.id = a->id, .name = a->name, .kind = "local", .os = "linux", .arch = "x86_64",
-                                  .version = "t", .boot_id = a->boot, .labels = labels, .n_labels = 1, .tools = tools,
-                                  .n_tools = 2, .max_running = 4};
+        struct engine_tool tools[] = {{"process.exec", true}, {"photon.echo", true}};
+        struct engine_agent ea = {.id = a->id,
+                                  .name = a->name,
+                                  .kind = "local",
+                                  .os = "linux",
+                                  .arch = "x86_64",
+                                  .version = "t",
+                                  .boot_id = a->boot,
+                                  .labels = labels,
+                                  .n_labels = 1,
+                                  .tools = tools,
+                                  .n_tools = 2,
+                                  .max_running = 4};
 
         CHECK_INT(engine_agent_online(w->en, &ea), 0);
         a->connected = true;
@@ -197,7 +207,7 @@ void world_agent_reboot(struct world *w, int i)
 
 struct sim_truth *world_truth(struct world *w, const char *run, const char *step)
 {
-        char              key[96];
+        char key[96];
         struct sim_truth *t;
 
         snprintf(key, sizeof key, "%s/%s", run, step);
@@ -212,7 +222,7 @@ struct sim_truth *world_truth(struct world *w, const char *run, const char *step
 
 static struct sim_truth *truth_of_key(struct world *w, const char *key)
 {
-        char  run[96];
+        char run[96];
         char *slash;
 
         snprintf(run, sizeof run, "%s", key);
@@ -233,8 +243,8 @@ static struct sim_held *held_find(struct sim_agent *a, uint64_t id)
 static void check_needs(struct world *w, const char *key)
 {
         const char *slash = strchr(key, '/');
-        char        def[96];
-        char      **needs;
+        char def[96];
+        char **needs;
 
         snprintf(def, sizeof def, "%s", slash + 1);
         needs = map_get(w->needs, def);
@@ -251,7 +261,7 @@ static void agent_start(struct world *w, const struct sim_mail *m)
 {
         struct sim_agent *a = &w->agents[m->agent];
         struct sim_truth *t;
-        struct sim_held  *h;
+        struct sim_held *h;
 
         if (held_find(a, m->attempt_id))
                 return;
@@ -274,13 +284,16 @@ static void agent_start(struct world *w, const struct sim_mail *m)
 
 static void hub_finished(struct world *w, const struct sim_mail *m)
 {
-        struct sim_agent    *a = &w->agents[m->agent];
-        struct sim_held     *h = held_find(a, m->attempt_id);
+        struct sim_agent *a = &w->agents[m->agent];
+        struct sim_held *h = held_find(a, m->attempt_id);
         struct engine_result r = {.attempt_id = m->attempt_id, .sync_fd = -1};
 
         if (!h)
                 return;
-        r.outcome = h->lost ? ENGINE_LOST : h->cancelled ? ENGINE_CANCELLED : h->exit_code ? ENGINE_FAILED : ENGINE_SUCCEEDED;
+        r.outcome = h->lost        ? ENGINE_LOST
+                    : h->cancelled ? ENGINE_CANCELLED
+                    : h->exit_code ? ENGINE_FAILED
+                                   : ENGINE_SUCCEEDED;
         r.has_exit_code = !h->lost;
         r.exit_code = h->exit_code;
         r.outputs = "{\"exit_code\":0,\"list\":[1,2,3]}";
@@ -291,7 +304,7 @@ static void hub_finished(struct world *w, const struct sim_mail *m)
 static void deliver(struct world *w, const struct sim_mail *m)
 {
         struct sim_agent *a = &w->agents[m->agent];
-        struct sim_held  *h = held_find(a, m->attempt_id);
+        struct sim_held *h = held_find(a, m->attempt_id);
 
         switch (m->kind) {
         case SIM_START:
@@ -370,8 +383,9 @@ static void on_durable(void *arg, const struct engine_done *d)
 
 void world_submit(struct world *w, const char *text, char out_run[32])
 {
-        struct engine_submit s = {.def_text = text, .def_len = strlen(text), .kind = "run", .created_by = "sim"};
-        struct err           e = {0};
+        struct engine_submit s = {
+                .def_text = text, .def_len = strlen(text), .kind = "run", .created_by = "sim"};
+        struct err e = {0};
 
         if (workflow_parse(text, s.def_len, &s.workflow, &e))
                 test_fail(__FILE__, __LINE__, "workflow: %d:%d: %s", e.line, e.col, e.msg);
@@ -392,7 +406,7 @@ static int take_state(void *arg, const struct row_run *r)
 enum run_state world_run_state(struct world *w, const char *run)
 {
         struct store_reader *rd;
-        enum run_state       st = RUN_QUEUED;
+        enum run_state st = RUN_QUEUED;
 
         CHECK_INT(store_reader_open(w->store, &rd, NULL), 0);
         CHECK_INT(read_run(rd, run, take_state, &st), 0);
@@ -421,7 +435,7 @@ void world_init(struct world *w, uint64_t seed, const char *dir, int n_agents)
 void world_fini(struct world *w)
 {
         size_t it = 0;
-        void  *v;
+        void *v;
 
         store_close(w->store);
         engine_free(w->en);

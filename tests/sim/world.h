@@ -21,56 +21,56 @@
 
 struct sim_held {
         uint64_t attempt_id;
-        char     key[96]; /* run/step */
-        bool     finished, lost, cancelled;
-        int64_t  ends_ms;
-        int      exit_code;
+        char key[96]; /* run/step */
+        bool finished, lost, cancelled;
+        int64_t ends_ms;
+        int exit_code;
 };
 
 struct sim_agent {
-        char            id[32], name[32], boot[32];
-        bool            connected, up;
+        char id[32], name[32], boot[32];
+        bool connected, up;
         struct sim_held held[SIM_HELD_MAX];
-        int             n_held;
+        int n_held;
 };
 
 enum sim_mail_kind { SIM_START, SIM_CANCEL, SIM_ACK, SIM_STARTED, SIM_FINISHED };
 
 struct sim_mail {
         enum sim_mail_kind kind;
-        int                agent;
-        uint64_t           attempt_id;
-        int64_t            at_ms; /* delivery */
-        char               key[96], effect[16], tool[32];
-        int                epoch; /* of the connection: a cut loses what is in flight */
+        int agent;
+        uint64_t attempt_id;
+        int64_t at_ms; /* delivery */
+        char key[96], effect[16], tool[32];
+        int epoch; /* of the connection: a cut loses what is in flight */
 };
 
 /* What really happened to a step, as the machines saw it. */
 struct sim_truth {
-        int  runs;       /* times its command was started */
-        int  at_most_once;
-        int  forgiven;   /* times a person said "retry" */
+        int runs; /* times its command was started */
+        int at_most_once;
+        int forgiven; /* times a person said "retry" */
         bool succeeded;
 };
 
 struct world {
-        uint64_t         rng;
-        int64_t          now_ms;
-        struct clock     clock;
-        const char      *dir;
-        struct store    *store;
-        struct bus      *bus;
-        struct engine   *en;
-        int              n_agents;
+        uint64_t rng;
+        int64_t now_ms;
+        struct clock clock;
+        const char *dir;
+        struct store *store;
+        struct bus *bus;
+        struct engine *en;
+        int n_agents;
         struct sim_agent agents[SIM_AGENTS_MAX];
-        int              epoch[SIM_AGENTS_MAX];
-        struct sim_mail  mail[SIM_MAIL_MAX];
-        int              n_mail;
-        struct map      *truth; /* key -> sim_truth */
-        struct map      *needs; /* key -> NULL-ended array of keys */
-        int              fail_percent;
-        int              hub_kills, agent_kills, cuts, reboots, losses;
-        bool             in_callback;
+        int epoch[SIM_AGENTS_MAX];
+        struct sim_mail mail[SIM_MAIL_MAX];
+        int n_mail;
+        struct map *truth; /* key -> sim_truth */
+        struct map *needs; /* key -> NULL-ended array of keys */
+        int fail_percent;
+        int hub_kills, agent_kills, cuts, reboots, losses;
+        bool in_callback;
 };
 
 uint32_t sim_rnd(struct world *w, uint32_t below);

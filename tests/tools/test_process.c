@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -146,6 +147,25 @@ TEST(process, program_in_cwd_by_relative_path)
         CHECK(chmod(path, 0755) == 0);
         fake_call(&f, EXEC, "{\"argv\":[\"./tool.sh\",\"x\"]}");
         CHECK_STR(out(&f), "ran x\n");
+        fake_fini(&f);
+}
+
+TEST(process, without_descriptors_the_agent_is_busy)
+{
+        struct fake f;
+        struct rlimit was, none;
+
+        fake_init(&f, NULL);
+        fake_call(&f, EXEC, "{\"argv\":[\"true\"]}"); /* what is opened once is open now */
+        CHECK_INT(f.outcome, TOOL_SUCCEEDED);
+        CHECK(getrlimit(RLIMIT_NOFILE, &was) == 0);
+        none = was;
+        none.rlim_cur = 3;
+        CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+        fake_call(&f, EXEC, "{\"argv\":[\"true\"]}");
+        CHECK(setrlimit(RLIMIT_NOFILE, &was) == 0);
+        CHECK_INT(f.outcome, TOOL_REFUSED);
+        CHECK_STR(f.code, "agent_busy");
         fake_fini(&f);
 }
 
@@ -457,8 +477,8 @@ TEST(process, signals_of_the_agent_are_not_inherited)
         signal(SIGHUP, SIG_IGN);
         fake_init(&f, NULL);
         fake_call(&f, EXEC, "{\"shell\":\"grep -E 'SigIgn|SigBlk' /proc/self/status\"}");
-        /* Signals 32 and 33 belong to the C library, whose posix_spawn (make's, say) leaves them ignored in all
-         * that follows; no program can set them. */
+        /* Signals 32 and 33 belong to the C library, whose posix_spawn (make's, say) leaves them ignored in
+         * all that follows; no program can set them. */
         CHECK(sscanf(out(&f), "SigBlk: %llx SigIgn: %llx", &blocked, &ignored) == 2);
         CHECK_INT(blocked, 0);
         CHECK_INT(ignored & ~0x180000000ull, 0);

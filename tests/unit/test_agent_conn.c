@@ -563,6 +563,42 @@ TEST(agent_conn, certificate_is_renewed_over_the_connection)
         fake_hub_free(h);
 }
 
+/* Its tools would run on for nobody, and nobody could stop them. */
+TEST(agent_conn, a_revoked_agent_stops_its_calls)
+{
+        struct fake_hub *h = fake_hub_make();
+        struct agent *a = agent_make(h);
+
+        UP(a);
+        fake_hub_start(h, 1, "t.wait");
+        UNTIL(h, h->started == 1);
+        cut(a); /* alone this stops nothing */
+        UP(a);
+        CHECK_INT(jobs_running(a->jobs), 1);
+        h->refuse = E_DENIED;
+        cut(a);
+        UNTIL(h, jobs_running(a->jobs) == 0);
+        agent_free(a);
+        fake_hub_free(h);
+}
+
+TEST(agent_conn, an_agent_whose_identity_is_used_elsewhere_comes_back_slowly)
+{
+        struct fake_hub *h = fake_hub_make();
+        struct agent *a = agent_make(h);
+        struct agent_conn_view v;
+
+        UP(a);
+        rpc_conn_close(h->conn, 0, E_STATE, "replaced: copied");
+        UNTIL(h, h->closes > 0 && !agent_conn_is_up(a->conn));
+        wire_run_for(&h->wire, 1200);
+        CHECK_INT(h->hellos, 1);
+        agent_conn_view(a->conn, &v);
+        CHECK(strstr(v.last_error, "copied"));
+        agent_free(a);
+        fake_hub_free(h);
+}
+
 TEST(agent_conn, a_revoked_agent_comes_back_slowly)
 {
         struct fake_hub *h = fake_hub_make();
