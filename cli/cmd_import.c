@@ -104,7 +104,7 @@ int cmd_import_wfformat(struct cli *c, struct err *e)
         buf_init(&b, 0);
         rc = wfformat_convert(text, n, &o, &b, &notes, &why);
         if (rc && why.line)
-                err_set(e, -rc, "%s:%d:%d: %s", c->args[0], why.line, why.col, why.msg);
+                err_set(e, -rc, "%s:%d:%d: %s", c->args[0], why.line, why.col, err_unplaced(&why));
         else if (rc)
                 err_set(e, -rc, "%s: %s", c->args[0], why.msg);
         if (!rc)

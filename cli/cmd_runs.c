@@ -102,6 +102,8 @@ static int run_body(struct cli *c, const char *text, size_t n, cJSON **out, char
 
         if (!rc)
                 rc = input_pairs(&c->o.inputs, "-i", &texts, e);
+        if (rc == -E_INVAL)
+                rc = cli_usage(c, "%s", e->msg);
         if (!rc && !c->o.inputs_file && text_size(texts) <= QUERY_MAX) {
                 rc = query_inputs(texts, path) ? no_memory(e) : 0;
         } else if (!rc) {

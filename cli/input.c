@@ -86,7 +86,8 @@ int input_object(const char *path, cJSON **out, struct err *e)
         if (!rc)
                 rc = doc_to_json(d, out);
         if (rc)
-                err_set(e, -rc, "%s:%d:%d: %s", path, why.line, why.col, why.code ? why.msg : "no memory");
+                err_set(e, -rc, "%s:%d:%d: %s", path, why.line, why.col,
+                        why.code ? err_unplaced(&why) : "no memory");
         doc_free(d);
         mem_free(text);
         return rc;

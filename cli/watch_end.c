@@ -216,8 +216,9 @@ void watch_draw_end(struct cli *c, const cJSON *run)
         if (failed > FAILED_SHOWN)
                 printf("\n  and %zu more: photon run show %s\n", failed - FAILED_SHOWN, id);
         if (first)
-                printf("\nAll it wrote: photon logs %s %s\nAgain from there: photon run retry %s\n", id,
-                       first, id);
+                printf("\nAll it wrote: photon logs %s %s\n", id, first);
+        if (first && strcmp(jstr(run, "state"), "succeeded") != 0)
+                printf("Again from there: photon run retry %s\n", id);
         else if (strcmp(jstr(run, "state"), "succeeded") != 0)
                 printf("\nLook further: photon run show %s; photon run explain %s\n", id, id);
         fflush(stdout);

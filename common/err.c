@@ -173,3 +173,11 @@ int err_at(struct err *e, int code, int line, int col, const char *fmt, ...)
         }
         return rc;
 }
+
+const char *err_unplaced(const struct err *e)
+{
+        char place[64];
+        size_t n = (size_t)snprintf(place, sizeof place, "line %d, column %d: ", e->line, e->col);
+
+        return e->line > 0 && strncmp(e->msg, place, n) == 0 ? e->msg + n : e->msg;
+}

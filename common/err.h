@@ -69,4 +69,8 @@ int err_setv(struct err *e, int code, const char *fmt, va_list ap);
 int err_at(struct err *e, int code, int line, int col, const char *fmt, ...)
         __attribute__((format(printf, 5, 6)));
 
+/* The message without the "line N, column N: " that parsers begin it with: for those who say
+ * the place in their own way. Points into `e`. */
+const char *err_unplaced(const struct err *e);
+
 #endif

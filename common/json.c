@@ -132,7 +132,7 @@ int json_parse(const char *text, size_t len, cJSON **out, struct err *e)
                 json_scan(text, len, on_key, &where, NULL);
                 rc = err_at(
                         e, E_INVAL, where.line, where.col,
-                        "not valid JSON at line %d, column %d: the key \"%.100s\" stands twice in one object",
+                        "line %d, column %d: not valid JSON: the key \"%.100s\" stands twice in one object",
                         where.line, where.col, dup->string);
         }
         if (rc)

@@ -38,7 +38,7 @@ static void locate(struct scan *s, const char *at)
 static int bad(struct scan *s, const char *at, const char *why)
 {
         locate(s, at);
-        return err_at(s->e, E_INVAL, s->line, s->col, "not valid JSON at line %d, column %d: %s", s->line,
+        return err_at(s->e, E_INVAL, s->line, s->col, "line %d, column %d: not valid JSON: %s", s->line,
                       s->col, why);
 }
 

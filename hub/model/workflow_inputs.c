@@ -81,6 +81,20 @@ static enum input_type type_of_default(const struct doc *d)
         }
 }
 
+/* What other languages call our types. */
+static const char *other_name(const char *word)
+{
+        static const char *const names[][2] = {
+                {"int", "number"},   {"integer", "number"}, {"float", "number"},
+                {"bool", "boolean"}, {"str", "string"},     {"text", "string"},
+                {"list", "array"},   {"map", "object"},     {"dict", "object"}};
+
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+                if (strcmp(names[i][0], word) == 0)
+                        return names[i][1];
+        return NULL;
+}
+
 static int parse_type(struct wf_parser *p, const struct doc *d, const char *name, enum input_type *out)
 {
         const char *near;
@@ -96,7 +110,9 @@ static int parse_type(struct wf_parser *p, const struct doc *d, const char *name
                                "\"type\" of input \"%s\": for a choice write \"options: [a, b]\"; the type "
                                "is that of the options",
                                name);
-        near = d->kind == DOC_STRING ? str_nearest(d->text, type_names, N_TYPES) : NULL;
+        near = d->kind == DOC_STRING ? other_name(d->text) : NULL;
+        if (!near && d->kind == DOC_STRING)
+                near = str_nearest(d->text, type_names, N_TYPES);
         return wf_fail(
                 p, d,
                 "\"type\" of input \"%s\": expected string, number, boolean, object, array or any%s%s%s",
@@ -319,11 +335,13 @@ static int check_names(const struct workflow *w, const cJSON *given, struct err 
                 if (i < w->n_inputs)
                         continue;
                 near = str_nearest(it->string, names, w->n_inputs);
-                return err_set(e, E_INVAL, "unknown input \"%.60s\"%s%.130s%s", it->string,
-                               near          ? ": did you mean \""
-                               : w->n_inputs ? ""
-                                             : ": the workflow takes no inputs",
-                               near ? near : "", near ? "\"?" : "");
+                if (near || !w->n_inputs)
+                        return err_set(e, E_INVAL, "unknown input \"%.60s\": %s%.130s%s", it->string,
+                                       near ? "did you mean \"" : "the workflow takes no inputs",
+                                       near ? near : "", near ? "\"?" : "");
+                return err_set(e, E_INVAL, "unknown input \"%.60s\": the workflow takes \"%.60s\"%s",
+                               it->string, names[0],
+                               w->n_inputs > 1 ? " and others; see its \"inputs\"" : "");
         }
         return 0;
 }

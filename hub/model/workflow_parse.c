@@ -273,11 +273,9 @@ static size_t glance(const char *text, size_t len)
 /* doc_parse says the place in its text, too; here it is in line and col only. */
 static void drop_place(struct err *e)
 {
-        char place[64];
-        size_t n = (size_t)snprintf(place, sizeof place, "line %d, column %d: ", e->line, e->col);
+        const char *rest = err_unplaced(e);
 
-        if (e->line > 0 && strncmp(e->msg, place, n) == 0)
-                memmove(e->msg, e->msg + n, strlen(e->msg + n) + 1);
+        memmove(e->msg, rest, strlen(rest) + 1);
 }
 
 int workflow_parse(const char *text, size_t len, struct workflow **out, struct err *e)

@@ -243,7 +243,11 @@ static int parse_backoff(struct wf_parser *p, const struct doc *d, struct retry_
 {
         static const struct wf_key keys[] = {{"duration", 0}, {"factor", 1}, {"max", 2}, {"jitter", 3}};
         const struct doc *slot[4] = {NULL};
-        int rc = wf_keys(p, d, "\"backoff\"", keys, 4, slot);
+        int rc = d->kind == DOC_MAP ? wf_keys(p, d, "\"backoff\"", keys, 4, slot)
+                                    : wf_fail(p, d,
+                                              "\"backoff\" of %s: expected a map such as {duration: 5s, "
+                                              "factor: 2}, got %s",
+                                              p->where, doc_kind_name(d->kind));
 
         if (!rc)
                 rc = wf_duration(p, slot[0], "duration", &r->duration_ms);

@@ -56,6 +56,39 @@ class People(World):
         self.assertEqual(doc["state"], "succeeded")
         self.assertEqual({s["id"]: s["attempt"] for s in doc["steps"]}, {"b": 1, "a[0]": 1, "a[1]": 2, "a[2]": 1})
 
+    def test_mistakes_are_said_once_with_their_place_and_a_remedy(self):
+        hub = self.hub()
+        w, j, inp = self.dir / "w.yaml", self.dir / "w.json", self.dir / "in.json"
+        w.write_text("inputs: {n: {type: number}, v: {}}\nsteps: [{run: 'echo ${{ inputs.n }}'}]\n")
+        j.write_text('{"steps":[{"run":"a",}]}')
+        inp.write_text('{"n":1,}')
+        for status, text, args in (
+                (64, "-i n: expected KEY=VALUE", ("run", w, "-i", "n")),
+                (64, "-i: n is given twice", ("run", w, "-i", "n=1", "-i", "n=2")),
+                (1, "unknown input \"zzzz\": the workflow takes \"n\" and others", ("run", w, "-i", "zzzz=1")),
+                (1, "in.json:1:8: not valid JSON: expected", ("run", w, "--inputs", inp)),
+                (1, "w.json:1:22: not valid JSON: expected", ("validate", j)),
+                (64, "--input: line 1, column 2: not valid JSON: ", ("call", "photon.echo", "--input", "{a}"))):
+            r = hub.cli(*args)
+            self.assertIn(text, r.stdout + r.stderr)
+            self.assertEqual(r.returncode, status, args)
+        for text, place, remedy in (
+                ("steps:\n  - {id: a, run: x, retry: {limit: 1, backoff: 5s}}\n", "2:48", "{duration: 5s, factor: 2}"),
+                ("inputs: {n: {type: int}}\nsteps: [{run: x}]\n", "1:20", 'did you mean "number"?')):
+            w.write_text(text)
+            r = hub.cli("validate", w)
+            self.assertIn(f"w.yaml:{place}: ", r.stdout + r.stderr)
+            self.assertIn(remedy, r.stdout + r.stderr)
+
+    def test_a_run_that_succeeded_is_not_offered_a_retry(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        w = self.dir / "w.yaml"
+        w.write_text("steps: [{id: a, run: exit 3, continue-on-error: true}]\n")
+        r = hub.cli("run", w)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertNotIn("retry", r.stdout + r.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()
