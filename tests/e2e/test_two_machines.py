@@ -92,10 +92,11 @@ class Machine:
     def __init__(self, test, name, address):
         self.name, self.dir, self.vars = name, test.dir / name, {}
         self.dir.mkdir()
-        mounts = []
+        # On a tmpfs: where / is an overlay itself (containers), another one cannot be written there.
+        mounts = [f"mount -t tmpfs none {self.dir}"]
         for d in ("etc", "usr", "var", "srv", "home"):
             up, work = self.dir / f"{d}.up", self.dir / f"{d}.work"
-            up.mkdir(), work.mkdir()
+            mounts.append(f"mkdir {up} {work}")
             mounts.append(f"mount -t overlay overlay -o lowerdir=/{d},upperdir={up},workdir={work} /{d}")
         script = "; ".join(["set -e", *mounts, "mount -t tmpfs -o mode=0700 none /root", "mount -t tmpfs -o mode=0755 none /run",
                             "mkdir -p /run/systemd/system", "ip link set lo up", f"hostname {name}", "echo up", "exec sleep infinity"])
@@ -136,8 +137,7 @@ class Machine:
                                 stderr=subprocess.STDOUT, text=True, env=self.env())
 
     def log(self, unit):
-        f = self.dir / "var.up" / "log" / f"{unit}.log"
-        return f.read_text(errors="replace") if f.exists() else ""
+        return self.sh(f"cat /var/log/{unit}.log", check=False).stdout
 
 
 def readme_blocks():
@@ -159,8 +159,9 @@ class TwoMachines(unittest.TestCase):
                 self.skipTest(f"no {tool} here (Debian packages iproute2, util-linux, systemd)")
         self.assertEqual(BUILD.resolve().parent, ROOT, "make install takes what stands in the tree")
         self.dir = Path(tempfile.mkdtemp(prefix="photon-two-"))
-        self.addCleanup(self.clean)
+        self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
         self.hub, self.far = Machine(self, "hub", HUB_ADDRESS), Machine(self, "far", AGENT_ADDRESS)
+        self.addCleanup(self.show_logs)  # before the machines end
         # One cable, and each end knows only the other's address.
         subprocess.run(["ip", "link", "add", "eth0", "netns", str(self.hub.init), "type", "veth", "peer", "name", "eth0", "netns",
                         str(self.far.init)], check=True)
@@ -168,13 +169,12 @@ class TwoMachines(unittest.TestCase):
             m.sh(f"ip addr add {here}/32 dev eth0; ip link set eth0 up; ip route add {there}/32 dev eth0")
         self.said = {}
 
-    def clean(self):
-        failed = any(t is self for t, _ in list(self._outcome.result.failures) + list(self._outcome.result.errors))
-        failed = failed or any(e for _, e in getattr(self._outcome, "errors", None) or [])
-        for m, unit in ((getattr(self, "hub", None), "photon-hub"), (getattr(self, "far", None), "photon-agent")):
-            if failed and m:
+    def show_logs(self):
+        result = self._outcome.result
+        failed = any(t is self for t, _ in list(result.failures) + list(result.errors))
+        if failed or any(e for _, e in getattr(self._outcome, "errors", None) or []) or not self._outcome.success:
+            for m, unit in ((self.hub, "photon-hub"), (self.far, "photon-agent")):
                 print(f"--- {unit}\n{m.log(unit)[-4000:]}")
-        shutil.rmtree(self.dir, ignore_errors=True)
 
     def remember(self, text):
         """The values that later commands have placeholders for."""
