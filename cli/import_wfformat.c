@@ -17,7 +17,8 @@
 #define TASKS_MAX   20000u             /* as hub/model/workflow.h: WORKFLOW_STEPS_MAX */
 #define NEEDS_MAX   10000u             /* STEP_NEEDS_MAX */
 #define TEXT_MAX    ((size_t)16 << 20) /* WORKFLOW_BYTES_MAX */
-#define STEP_ID_LEN 100                /* of 128, so that "-12345" has room */
+#define STEP_ID_LEN 128                /* STEP_ID_MAX */
+#define ID_TAIL     40                 /* what stays of the end of a long one */
 #define EXACT_MAX   9007199254740992.0 /* 2^53: what a JSON number holds exactly */
 #define RETRIES     2
 
@@ -159,28 +160,61 @@ static int read_execution(struct import *im)
 
 /* ---- step ids ---- */
 
-static int name_step(struct import *im, struct task *t)
+static int claim(struct import *im, struct task *t, const char *id)
 {
-        char id[STEP_ID_LEN + 16];
-        size_t n = 0, other;
+        t->step = mem_strdup(id);
+        return t->step ? put(im, im->steps, id, 0) : no_memory(im);
+}
 
+/* What is no step id becomes one: other characters a mark each, a long text its beginning and its end, where
+ * most ids differ, and a number where that is taken. */
+static int make_id(struct import *im, struct task *t)
+{
+        size_t len = strlen(t->id), n = 0, skip_from = SIZE_MAX, other;
+        char id[STEP_ID_LEN + 16];
+
+        if (len > STEP_ID_LEN)
+                skip_from = STEP_ID_LEN - ID_TAIL - 2;
         for (const char *p = t->id; *p && n < STEP_ID_LEN; p++) {
                 bool good = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
                             (*p >= '0' && *p <= '9') || strchr("._-", *p);
 
-                if (((unsigned char)*p & 0xC0) == 0x80)
+                if (n >= skip_from) {
+                        p = t->id + len - ID_TAIL;
+                        skip_from = SIZE_MAX;
+                        good = false; /* marks the gap */
+                } else if (((unsigned char)*p & 0xC0) == 0x80) {
                         continue; /* one mark for a whole UTF-8 sequence */
+                }
                 if (n == 0 && (!good || strchr("._-", *p)))
                         id[n++] = 't';
-                id[n++] = *p;
-                if (!good)
-                        id[n - 1] = '_';
+                id[n++] = good ? *p : '_';
         }
-        id[n] = '\0';
-        for (unsigned k = 2; look(im->steps, id, &other); k++)
-                snprintf(id + n, sizeof id - n, "-%u", k);
-        t->step = mem_strdup(id);
-        return t->step ? put(im, im->steps, id, 0) : no_memory(im);
+        for (unsigned k = 1;; k++) {
+                char tail[16] = "";
+
+                if (k > 1)
+                        snprintf(tail, sizeof tail, "-%u", k);
+                if (n + strlen(tail) > STEP_ID_LEN)
+                        n = STEP_ID_LEN - strlen(tail);
+                strcpy(id + n, tail);
+                if (!look(im->steps, id, &other))
+                        return claim(im, t, id);
+        }
+}
+
+/* Ids that can stay do, wherever the others stand. */
+static int name_steps(struct import *im)
+{
+        int rc = 0;
+
+        for (size_t i = 0; i < im->n && !rc; i++)
+                if (str_is_name(im->tasks[i].id, STEP_ID_LEN))
+                        rc = claim(im, &im->tasks[i], im->tasks[i].id);
+        for (size_t i = 0; i < im->n && !rc; i++)
+                if (!im->tasks[i].step)
+                        rc = make_id(im, &im->tasks[i]);
+        return rc;
 }
 
 /* ---- dependencies ---- */
@@ -543,11 +577,10 @@ int wfformat_convert(const char *text, size_t n, const struct wfformat_options *
                 rc = read_edges(&im);
         if (!rc)
                 rc = check_cycles(&im);
-        for (size_t i = 0; i < im.n && !rc; i++) {
-                rc = name_step(&im, &im.tasks[i]);
-                if (!rc)
-                        rc = measure(&im, &im.tasks[i]);
-        }
+        if (!rc)
+                rc = name_steps(&im);
+        for (size_t i = 0; i < im.n && !rc; i++)
+                rc = measure(&im, &im.tasks[i]);
         if (!rc)
                 rc = write_workflow(&im, out);
         notes->tasks = im.n;

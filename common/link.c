@@ -551,7 +551,7 @@ static void flush(struct link *l)
         rc = tls_engine_write(l->stream, &l->cork);
         if (rc)
                 link_die(l, E_CLOSED, l->tls_why[0] ? l->tls_why : "the connection broke off");
-        else if (l->cork && l->cork->cap > KEEP_MAX) {
+        else if (l->cork) {
                 mem_free(l->cork);
                 l->cork = NULL;
         }

@@ -38,7 +38,7 @@ uint8_t *rpc_pack(struct rpc_conn *c, const ProtobufCMessage *m, size_t *n)
 {
         *n = protobuf_c_message_get_packed_size(m);
         if (*n > c->scratch_cap || !c->scratch) {
-                size_t cap = *n < 1024 ? 1024 : *n;
+                size_t cap = *n < 256 ? 256 : *n;
                 uint8_t *bigger = mem_realloc(c->scratch, cap);
 
                 if (!bigger)

@@ -4,6 +4,8 @@
 #include <mbedtls/version.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "common/err.h"
 #include "common/mem.h"
@@ -172,6 +174,18 @@ static int fail(struct nng_tls_engine_conn *c, int rv)
         return c->failed;
 }
 
+/* The pages of a record buffer that the handshake has touched go back: an idle
+ * connection needs only the first. mbedTLS keeps a record counter at the start. */
+static void rest_pages(unsigned char *buf)
+{
+        uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+        uintptr_t from = ((uintptr_t)buf + 512 + page - 1) / page * page;
+        uintptr_t to = ((uintptr_t)buf + MBEDTLS_SSL_MAX_CONTENT_LEN) / page * page;
+
+        if (to > from)
+                (void)madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 static int conn_handshake(struct nng_tls_engine_conn *c)
 {
         const mbedtls_x509_crt *crt;
@@ -195,6 +209,10 @@ static int conn_handshake(struct nng_tls_engine_conn *c)
         if (rv)
                 return fail(c, rv);
         c->open = true;
+        if (c->ssl.in_left == 0 && !c->ssl.in_offt)
+                rest_pages(c->ssl.in_buf);
+        if (c->ssl.out_left == 0)
+                rest_pages(c->ssl.out_buf);
         c->sink->on_open(c->sink, crt ? crt->raw.p : NULL, crt ? crt->raw.len : 0);
         return 0;
 }

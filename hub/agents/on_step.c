@@ -18,10 +18,10 @@
 
 struct note {
         struct op op;
-        uint64_t attempt_id;
+        uint64_t attempt_id, end;
 };
 
-static struct note *note_make(struct agents *a, uint64_t attempt_id)
+static struct note *note_make(struct agents *a, uint64_t attempt_id, uint64_t end)
 {
         struct list *it = list_pop(&a->spare_notes);
         struct note *n;
@@ -35,6 +35,7 @@ static struct note *note_make(struct agents *a, uint64_t attempt_id)
                         return NULL;
         }
         n->attempt_id = attempt_id;
+        n->end = end;
         op_start(a, &n->op);
         return n;
 }
@@ -49,7 +50,7 @@ static void on_result_committed(void *arg)
                 mem_free(n);
                 return;
         }
-        logs_note_finished(a->opt.logs, n->attempt_id);
+        logs_note_finished(a->opt.logs, n->attempt_id, n->end);
         if (a->n_spare_notes >= SPARE_NOTES_MAX) {
                 mem_free(n);
                 return;
@@ -149,7 +150,7 @@ void result_deliver(struct session *s, const Photon__V1__StepFinished *f, bool s
                 r.small_output = a->frame.data;
                 r.small_output_len = a->frame.len;
         }
-        n = note_make(a, f->attempt_id);
+        n = note_make(a, f->attempt_id, r.output_bytes);
         engine_on_finished(a->engine, s->agent_id, &r, n ? on_result_committed : NULL, n);
 }
 

@@ -50,7 +50,8 @@ int auth_create(const struct auth_options *o, struct auth **out, struct err *e)
         a->agent_by_id = map_create();
         a->agent_by_name = map_create();
         a->agent_by_key = map_create();
-        rc = a->token_by_id && a->agent_by_id && a->agent_by_name && a->agent_by_key
+        a->info_tails = map_create();
+        rc = a->token_by_id && a->agent_by_id && a->agent_by_name && a->agent_by_key && a->info_tails
                      ? 0
                      : err_set(e, E_NOMEM, "no memory");
         if (!rc)
@@ -85,6 +86,8 @@ void auth_free(struct auth *a)
         map_free(a->agent_by_id);
         map_free(a->agent_by_name);
         map_free(a->agent_by_key);
+        map_free(a->info_tails);
+        mem_free(a->lent_info);
         mem_free(a);
 }
 

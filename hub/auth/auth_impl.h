@@ -6,6 +6,7 @@
 #include "common/map.h"
 #include "common/secret.h"
 #include "hub/auth/auth.h"
+#include "hub/auth/info.h"
 
 #define HASH_HEX_LEN (2 * SHA256_LEN + 1)
 
@@ -28,7 +29,7 @@ struct agent_rec {
         uint8_t spki[SHA256_LEN];
         char cert_serial[41];
         cJSON *labels; /* object; fixed by hub */
-        char *info;    /* JSON or NULL */
+        struct info info;
         char join_token_id[32];
         int64_t created_us, last_seen_us, cert_not_after_us, revoked_us;
 };
@@ -42,8 +43,10 @@ struct auth {
         struct map *agent_by_key;   /* hash in hex; revoked ones too */
         uint8_t no_key[SHA256_LEN]; /* what an unknown token's proof is checked against */
         char actor[128];
+        struct map *info_tails;   /* see info.h */
         struct agent_record lent; /* auth_agent's answer */
-        struct list commits;      /* under way; orphaned by auth_free */
+        char *lent_info;
+        struct list commits; /* under way; orphaned by auth_free */
 };
 
 int64_t auth_now(const struct auth *a);

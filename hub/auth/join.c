@@ -371,7 +371,8 @@ static int agent_make(struct auth *a, const struct join_tok *t, const struct red
                       const uint8_t spki[SHA256_LEN], const char *name, struct agent_rec **out, struct err *e)
 {
         struct agent_rec *r = mem_calloc(1, sizeof *r);
-        char id[ID_LEN];
+        char id[ID_LEN], *info;
+        int rc;
 
         if (!r)
                 return err_set(e, E_NOMEM, "no memory");
@@ -382,8 +383,10 @@ static int agent_make(struct auth *a, const struct join_tok *t, const struct red
         snprintf(r->name, sizeof r->name, "%s", name);
         memcpy(r->spki, spki, sizeof r->spki);
         r->labels = t->labels ? cJSON_Duplicate(t->labels, true) : cJSON_CreateObject();
-        r->info = first_info(q);
-        if (!r->labels || !r->info) {
+        info = first_info(q);
+        rc = info ? info_set(&r->info, a->info_tails, info) : -E_NOMEM;
+        mem_free(info);
+        if (!r->labels || rc) {
                 agent_rec_free(r);
                 return err_set(e, E_NOMEM, "no memory");
         }

@@ -21,7 +21,7 @@ void agent_rec_free(struct agent_rec *r)
         if (!r)
                 return;
         cJSON_Delete(r->labels);
-        mem_free(r->info);
+        info_fini(&r->info);
         mem_free(r);
 }
 
@@ -65,7 +65,7 @@ int registry_rename(struct auth *a, struct agent_rec *r, const char *name)
 void registry_put(struct store_tx *tx, const struct agent_rec *r)
 {
         char hex[HASH_HEX_LEN];
-        char *labels = r->labels ? json_text(r->labels) : NULL;
+        char *labels = r->labels ? json_text(r->labels) : NULL, *info = info_join(&r->info);
 
         str_hex(r->spki, sizeof r->spki, hex);
         store_put_agent(tx, &(struct row_agent){
@@ -75,7 +75,7 @@ void registry_put(struct store_tx *tx, const struct agent_rec *r)
                                     .spki_sha256 = hex,
                                     .cert_serial = r->cert_serial,
                                     .labels = labels ? labels : "{}",
-                                    .info = r->info,
+                                    .info = info,
                                     .join_token_id = r->join_token_id,
                                     .created_us = r->created_us,
                                     .last_seen_us = r->last_seen_us,
@@ -83,6 +83,7 @@ void registry_put(struct store_tx *tx, const struct agent_rec *r)
                                     .revoked_us = r->revoked_us,
                             });
         mem_free(labels);
+        mem_free(info);
 }
 
 static int on_row(void *arg, const struct row_agent *row)
@@ -108,8 +109,8 @@ static int on_row(void *arg, const struct row_agent *row)
                 r->revoked_us = row->created_us ? row->created_us : 1;
         if (!row->spki_sha256 || str_unhex(row->spki_sha256, r->spki, sizeof r->spki))
                 rc = -E_CORRUPT;
-        if (!rc && row->info && *row->info && !(r->info = mem_strdup(row->info)))
-                rc = -E_NOMEM;
+        if (!rc && row->info && *row->info)
+                rc = info_set(&r->info, a->info_tails, row->info);
         if (!rc && row->labels && *row->labels)
                 rc = json_parse(row->labels, strlen(row->labels), &r->labels, NULL);
         if (!rc && !r->labels && !(r->labels = cJSON_CreateObject()))
@@ -247,6 +248,8 @@ static struct agent_rec *find(struct auth *a, const char *id_or_name)
 
 static const struct agent_record *lend(struct auth *a, const struct agent_rec *r)
 {
+        mem_free(a->lent_info);
+        a->lent_info = info_join(&r->info);
         a->lent = (struct agent_record){
                 .id = r->id,
                 .name = r->name,
@@ -255,7 +258,7 @@ static const struct agent_record *lend(struct auth *a, const struct agent_rec *r
                 .created_us = r->created_us,
                 .last_seen_us = r->last_seen_us,
                 .cert_not_after_us = r->cert_not_after_us,
-                .info = r->info,
+                .info = a->lent_info,
         };
         return &a->lent;
 }
@@ -385,15 +388,9 @@ void auth_agent_seen(struct auth *a, struct store_tx *tx, const char *id, const 
 
         if (!r)
                 return;
-        if (info_json) {
-                char *info = mem_strdup(info_json);
-
-                /* Without memory the last known facts stay; the next Hello brings them again. */
-                if (info) {
-                        mem_free(r->info);
-                        r->info = info;
-                }
-        }
+        /* Without memory the last known facts stay; the next Hello brings them again. */
+        if (info_json)
+                (void)info_set(&r->info, a->info_tails, info_json);
         r->last_seen_us = at_us;
         registry_put(tx, r);
 }

@@ -168,11 +168,9 @@ void logs_on_change(struct logs *l, void (*fn)(void *ctx, uint64_t attempt_id, u
         l->ctx = ctx;
 }
 
-void logs_note_finished(struct logs *l, uint64_t attempt_id)
+void logs_note_finished(struct logs *l, uint64_t attempt_id, uint64_t end)
 {
-        uint64_t end = 0;
-
-        if (l->on_change && logs_end(l, attempt_id, &end, NULL) == 0)
+        if (l->on_change)
                 l->on_change(l->ctx, attempt_id, end, true);
 }
 

@@ -61,7 +61,8 @@ void log_close(struct log_file *f);
 /* Called on the loop after each append and at the end, for followers. */
 void logs_on_change(struct logs *l, void (*fn)(void *ctx, uint64_t attempt_id, uint64_t end, bool finished),
                     void *ctx);
-void logs_note_finished(struct logs *l, uint64_t attempt_id);
+/* end: payload bytes of the whole attempt, as its result says. */
+void logs_note_finished(struct logs *l, uint64_t attempt_id, uint64_t end);
 /* Deletes the file of an attempt that nobody has open; -E_NOENT, -E_STATE. */
 int logs_remove(struct logs *l, uint64_t attempt_id, struct err *e);
 

@@ -113,6 +113,14 @@ class Import(unittest.TestCase):
             self.assertRegex(s["id"], r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
             self.assertEqual(s.get("needs", []), [steps[n - 1]["id"]] if n else [])
             self.assertNotIn("${{", json.dumps(s))
+        for n in (1, 100, 128):
+            self.assertEqual(self.steps(instance([task("y" * n)]))[0]["id"], "y" * n)
+        # A safe id stays, also when one before it would become the same.
+        self.assertEqual([s["id"] for s in steps[:2]], ["a_b-2", "a_b"])
+        ends = [s["id"] for s in self.steps(instance([task("z" * 200 + f"_{i}") for i in range(30)]))]
+        self.assertTrue(all(e.endswith(f"z_{i}") for i, e in enumerate(ends)))
+        same = [s["id"] for s in self.steps(instance([task("é" * 200 + "ü" * i) for i in range(30)]))]
+        self.assertEqual((len(set(same)), max(map(len, same)) <= 128), (30, True))
 
     def test_what_is_missing_counts_as_nothing(self):
         r = self.photon({"workflow": {"specification": {"tasks": [{"id": "a"}, {"name": "b"}]}}})

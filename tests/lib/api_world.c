@@ -137,7 +137,7 @@ static void finish(struct api_world *w, struct attempt *a, enum engine_outcome h
         }
         list_remove(&a->link);
         engine_on_finished(w->engine, AGENT, &r, NULL, NULL);
-        logs_note_finished(w->logs, a->id);
+        logs_note_finished(w->logs, a->id, r.output_bytes);
         buf_fini(&small);
         mem_free(a->input);
         mem_free(a);

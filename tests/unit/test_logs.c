@@ -589,7 +589,7 @@ TEST(logs, followers_hear_of_appends_and_the_end)
         append(&w, LOG_STDOUT, "de");
         CHECK_INT(heard, 5);
         log_close(w.f);
-        logs_note_finished(w.logs, ID);
+        logs_note_finished(w.logs, ID, 5);
         CHECK_INT(heard, 1005);
         logs_free(w.logs);
 }
