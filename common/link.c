@@ -131,6 +131,7 @@ static void run_final(struct mail *m)
         if (l->ll) {
                 list_remove(&l->in_ll);
                 l->ll->n_links--;
+                l->ll->n_dying -= l->dying;
                 link_listener_pump(l->ll);
         }
         uv_close((uv_handle_t *)&l->timer, on_timer_closed);
@@ -154,6 +155,10 @@ void link_die(struct link *l, int rc, const char *why)
                 snprintf(l->why, sizeof l->why, "%s", why ? why : "");
         }
         link_hs_leave(l);
+        /* Its place is free when it is gone: NNG's threads may be slower than a flood. */
+        l->dying = l->ll && l->state == LINK_HANDSHAKE;
+        if (l->dying)
+                l->ll->n_dying++;
         l->state = LINK_DEAD;
         uv_timer_stop(&l->timer);
         l->pending++; /* so that the end is not posted twice below */

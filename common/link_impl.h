@@ -42,6 +42,7 @@ struct link_listener {
         struct list links;
         struct list silent; /* accepted, and nothing heard; oldest first */
         size_t n_links, n_silent, n_handshakes, max_links;
+        size_t n_dying; /* never got open, and NNG has not let go of them yet */
         bool posted, closed, pumping;
         int64_t complained_ms;
         uv_timer_t retry;
@@ -71,6 +72,7 @@ struct link {
         struct list in_net, in_ll, in_silent, dirty;
         enum link_state state;
         bool counted;         /* among ll->n_handshakes */
+        bool dying;           /* among ll->n_dying */
         uint64_t accepted_ms; /* loop time */
         nng_stream *stream;
         nng_aio *rx_aio, *tx_aio; /* posted once, for the life of the stream */

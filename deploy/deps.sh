@@ -6,7 +6,8 @@ set -eu
 
 build="gcc make libc6-dev libnng-dev libmbedtls-dev libprotobuf-c-dev protobuf-c-compiler libsqlite3-dev libcjson-dev
 libuv1-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev libyaml-dev"
-tests="clang clang-format libclang-rt-14-dev universal-ctags python3 curl jq openssl sqlite3 iproute2"
+tests="clang clang-format libclang-rt-14-dev universal-ctags python3 curl jq openssl sqlite3 iproute2
+systemd procps"
 # gRPC C++ is measured beside our RPC; nothing of ours is built on it.
 bench="g++ pkg-config libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc python3"
 

@@ -25,6 +25,18 @@ int64_t agents_mono_ms(const struct agents *a)
         return clock_mono_ms(a->opt.clock);
 }
 
+bool agents_tell_stranger(struct agents *a)
+{
+        if (!bucket_take(&a->stranger_lines, STRANGER_BURST, STRANGER_REFILL_MS, agents_mono_ms(a))) {
+                a->untold++;
+                return false;
+        }
+        if (a->untold)
+                log_warn(AREA, "more strangers came than are written down here", "left_out=%lu", a->untold);
+        a->untold = 0;
+        return true;
+}
+
 /* ---- ops ---- */
 
 void op_start(struct agents *a, struct op *op)

@@ -51,6 +51,8 @@ struct store_tx;
 #define SEEN_BATCH          256             /* rows for one housekeeping */
 #define TICK_MS             1000
 #define WINDOW_STDIN        (256u << 10)
+#define STRANGER_BURST      100 /* log lines about strangers: so many at once, then one each ... */
+#define STRANGER_REFILL_MS  1000
 
 struct agents {
         struct agents_options opt;
@@ -69,7 +71,8 @@ struct agents {
         uv_timer_t tick, sync_timer, stall_timer;
         int timers_open;
         struct rate *failed_joins; /* by source address */
-        struct bucket denied_audits;
+        struct bucket denied_audits, stranger_lines;
+        unsigned long untold; /* strangers that got no line in the log */
         struct buf frame;        /* small output of the result in hand */
         struct list spare_notes; /* of on_step.c */
         size_t n_spare_notes;
@@ -81,6 +84,8 @@ struct agents {
 
 int64_t agents_now_us(const struct agents *a);
 int64_t agents_mono_ms(const struct agents *a);
+/* Whether one more line about a stranger fits into the log: anybody can cause them. */
+bool agents_tell_stranger(struct agents *a);
 void agents_maybe_closed(struct agents *a);
 /* Something lives that the clock must look after; nothing ticks without one. */
 void agents_arm_tick(struct agents *a);

@@ -26,7 +26,8 @@ static void on_agent_ready(struct rpc_conn *conn, const struct link_peer *peer, 
         else if (auth_agent_by_cert(s->a->opt.auth, peer->cert_der, peer->cert_len, id, &e) == 0)
                 e.code = 0;
         if (e.code) {
-                log_warn(AREA, "agent refused", "addr=%s reason=\"%s\"", peer->address, e.msg);
+                if (agents_tell_stranger(s->a))
+                        log_warn(AREA, "agent refused", "addr=%s reason=\"%s\"", peer->address, e.msg);
                 (void)session_move(s, SESSION_DOWN);
                 rpc_conn_close(conn, 0, E_DENIED, e.msg);
                 return;
@@ -40,10 +41,10 @@ static void on_agent_close(struct rpc_conn *conn, int rc, const char *why, void 
         struct agents *a = s->a;
 
         (void)conn;
-        if (s->state == SESSION_CONNECTING)
+        if (s->state == SESSION_CONNECTING && agents_tell_stranger(a))
                 log_info(AREA, "connection ended before it was an agent's", "rc=%s reason=\"%s\"",
                          err_name(rc), why ? why : "");
-        else if (s->state != SESSION_DOWN)
+        else if (s->state != SESSION_CONNECTING && s->state != SESSION_DOWN)
                 log_info(AREA, "agent's connection ended", "agent=%s rc=%s reason=\"%s\"", s->name,
                          err_name(rc), why ? why : "");
         session_free(s);

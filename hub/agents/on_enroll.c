@@ -167,7 +167,8 @@ static void refused(struct enroll_conn *ec, struct rpc_call *c, struct store_tx 
         struct agents *a = ec->a;
         int64_t now_ms = agents_mono_ms(a);
 
-        log_warn(AREA, "join refused", "addr=%s id=%.40s reason=\"%s\"", ec->address, subject, e->msg);
+        if (agents_tell_stranger(a))
+                log_warn(AREA, "join refused", "addr=%s id=%.40s reason=\"%s\"", ec->address, subject, e->msg);
         if (rc == -E_DENIED) {
                 rate_take(a->failed_joins, ec->address, now_ms);
                 if (bucket_take(&a->denied_audits, DENIED_AUDIT_BURST, DENIED_AUDIT_REFILL, now_ms)) {

@@ -471,6 +471,34 @@ static void refused(struct step *s, const struct engine_result *r)
         }
 }
 
+/* An agent's clock is guessed at over a connection and may be milliseconds off, more when the hub was busy
+ * then. In our own time nothing starts before it was sent or ends after we know it, so that a step never
+ * seems to start before the end of what it needed. Its length stays, where it fits between the two. */
+static void take_times(struct step *s, int64_t started_us, int64_t finished_us)
+{
+        int64_t now = engine_now(s->run->en), shift = 0;
+
+        if (finished_us > now)
+                shift = now - finished_us;
+        else if (started_us && started_us < s->dispatched_us)
+                shift = s->dispatched_us - started_us;
+        if (started_us) {
+                started_us += shift;
+                started_us = started_us < s->dispatched_us ? s->dispatched_us
+                             : started_us > now            ? now
+                                                           : started_us;
+        }
+        if (finished_us) {
+                finished_us += shift;
+                finished_us = finished_us > now                ? now
+                              : finished_us < s->dispatched_us ? s->dispatched_us
+                                                               : finished_us;
+                finished_us = finished_us < started_us ? started_us : finished_us;
+        }
+        s->started_us = started_us;
+        s->finished_us = finished_us;
+}
+
 static void take_result(struct step *s, const struct engine_result *r)
 {
         set_text(&s->outputs, r->outputs && r->outputs[0] ? r->outputs : NULL);
@@ -479,8 +507,7 @@ static void take_result(struct step *s, const struct engine_result *r)
         set_text(&s->usage, r->usage && r->usage[0] ? r->usage : NULL);
         s->has_exit_code = r->has_exit_code;
         s->exit_code = r->exit_code;
-        s->started_us = r->started_us;
-        s->finished_us = r->finished_us;
+        take_times(s, r->started_us, r->finished_us);
         s->output_bytes = r->output_bytes;
         if (r->small_output_len) {
                 mem_free(s->small_output);
@@ -563,7 +590,7 @@ void engine_on_started(struct engine *en, const char *agent_id, uint64_t attempt
 
         if (!s || !s->agent || strcmp(s->agent->id, agent_id) != 0 || s->state != STEP_DISPATCHED)
                 return;
-        s->started_us = at_us;
+        take_times(s, at_us, 0);
         step_move(s, STEP_RUNNING);
 }
 

@@ -91,6 +91,19 @@ class Strangers(World):
             s.close()
         self.assertTrue(a.proc.alive())
 
+    def test_a_flood_fills_neither_memory_nor_log(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        for port in (hub.ports[0], hub.ports[2]):
+            for i in range(1000):
+                with socket.create_connection(("127.0.0.1", port)) as s:
+                    s.send(b"\x16\x03\x01" if i % 2 else b"GET / HTTP/1.0\r\n\r\n")
+        self.healthy(hub)
+        lines = hub.proc.text().splitlines()
+        self.assertLess(len(lines), 300)
+        pid = hub.proc.p.pid
+        wait_for("all to be closed", lambda: len(os.listdir(f"/proc/{pid}/fd")) < 120)
+
     def test_an_enrolled_agent_that_speaks_nonsense_is_closed_alone(self):
         hub = self.hub()
         self.agent(hub, "a1")

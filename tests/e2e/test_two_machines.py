@@ -35,7 +35,8 @@ for line in text[text.index("[Service]"):].splitlines():
     k, eq, v = line.partition("=")
     if eq and k[0].isalpha() and k not in s:
         s[k] = v
-pidfile, creds = f"/run/{name}.pid", f"/run/credentials-{name}"
+run = f"/run/user/{os.getuid()}" if user else "/run"
+pidfile, creds = f"{run}/{name}.pid", f"{run}/credentials-{name}"
 if verb in ("stop", "restart") and os.path.exists(pidfile):
     pid = int(open(pidfile).read())
     os.kill(pid, signal.SIGTERM)
@@ -65,14 +66,14 @@ if "LoadCredential" in s:
         os.chmod(f, 0o500 if f == creds else 0o400)
 argv = s["ExecStart"].replace("%d", creds).split()
 sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-path = f"/run/notify-{name}"
+path = f"{run}/notify-{name}"
 if os.path.exists(path):
     os.unlink(path)
 sock.bind(path)
 os.chmod(path, 0o777)
 sock.settimeout(60)
 env["NOTIFY_SOCKET"] = path
-log = open(f"/var/log/{name}.log", "ab")
+log = open(f"{run if user else '/var/log'}/{name}.log", "ab")
 def become():
     os.umask(int(s.get("UMask", "0022"), 8))
     if os.getuid() == 0:
@@ -92,10 +93,11 @@ class Machine:
     def __init__(self, test, name, address):
         self.name, self.dir, self.vars = name, test.dir / name, {}
         self.dir.mkdir()
-        mounts = []
+        # On a tmpfs: where / is an overlay itself (containers), another one cannot be written there.
+        mounts = [f"mount -t tmpfs none {self.dir}"]
         for d in ("etc", "usr", "var", "srv", "home"):
             up, work = self.dir / f"{d}.up", self.dir / f"{d}.work"
-            up.mkdir(), work.mkdir()
+            mounts.append(f"mkdir {up} {work}")
             mounts.append(f"mount -t overlay overlay -o lowerdir=/{d},upperdir={up},workdir={work} /{d}")
         script = "; ".join(["set -e", *mounts, "mount -t tmpfs -o mode=0700 none /root", "mount -t tmpfs -o mode=0755 none /run",
                             "mkdir -p /run/systemd/system", "ip link set lo up", f"hostname {name}", "echo up", "exec sleep infinity"])
@@ -124,9 +126,10 @@ class Machine:
     def env(self, home="/root"):
         return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home, "LANG": "C.UTF-8"}
 
-    def sh(self, script, stdin="", check=True, timeout=120):
-        r = subprocess.run(self.args() + ["sh", "-ec", "cd \"$0\"; " + script, str(ROOT)], input=stdin, capture_output=True, text=True,
-                           env=self.env(), timeout=timeout * SLOW)
+    def sh(self, script, stdin="", check=True, timeout=120, user=None):
+        home = f"/home/{user}" if user else "/root"
+        r = subprocess.run(self.args(user) + ["sh", "-ec", "cd \"$0\"; " + script, home if user else str(ROOT)], input=stdin,
+                           capture_output=True, text=True, env=self.env(home), timeout=timeout * SLOW)
         if check and r.returncode:
             raise AssertionError(f"on {self.name}: {script}\nstatus {r.returncode}\n{r.stdout}{r.stderr}")
         return r
@@ -136,8 +139,7 @@ class Machine:
                                 stderr=subprocess.STDOUT, text=True, env=self.env())
 
     def log(self, unit):
-        f = self.dir / "var.up" / "log" / f"{unit}.log"
-        return f.read_text(errors="replace") if f.exists() else ""
+        return self.sh(f"cat /var/log/{unit}.log /run/user/*/{unit}.log 2>/dev/null", check=False).stdout
 
 
 def readme_blocks():
@@ -159,8 +161,9 @@ class TwoMachines(unittest.TestCase):
                 self.skipTest(f"no {tool} here (Debian packages iproute2, util-linux, systemd)")
         self.assertEqual(BUILD.resolve().parent, ROOT, "make install takes what stands in the tree")
         self.dir = Path(tempfile.mkdtemp(prefix="photon-two-"))
-        self.addCleanup(self.clean)
+        self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
         self.hub, self.far = Machine(self, "hub", HUB_ADDRESS), Machine(self, "far", AGENT_ADDRESS)
+        self.addCleanup(self.show_logs)  # before the machines end
         # One cable, and each end knows only the other's address.
         subprocess.run(["ip", "link", "add", "eth0", "netns", str(self.hub.init), "type", "veth", "peer", "name", "eth0", "netns",
                         str(self.far.init)], check=True)
@@ -168,13 +171,12 @@ class TwoMachines(unittest.TestCase):
             m.sh(f"ip addr add {here}/32 dev eth0; ip link set eth0 up; ip route add {there}/32 dev eth0")
         self.said = {}
 
-    def clean(self):
-        failed = any(t is self for t, _ in list(self._outcome.result.failures) + list(self._outcome.result.errors))
-        failed = failed or any(e for _, e in getattr(self._outcome, "errors", None) or [])
-        for m, unit in ((getattr(self, "hub", None), "photon-hub"), (getattr(self, "far", None), "photon-agent")):
-            if failed and m:
+    def show_logs(self):
+        result = self._outcome.result
+        failed = any(t is self for t, _ in list(result.failures) + list(result.errors))
+        if failed or any(e for _, e in getattr(self._outcome, "errors", None) or []) or not self._outcome.success:
+            for m, unit in ((self.hub, "photon-hub"), (self.far, "photon-agent")):
                 print(f"--- {unit}\n{m.log(unit)[-4000:]}")
-        shutil.rmtree(self.dir, ignore_errors=True)
 
     def remember(self, text):
         """The values that later commands have placeholders for."""
@@ -195,9 +197,10 @@ class TwoMachines(unittest.TestCase):
                 script = re.sub(rf"\b(?<!_){name}\b", lambda _: value, script)
             stdin = self.said[opt["input"].strip()] + "\n" if "input" in opt else ""
             for m in machines:
-                if "make" not in script:
+                user = "dev" if on == "laptop" else None
+                if "make" not in script and not user:
                     script = "cd /root\n" + script
-                r = m.sh(script.replace("make install", f"make install BUILD={os.path.relpath(BUILD, ROOT)}"), stdin)
+                r = m.sh(script.replace("make install", f"make install BUILD={os.path.relpath(BUILD, ROOT)}"), stdin, user=user)
                 outputs.append(r.stdout + r.stderr)
                 self.remember(r.stdout + r.stderr)
         return outputs
@@ -217,10 +220,12 @@ class TwoMachines(unittest.TestCase):
         self.assertNotIn(self.said["TOKEN"], self.far.log("photon-agent") + self.hub.log("photon-hub"))
 
     def test_a_developers_machine(self):
+        self.far.sh("useradd --create-home dev; install -d -m 700 -o dev -g dev /run/user/$(id -u dev)")
         outputs = self.follow_readme("laptop")
         self.check_what_readme_promises(outputs)
-        self.assertIn("What the hub may do on this machine", "\n".join(outputs))
-        self.assertRegex(self.far.sh("photon-agent doctor").stdout, r"ok +hub +the running agent is connected to")
+        self.assertIn("What the hub may do on this machine (/home/dev/.local/state/photon-agent/policy.yaml)", "\n".join(outputs))
+        self.assertEqual(self.hub.sh("photon exec -- sh -c 'id -un; pwd'").stdout, "dev\n/home/dev\n")
+        self.assertRegex(self.far.sh("photon-agent doctor", user="dev").stdout, r"ok +hub +the running agent is connected to")
         self.assertNotIn("connected again", self.hub.log("photon-hub"))  # looking must not disturb
 
     def test_a_server_and_a_cut_cable(self):

@@ -222,10 +222,17 @@ static int look_run(void *arg, const struct row_run *r)
         return 0;
 }
 
+static const char *number_text(char out[32], int64_t n)
+{
+        snprintf(out, 32, "%lld", (long long)n);
+        return out;
+}
+
 static int look_step(void *arg, const struct row_step *s)
 {
         struct look *l = arg;
         const char *v = step_state_name(s->state);
+        char number[32];
 
         l->found = true;
         if (!strcmp(l->column, "error_code"))
@@ -234,6 +241,10 @@ static int look_step(void *arg, const struct row_step *s)
                 v = s->error_message;
         else if (!strcmp(l->column, "outputs"))
                 v = s->outputs;
+        else if (!strcmp(l->column, "started_us"))
+                v = number_text(number, s->started_us);
+        else if (!strcmp(l->column, "finished_us"))
+                v = number_text(number, s->finished_us);
         else if (!strcmp(l->column, "agent"))
                 v = s->agent_name;
         snprintf(l->text, sizeof l->text, "%s", v ? v : "");

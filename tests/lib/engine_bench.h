@@ -48,6 +48,6 @@ const char *eb_state(struct eb *b, const char *step); /* as stored; "" if there 
 const char *eb_run_state(struct eb *b);
 int eb_attempts(struct eb *b); /* history rows of the run */
 char *eb_column(struct eb *b, const char *step,
-                const char *column); /* "error_code", "outputs", "agent"; free() */
+                const char *column); /* "error_code", "outputs", "agent", "started_us" ...; free() */
 
 #endif

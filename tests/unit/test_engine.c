@@ -332,6 +332,51 @@ TEST(engine, attempt_ids_of_a_restarted_hub_are_ahead_of_all_before)
         eb_close(b);
 }
 
+static int64_t when(struct eb *b, const char *step, const char *column)
+{
+        char *text = eb_column(b, step, column);
+        int64_t us = strtoll(text, NULL, 10);
+
+        free(text);
+        return us;
+}
+
+/* Ends a step as an agent whose clock is off would. */
+static void answer_at(struct eb *b, const char *step, int64_t started_us, int64_t finished_us)
+{
+        struct eb_start *s = eb_started(b, step);
+        struct engine_result r = {.outcome = ENGINE_SUCCEEDED,
+                                  .sync_fd = -1,
+                                  .attempt_id = s->attempt_id,
+                                  .started_us = started_us,
+                                  .finished_us = finished_us};
+
+        s->answered = true;
+        engine_on_finished(b->en, s->agent, &r, NULL, NULL);
+        eb_turn(b);
+}
+
+TEST(engine, a_clock_that_is_off_does_not_turn_cause_and_effect_round)
+{
+        struct eb *b = eb_open();
+        int64_t begin = clock_now_us(&b->clock), middle, end;
+
+        eb_agent(b, "a1", 4);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x}\n  - {id: b, run: x, needs: [a]}\n");
+        eb_pass(b, 100);
+        middle = clock_now_us(&b->clock);
+        answer_at(b, "a", begin + 70000, middle + 50000); /* ahead: it took 80 ms */
+        CHECK_INT(when(b, "a", "finished_us"), middle);
+        CHECK_INT(when(b, "a", "started_us"), middle - 80000);
+        eb_pass(b, 100);
+        end = clock_now_us(&b->clock);
+        answer_at(b, "b", begin, begin + 30000); /* behind: it took 30 ms */
+        CHECK_INT(when(b, "b", "started_us"), middle);
+        CHECK_INT(when(b, "b", "finished_us"), middle + 30000);
+        CHECK(end > middle);
+        eb_close(b);
+}
+
 TEST(engine, stale_results_are_acknowledged_and_change_nothing)
 {
         struct eb *b = eb_open();
