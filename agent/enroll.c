@@ -152,6 +152,11 @@ static bool is_refusal(int code)
         }
 }
 
+static bool says_what_to_do(const char *message)
+{
+        return strstr(message, "photon token create") || strstr(message, "choose");
+}
+
 static void refused(struct enroller *en, const struct rpc_status *st)
 {
         bool final = is_refusal(st->code);
@@ -159,11 +164,10 @@ static void refused(struct enroller *en, const struct rpc_status *st)
         if (!final)
                 fail(en, false, abs(st->code), "the hub answered: %s", st->message);
         else if (en->o.token)
-                fail(en, true, abs(st->code),
-                     "the hub refused to let this machine join: %s; ask its operator for a new join token "
-                     "(photon token "
-                     "create)",
-                     st->message);
+                fail(en, true, abs(st->code), "the hub refused to let this machine join: %s%s", st->message,
+                     says_what_to_do(st->message)
+                             ? ""
+                             : "; ask its operator for a new join token (photon token create)");
         else
                 fail(en, true, abs(st->code),
                      "the hub refused to renew this agent's expired certificate: %s; if the agent was "

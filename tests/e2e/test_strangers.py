@@ -45,7 +45,8 @@ class Strangers(World):
         text = self.join_fails(hub, forged(p="0" * 64), "pin", "ca")
         self.assertNotIn(body["s"], text)
         self.assertEqual(Agent(_Ctx(self), hub, "once", token=good).join().returncode, 0)
-        self.join_fails(hub, good, "used", "spent")
+        text = self.join_fails(hub, good, "used", "spent")
+        self.assertEqual(text.count("photon token create"), 1)
         short = hub.join_token(ttl="1s")
         time.sleep(1.2)  # the token's life, not a synchronisation
         self.join_fails(hub, short, "expired")
