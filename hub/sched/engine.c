@@ -11,6 +11,9 @@
 #include "hub/sched/write.h"
 #include "hub/store/store.h"
 
+#define TRIM_EVERY          10000 /* events */
+#define EVENTS_KEPT         1000000
+#define IDEMPOTENCY_KEPT_US (INT64_C(24) * 3600 * 1000000)
 #define ATTEMPT_BLOCK 100000u /* attempt ids reserved on disk at a time */
 
 /* ---- after a commit ---- */
@@ -401,6 +404,18 @@ static void plan(struct engine *en)
                 engine_want_flush(en);
 }
 
+/* Now and then, with a commit that is due anyway: streams resume from the newest million events, and a
+ * repeated request is recognised for a day. */
+static void forget_old(struct engine *en, struct batch *b)
+{
+        if (b->last_event / TRIM_EVERY == en->trimmed)
+                return;
+        en->trimmed = b->last_event / TRIM_EVERY;
+        if (b->last_event > EVENTS_KEPT)
+                store_trim_events(b->tx, b->last_event - EVENTS_KEPT);
+        store_trim_idempotency(b->tx, engine_now(en) - IDEMPOTENCY_KEPT_US);
+}
+
 void engine_flush(struct engine *en)
 {
         struct batch *b;
@@ -421,6 +436,7 @@ void engine_flush(struct engine *en)
         en->batch = NULL;
         if (b) {
                 b->last_event = bus_write(en->bus, b->tx);
+                forget_old(en, b);
                 store_commit(b->tx, on_committed, b);
         }
         engine_arm(en);

@@ -176,6 +176,7 @@ struct engine {
         struct list demands, dirty_steps, dirty_runs;
         struct list over; /* steps that just ended; see step_over */
         bool in_over;
+        int64_t trimmed; /* how often old events were forgotten */
         struct fleet_agent **fleet;
         size_t n_fleet, cap_fleet;
         struct timers timers;

@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import time
 
 from harness import ROOT, World, wait_for
@@ -17,9 +18,9 @@ class Kill(World):
         self.rnd = random.Random(SEED)
         print(f"seed {SEED} (E2E_SEED={SEED} repeats it)")
 
-    def import_instance(self, hub, path, scale):
+    def import_instance(self, hub, path, scale, *more):
         out = self.dir / (path.stem + ".workflow.json")
-        r = hub.cli("import", "wfformat", path, "--scale", str(scale), "--max-bytes", "20000")
+        r = hub.cli("import", "wfformat", path, "--scale", str(scale), *more)
         self.assertEqual(r.returncode, 0, r.stderr)
         out.write_text(r.stdout)
         return out
@@ -36,12 +37,36 @@ class Kill(World):
         self.three(hub)
         for path in INSTANCES:
             with self.subTest(path.name):
-                wf = self.import_instance(hub, path, 0.001)
+                wf = self.import_instance(hub, path, 0.001, "--max-bytes", "20000")
                 doc = hub.wait_run(hub.submit(wf.read_text()), 180)
                 self.assertEqual(doc["state"], "succeeded", [s for s in doc["steps"] if s["state"] != "succeeded"][:3])
                 spec = json.loads(path.read_text())["workflow"]["specification"]["tasks"]
                 self.assertEqual(len(doc["steps"]), len(spec))
                 self.check_dependencies(doc)
+
+    def test_a_real_workflow_survives_twenty_kills_with_all_its_bytes(self):
+        hub = self.hub("--lost-after", "3s")
+        agents = self.three(hub)
+        wf = self.import_instance(hub, INSTANCES[0], 0.03).read_text()
+        bytes_of = {i: int(n) for i, n in re.findall(r'- id: "([^"]+)"(?:(?!- id: ).)*?head -c (\d+)', wf, re.S)}
+        self.assertGreater(len(bytes_of), 10)
+        run = hub.submit(wf)
+        for k in range(20):
+            time.sleep(self.rnd.random() * 0.4)
+            hub.kill9()
+            if k % 5 == 4:
+                a = self.rnd.choice(agents)
+                a.kill9()
+                a.start(online=False)
+            hub.restart()
+        doc = hub.wait_run(run, 180)
+        self.assertEqual(doc["state"], "succeeded", [s for s in doc["steps"] if s["state"] != "succeeded"][:3])
+        self.check_dependencies(doc)
+        for s in doc["steps"]:
+            want = bytes_of.get(s["id"], 0)
+            got = hub.cli("logs", run, s["id"], text=False).stdout
+            line = b"0123456789abcdef\n"
+            self.assertEqual((len(got), got == (line * (want // len(line) + 1))[:want]), (want, True), s["id"])
 
     def test_hub_and_agents_killed_again_and_again(self):
         hub = self.hub("--lost-after", "3s")

@@ -91,6 +91,11 @@ void eb_close(struct eb *b)
         free(b);
 }
 
+void eb_start_again(struct eb *b)
+{
+        start(b);
+}
+
 void eb_reopen(struct eb *b)
 {
         store_close(b->store);

@@ -559,3 +559,32 @@ TEST(engine, refusals_that_pass_are_tried_again_and_others_fail_the_step)
         CHECK_STR(eb_run_state(b), "failed");
         eb_close(b);
 }
+
+TEST(engine, old_events_are_forgotten_and_the_newest_million_kept)
+{
+        struct eb *b = eb_open();
+        struct store_reader *rd;
+        int64_t oldest, newest;
+
+        /* The bench's bus starts at a million; a small run is the first row. */
+        eb_agent(b, "a1", 1);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x}\n");
+        eb_answer(b, "a", ENGINE_SUCCEEDED, NULL);
+        CHECK_INT(store_reader_open(b->store, &rd, NULL), 0);
+        CHECK_INT(read_events_bounds(rd, &oldest, &newest), 0);
+        CHECK(oldest <= 1000010 && newest < 1000100);
+        store_reader_close(rd);
+        /* A million events later ... */
+        store_close(b->store);
+        engine_free(b->en);
+        bus_free(b->bus);
+        b->now_ms += 1010000;
+        eb_start_again(b);
+        eb_agent(b, "a1", 1);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x}\n");
+        CHECK_INT(store_reader_open(b->store, &rd, NULL), 0);
+        CHECK_INT(read_events_bounds(rd, &oldest, &newest), 0);
+        CHECK(oldest > 2000000);
+        store_reader_close(rd);
+        eb_close(b);
+}
