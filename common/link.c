@@ -391,6 +391,16 @@ int link_start(struct link *l, nng_stream *s)
         return 0;
 }
 
+const char *link_address(const struct link *l)
+{
+        return l->peer.address;
+}
+
+bool link_is_silent(const struct link *l)
+{
+        return !list_empty(&l->in_silent);
+}
+
 void link_set_events(struct link *l, const struct link_events *ev, void *arg)
 {
         l->ev = ev;

@@ -88,6 +88,10 @@ int link_dial(struct link_net *net, const char *host_port, const struct link_tls
 int link_send2(struct link *l, const void *a, size_t an, const void *b, size_t bn);
 size_t link_queued_bytes(const struct link *l);
 /* No more on_frame until resumed: back-pressure reaches the peer's TCP. */
+/* Of the peer, known from the accept on; "" when it cannot be told. */
+const char *link_address(const struct link *l);
+/* Accepted, and the peer has not said a byte. */
+bool link_is_silent(const struct link *l);
 void link_pause(struct link *l, bool paused);
 /* Sends what is queued (bounded by linger_ms), then closes; on_close follows. 0: at once. */
 void link_close(struct link *l, int linger_ms, int rc, const char *why);

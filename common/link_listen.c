@@ -34,8 +34,8 @@ static bool make_room(struct link_listener *ll)
 
 void link_listener_pump(struct link_listener *ll)
 {
-        if (ll->posted || ll->closed || ll->pumping || ll->n_handshakes + ll->n_dying >= LINK_HANDSHAKES_MAX ||
-            uv_is_active((uv_handle_t *)&ll->retry))
+        if (ll->posted || ll->closed || ll->pumping ||
+            ll->n_handshakes + ll->n_dying >= LINK_HANDSHAKES_MAX || uv_is_active((uv_handle_t *)&ll->retry))
                 return;
         ll->pumping = true; /* a link that dies to make room comes back here */
         if (make_room(ll)) {

@@ -27,7 +27,8 @@ struct store_tx;
 
 #define AREA "agents"
 
-#define ENROLL_CONNS_MAX    64
+#define ENROLL_CONNS_MAX    64                     /* more, and somebody has to make room */
+#define ENROLL_LINKS_MAX    (4 * ENROLL_CONNS_MAX) /* with those that are being closed */
 #define ENROLL_DEADLINE_MS  10000
 #define ENROLL_CALLS_MAX    8 /* on one connection */
 #define ENROLL_MESSAGE_MAX  (16u << 10)
@@ -72,7 +73,7 @@ struct agents {
         int timers_open;
         struct rate *failed_joins; /* by source address */
         struct bucket denied_audits, stranger_lines;
-        unsigned long untold; /* strangers that got no line in the log */
+        unsigned long untold;    /* strangers that got no line in the log */
         struct buf frame;        /* small output of the result in hand */
         struct list spare_notes; /* of on_step.c */
         size_t n_spare_notes;
@@ -234,8 +235,10 @@ struct enroll_conn {
         struct list link;
         struct agents *a;
         struct rpc_conn *conn;
+        const struct link *l; /* as long as conn lives */
         char address[64];
-        int64_t deadline_ms;
+        uint8_t key[16];     /* of the address, see rate.h */
+        int64_t deadline_ms; /* INT64_MAX: is being closed */
         uint8_t nonce[32];
         bool has_nonce;
         int calls;
@@ -243,6 +246,7 @@ struct enroll_conn {
 extern const struct rpc_service_method enroll_methods[];
 struct enroll_conn *enroll_create(struct agents *a);
 void enroll_free(struct enroll_conn *ec);
+void enroll_make_room(struct agents *a); /* before one more is accepted */
 void enroll_tick(struct agents *a, int64_t now_ms);
 
 /* issue.c: a certificate for `en` (taken), then the reply on `c`. */

@@ -5,6 +5,7 @@
 #include "common/mem.h"
 #include "common/version.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define SOFTWARE "photon-hub/" PHOTON_VERSION
@@ -79,9 +80,8 @@ static int on_agent_accept(struct link *l, const struct link_events **ev, void *
 
 static void on_stranger_ready(struct rpc_conn *conn, const struct link_peer *peer, void *arg)
 {
-        struct enroll_conn *ec = arg;
-
-        memcpy(ec->address, peer->address, sizeof ec->address);
+        (void)peer;
+        (void)arg;
         rpc_conn_allow(conn, true);
 }
 
@@ -100,20 +100,27 @@ static void on_stranger_close(struct rpc_conn *conn, int rc, const char *why, vo
 static int on_stranger_accept(struct link *l, const struct link_events **ev, void **arg, void *ctx)
 {
         struct agents *a = ctx;
-        struct enroll_conn *ec = a->closing ? NULL : enroll_create(a);
-        const struct rpc_conn_options o = {
+        struct rpc_conn_options o = {
                 .methods = enroll_methods,
                 .software = SOFTWARE,
                 .max_streams = 4,
                 .message_max = ENROLL_MESSAGE_MAX,
                 .on_ready = on_stranger_ready,
                 .on_close = on_stranger_close,
-                .arg = ec,
         };
+        struct enroll_conn *ec;
         int rc;
 
+        if (a->closing)
+                return -E_CLOSED;
+        enroll_make_room(a);
+        ec = enroll_create(a);
         if (!ec)
-                return a->closing ? -E_CLOSED : -E_NOMEM;
+                return -E_NOMEM;
+        ec->l = l;
+        snprintf(ec->address, sizeof ec->address, "%s", link_address(l));
+        rate_key(ec->address, ec->key);
+        o.arg = ec;
         rc = rpc_accept(l, &o, ev, arg, &ec->conn);
         if (rc)
                 enroll_free(ec);
@@ -140,7 +147,7 @@ int listener_open(struct agents *a, struct err *e)
         };
         const struct link_listener_options enroll_opt = {
                 .host_port = a->opt.enroll_listen,
-                .max_links = ENROLL_CONNS_MAX,
+                .max_links = ENROLL_LINKS_MAX,
                 .on_accept = on_stranger_accept,
                 .ctx = a,
         };

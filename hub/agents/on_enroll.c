@@ -1,5 +1,7 @@
 /* The Enroll service, for strangers: GetCa, Challenge, then Redeem or Rejoin. What a stranger may cost:
- * one of 64 connections for ten seconds, eight small calls, and no signature before the proof was right. */
+ * one of 64 connections for ten seconds, eight small calls, and no signature before the proof was right. When
+ * all are taken, the address that has the most loses its oldest: who holds on to many stands in his own way
+ * only. */
 #include "hub/agents/agents_impl.h"
 
 #include "common/id.h"
@@ -37,6 +39,54 @@ void enroll_free(struct enroll_conn *ec)
         mem_free(ec);
 }
 
+static void close_one(struct enroll_conn *ec, int code, const char *why)
+{
+        ec->deadline_ms = INT64_MAX;
+        list_remove(&ec->link);
+        list_push_back(&ec->a->enrolling, &ec->link);
+        rpc_conn_close(ec->conn, 0, code, why);
+}
+
+/* The silent ones are the listener's concern. */
+static bool counts(const struct enroll_conn *ec)
+{
+        return ec->deadline_ms != INT64_MAX && !link_is_silent(ec->l);
+}
+
+static size_t of_same_address(const struct enroll_conn *one)
+{
+        size_t n = 0;
+
+        LIST_EACH (it, &one->a->enrolling) {
+                const struct enroll_conn *ec = container_of(it, struct enroll_conn, link);
+
+                n += counts(ec) && memcmp(ec->key, one->key, sizeof ec->key) == 0;
+        }
+        return n;
+}
+
+void enroll_make_room(struct agents *a)
+{
+        struct enroll_conn *victim = NULL;
+        size_t n = 0, most = 0;
+
+        LIST_EACH (it, &a->enrolling)
+                n += counts(container_of(it, struct enroll_conn, link));
+        if (n < ENROLL_CONNS_MAX)
+                return;
+        LIST_EACH (it, &a->enrolling) {
+                struct enroll_conn *ec = container_of(it, struct enroll_conn, link);
+                size_t same = counts(ec) ? of_same_address(ec) : 0;
+
+                if (same > most) {
+                        most = same;
+                        victim = ec;
+                }
+        }
+        if (victim)
+                close_one(victim, E_FULL, "too many connections wait to join from this address; try again");
+}
+
 void enroll_tick(struct agents *a, int64_t now_ms)
 {
         LIST_EACH_SAFE (it, next, &a->enrolling) {
@@ -45,10 +95,7 @@ void enroll_tick(struct agents *a, int64_t now_ms)
                 /* Oldest first. */
                 if (ec->deadline_ms > now_ms)
                         break;
-                ec->deadline_ms = INT64_MAX;
-                list_remove(&ec->link);
-                list_push_back(&a->enrolling, &ec->link);
-                rpc_conn_close(ec->conn, 0, E_TIMEOUT, "joining took longer than 10 s; try again");
+                close_one(ec, E_TIMEOUT, "joining took longer than 10 s; try again");
         }
 }
 
@@ -168,7 +215,8 @@ static void refused(struct enroll_conn *ec, struct rpc_call *c, struct store_tx 
         int64_t now_ms = agents_mono_ms(a);
 
         if (agents_tell_stranger(a))
-                log_warn(AREA, "join refused", "addr=%s id=%.40s reason=\"%s\"", ec->address, subject, e->msg);
+                log_warn(AREA, "join refused", "addr=%s id=%.40s reason=\"%s\"", ec->address, subject,
+                         e->msg);
         if (rc == -E_DENIED) {
                 rate_take(a->failed_joins, ec->address, now_ms);
                 if (bucket_take(&a->denied_audits, DENIED_AUDIT_BURST, DENIED_AUDIT_REFILL, now_ms)) {

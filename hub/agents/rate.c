@@ -63,7 +63,7 @@ void rate_free(struct rate *r)
 }
 
 /* What cannot be read shares the key of zeroes. */
-static void key_of(const char *address, uint8_t key[16])
+void rate_key(const char *address, uint8_t key[16])
 {
         char host[64];
         const char *colon = strrchr(address, ':');
@@ -93,7 +93,7 @@ static struct slot *find(struct rate *r, const char *address, bool make, int64_t
         uint8_t key[16];
         struct slot *oldest = &r->slots[0];
 
-        key_of(address, key);
+        rate_key(address, key);
         for (size_t i = 0; i < ADDRESSES_MAX; i++) {
                 struct slot *s = &r->slots[i];
 

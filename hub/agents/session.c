@@ -81,8 +81,11 @@ void session_known(struct session *s, const char *agent_id, const char *address)
         if (old) {
                 log_warn(AREA, "agent connected again, the older connection is closed",
                          "agent=%s old=%s new=%s", old->name, old->address, address);
-                session_cut(old, E_STATE, "replaced by a newer connection of the same agent; if this comes again, its data folder was "
-                                         "copied to another machine, which must join on its own (photon-agent join --replace)");
+                session_cut(old, E_STATE,
+                            "replaced by a newer connection of the same agent; if this comes again, its data "
+                            "folder was "
+                            "copied to another machine, which must join on its own (photon-agent join "
+                            "--replace)");
         }
         snprintf(s->agent_id, sizeof s->agent_id, "%s", agent_id);
         snprintf(s->name, sizeof s->name, "%s", r ? r->name : agent_id);

@@ -91,6 +91,22 @@ class Strangers(World):
             s.close()
         self.assertTrue(a.proc.alive())
 
+    def test_whoever_holds_the_enrolment_door_keeps_nobody_else_out(self):
+        hub = self.hub()
+        ctx = ssl.create_default_context(cafile=str(hub.ca))
+        held = []
+        for _ in range(150):
+            raw = socket.create_connection(("127.0.0.1", hub.ports[2]), source_address=("127.0.0.2", 0))
+            raw.settimeout(10)
+            try:
+                held.append(ctx.wrap_socket(raw, server_hostname="127.0.0.1"))
+            except OSError:
+                raw.close()
+        r = Agent(_Ctx(self), hub, "a1", token=hub.join_token()).join("--timeout", "3s")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        for s in held:
+            s.close()
+
     def test_a_flood_fills_neither_memory_nor_log(self):
         hub = self.hub()
         self.agent(hub, "a1")

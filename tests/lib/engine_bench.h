@@ -35,7 +35,7 @@ struct eb {
 struct eb *eb_open(void);
 void eb_close(struct eb *b);
 void eb_start_again(struct eb *b); /* after the test closed store, engine and bus by itself */
-void eb_reopen(struct eb *b); /* as after kill -9 */
+void eb_reopen(struct eb *b);      /* as after kill -9 */
 void eb_agent(struct eb *b, const char *name,
               uint32_t places); /* online, tools process.exec and photon.echo */
 void eb_agent_off(struct eb *b, const char *name);
