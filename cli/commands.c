@@ -103,6 +103,7 @@ const struct command commands[] = {
         {.name = "run cancel", .args = "RUN", .summary = "cancel a run; its tools are stopped", .opts = cancel_opts, .min_args = 1, .max_args = 1, .run = cmd_run_cancel},
         {.name = "run retry", .args = "RUN", .summary = "run failed, cancelled and unknown steps again", .min_args = 1, .max_args = 1, .run = cmd_run_retry},
         {.name = "run explain", .args = "RUN [STEP]", .summary = "why steps went where they went, or why they wait", .min_args = 1, .max_args = 2, .run = cmd_run_explain},
+        {.name = "explain", .args = "RUN [STEP]", .summary = "the same as run explain", .min_args = 1, .max_args = 2, .run = cmd_run_explain},
         {.name = "run resolve", .args = "RUN STEP retry|succeeded|failed", .summary = "decide a step whose outcome is unknown", .min_args = 3, .max_args = 3, .run = cmd_run_resolve},
         {.name = "runs", .args = "", .summary = "list runs, newest first", .opts = runs_opts, .max_args = 0, .run = cmd_runs},
         {.name = "logs", .args = "RUN [STEP]", .summary = "the bytes that tools wrote, nothing added", .opts = logs_opts, .min_args = 1, .max_args = 2, .run = cmd_logs},

@@ -75,7 +75,7 @@ run=$(grep -Eo '[0-9a-z]{26}' "$work/run.err" | head -n 1)
 
 say "4. What it wrote, and why it went where it went"
 "$bin/photon" logs "$run" report
-"$bin/photon" explain "$run" report 2>/dev/null || "$bin/photon" run explain "$run" report
+"$bin/photon" explain "$run" report
 
 say "The API is at $PHOTON_HUB/api/v1 (OpenAPI: /api/v1/openapi.json). README.md: the same on two machines."
 if [ $keep = yes ]; then

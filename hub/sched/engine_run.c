@@ -492,24 +492,32 @@ static void start_finally(struct run *r)
         }
 }
 
+/* One that cannot be made is left out and said; it does not take the others with it. */
 static void make_outputs(struct run *r)
 {
         struct expr_env env;
         struct step_scope *sc;
-        struct err e = {0};
+        char text[640];
 
         if (!r->wf->outputs)
                 return;
         sc = scope_create(r, NULL, &env);
         env.success = r->state != RUN_FAILED;
-        if (tmpl_eval_json(r->wf->outputs, &env, &r->outputs, &e)) {
-                if (!r->error_code) {
+        r->outputs = cJSON_CreateObject();
+        for (const cJSON *o = r->wf->outputs->child; o; o = o->next) {
+                struct err e = {0};
+                cJSON *v = NULL;
+
+                if (tmpl_eval_json(o, &env, &v, &e) == 0) {
+                        if (!cJSON_AddItemToObject(r->outputs, o->string, v))
+                                abort(); /* no memory: see engine.c */
+                } else if (!r->error_code) {
+                        snprintf(text, sizeof text, "output %s: %s", o->string, e.msg);
                         set_text(&r->error_code, "outputs_expression");
-                        set_text(&r->error_message, e.msg);
+                        set_text(&r->error_message, text);
                 }
-        } else {
-                r->outputs_text = json_text(r->outputs);
         }
+        r->outputs_text = json_text(r->outputs);
         scope_free(sc);
 }
 

@@ -89,6 +89,15 @@ class People(World):
         self.assertEqual(r.returncode, 0, r.stderr)
         self.assertNotIn("retry", r.stdout + r.stderr)
 
+    def test_an_output_that_cannot_be_made_spares_the_others(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        doc = hub.wait_run(hub.submit("outputs: {bad: \"${{ fromJSON(steps.a.outputs.stdout) }}\", good: \"${{ steps.a.outputs.v }}\"}\n"
+                                      "steps: [{id: a, run: 'echo v=7 >> $PHOTON_OUTPUT'}]\n"))
+        self.assertEqual((doc["state"], doc["outputs"]), ("succeeded", {"good": "7"}))
+        self.assertEqual(doc["error"]["code"], "outputs_expression")
+        self.assertTrue(doc["error"]["message"].startswith("output bad: fromJSON"), doc["error"])
+
 
 if __name__ == "__main__":
     unittest.main()
