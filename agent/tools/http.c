@@ -87,6 +87,14 @@ static void finish(struct http *h, enum tool_outcome o, const char *code, const 
 
 /* --- callbacks of libcurl ----------------------------------------------------- */
 
+/* ::ffff:a.b.c.d, and a.b.c.d behind a NAT64 gateway (RFC 6052). */
+static bool holds_ipv4(const struct in6_addr *six)
+{
+        static const uint8_t nat64[12] = {0, 0x64, 0xff, 0x9b};
+
+        return IN6_IS_ADDR_V4MAPPED(six) || memcmp(six->s6_addr, nat64, sizeof nat64) == 0;
+}
+
 /* The name was permitted; the address it stands for must not be denied. */
 static curl_socket_t on_open_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *a)
 {
@@ -97,7 +105,7 @@ static curl_socket_t on_open_socket(void *ctx, curlsocktype purpose, struct curl
         (void)purpose;
         if (a->family != AF_INET && a->family != AF_INET6)
                 return CURL_SOCKET_BAD;
-        if (a->family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(six))
+        if (a->family == AF_INET6 && holds_ipv4(six))
                 inet_ntop(AF_INET, &six->s6_addr[12], ip, sizeof ip);
         else if (getnameinfo(&a->addr, a->addrlen, ip, sizeof ip, NULL, 0, NI_NUMERICHOST) != 0)
                 return CURL_SOCKET_BAD;

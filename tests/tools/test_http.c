@@ -396,6 +396,7 @@ TEST(http, bad_input_is_refused)
                 "{\"url\":\"http://127.0.0.1/\",\"timeout\":\"later\"}",
                 "{\"url\":\"http://127.0.0.1/\",\"max_bytes\":99999999}",
                 "{\"url\":\"http://169.254.169.254/latest/meta-data\"}",
+                "{\"url\":\"http://[64:ff9b::a9fe:a9fe]/\"}",
                 "{}",
         };
         struct fake f;
