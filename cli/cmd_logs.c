@@ -123,7 +123,7 @@ static int on_log_line(void *ctx, const char *event, const char *id, const char 
                 at->end = l.offset + (int64_t)l.len;
         }
         if (k->json)
-                fflush(stdout);
+                print_flush();
         log_line_fini(&l);
         return 0;
 }
@@ -221,7 +221,7 @@ static int on_event(void *ctx, const char *event, const char *id, const char *da
         if (s->live || !s->limit) {
                 show_event(s, data, n);
                 if (s->live)
-                        fflush(stdout);
+                        print_flush();
                 return 0;
         }
         slot = &s->line[s->n++ % s->limit];

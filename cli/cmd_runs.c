@@ -24,7 +24,7 @@ static int no_memory(struct err *e)
 /* FILE:line:column: message, as compilers do, so that editors can jump there. */
 static void place_error(const char *file, int line, int col, const char *message)
 {
-        fflush(stdout);
+        print_flush();
         if (line > 0)
                 fprintf(stderr, "%s:%d:%d: ", file, line, col > 0 ? col : 1);
         else

@@ -17,7 +17,7 @@ static void show_token(struct cli *c, cJSON *doc, const char *what, const char *
 
         if (!print_doc(c, doc)) {
                 printf("%s\n", jstr(doc, "token"));
-                fflush(stdout);
+                print_flush();
                 ago_text(jstr(doc, "expires_at"), when);
                 note("%s %s%s%s; it is shown only now. %s", what, jstr(doc, "id"),
                      *jstr(doc, "expires_at") ? ", expires " : "", *jstr(doc, "expires_at") ? when : "",

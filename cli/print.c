@@ -114,7 +114,7 @@ void note(const char *fmt, ...)
         char text[2048];
         va_list ap;
 
-        fflush(stdout);
+        print_flush();
         va_start(ap, fmt);
         vsnprintf(text, sizeof text, fmt, ap);
         va_end(ap);
@@ -125,7 +125,7 @@ void note(const char *fmt, ...)
 
 void note_error(const struct err *e)
 {
-        fflush(stdout);
+        print_flush();
         fprintf(stderr, "%sphoton:%s ", paint_err(PAINT_RED), paint_err(PAINT_NONE));
         put_plain(stderr, e->msg[0] ? e->msg : "it failed, and nothing says why");
         fputc('\n', stderr);
@@ -394,9 +394,26 @@ void write_out(int fd, const void *p, size_t n)
                 broken(fd, EPIPE);
 }
 
-void print_end(void)
+void print_flush(void)
 {
         errno = 0;
-        if (fflush(stdout) || ferror(stdout))
-                broken(STDOUT_FILENO, errno ? errno : EIO);
+        while (fflush(stdout)) {
+                struct pollfd pf = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+                if (errno == EINTR && interrupt_count() > 1)
+                        _exit(STATUS_SIGNAL + interrupt_signal());
+                if (errno == EAGAIN)
+                        poll(&pf, 1, -1);
+                else if (errno != EINTR)
+                        broken(STDOUT_FILENO, errno);
+                clearerr(stdout);
+                errno = 0;
+        }
+}
+
+void print_end(void)
+{
+        print_flush();
+        if (ferror(stdout))
+                broken(STDOUT_FILENO, EIO);
 }

@@ -77,6 +77,8 @@ const cJSON *jget(const cJSON *o, const char *key);
 void write_out(int fd, const void *p, size_t n);
 /* The same, but false if nobody reads any more: for who has something to end first. */
 bool write_wanted(int fd, const void *p, size_t n);
+/* Flushes stdout; a reader who has left ends the program, as above. */
+void print_flush(void);
 /* Flushes stdout and looks for errors; before exit. */
 void print_end(void);
 

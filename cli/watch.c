@@ -109,7 +109,7 @@ static void step_line(const struct watch *w, const struct seen_step *s, const cJ
         if (strcmp(s->state, "unknown") == 0)
                 note("nobody knows whether %s ran; decide: photon run resolve %s %s retry|succeeded|failed",
                      s->id, w->run, s->id);
-        fflush(stdout);
+        print_flush();
 }
 
 static int on_step_event(struct watch *w, const char *what, const cJSON *ev, int64_t at_us)
@@ -144,7 +144,7 @@ static void on_run_event(struct watch *w, const char *what, const cJSON *ev, int
         }
         if (!w->quiet && !w->live && !over(w->state)) {
                 printf("run %s: %s%s%s\n", w->run, paint(paint_state(w->state)), w->state, unpaint());
-                fflush(stdout);
+                print_flush();
         }
 }
 
@@ -335,7 +335,7 @@ static void draw(struct watch *w)
         snprintf(line, sizeof line, "  %zu step%s: %s", w->n, w->n == 1 ? "" : "s", counts);
         put_line(w, &b, line, cols, PAINT_DIM);
         buf_puts(&b, "\033[J");
-        fflush(stdout);
+        print_flush();
         write_out(STDOUT_FILENO, b.data, b.len);
         buf_fini(&b);
         mem_free(pick);

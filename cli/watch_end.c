@@ -221,5 +221,5 @@ void watch_draw_end(struct cli *c, const cJSON *run)
                 printf("Again from there: photon run retry %s\n", id);
         else if (strcmp(jstr(run, "state"), "succeeded") != 0)
                 printf("\nLook further: photon run show %s; photon run explain %s\n", id, id);
-        fflush(stdout);
+        print_flush();
 }

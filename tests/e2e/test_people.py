@@ -23,6 +23,17 @@ class People(World):
             self.assertEqual((r.stdout, r.stderr), ("141\n", ""))
             wait_for("the command's end", lambda: not self.active(hub))
 
+    def test_following_ends_when_its_reader_leaves_and_the_run_goes_on(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        (self.dir / "w.yaml").write_text("steps:\n" + "".join(
+            f"  - {{id: s{i}, run: sleep 0.1{f', needs: s{i - 1}' if i else ''}}}\n" for i in range(8)))
+        for flags in ("", "-o wide "):
+            r = self.shell(hub, f"photon run {flags}w.yaml 2>/dev/null | head -n 1 >/dev/null; echo ${{PIPESTATUS[0]}}")
+            self.assertEqual(r.stdout, "141\n", r.stderr)
+            self.assertEqual(len(self.active(hub)), 1)
+            wait_for("the run's end", lambda: not self.active(hub))
+
     def test_a_command_that_does_not_read_its_input_is_no_error(self):
         hub = self.hub()
         self.agent(hub, "a1")
