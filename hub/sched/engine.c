@@ -14,7 +14,7 @@
 #define TRIM_EVERY          10000 /* events */
 #define EVENTS_KEPT         1000000
 #define IDEMPOTENCY_KEPT_US (INT64_C(24) * 3600 * 1000000)
-#define ATTEMPT_BLOCK 100000u /* attempt ids reserved on disk at a time */
+#define ATTEMPT_BLOCK       100000u /* attempt ids reserved on disk at a time */
 
 /* ---- after a commit ---- */
 
