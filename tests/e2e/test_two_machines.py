@@ -94,12 +94,13 @@ class Machine:
         self.name, self.dir, self.vars = name, test.dir / name, {}
         self.dir.mkdir()
         # On a tmpfs: where / is an overlay itself (containers), another one cannot be written there.
-        mounts = [f"mount -t tmpfs none {self.dir}"]
+        mounts = [f"mount -t tmpfs none {self.dir}", f"mkdir {self.dir}/tree", f"mount --bind {ROOT} {self.dir}/tree"]
         for d in ("etc", "usr", "var", "srv", "home"):
             up, work = self.dir / f"{d}.up", self.dir / f"{d}.work"
             mounts.append(f"mkdir {up} {work}")
             mounts.append(f"mount -t overlay overlay -o lowerdir=/{d},upperdir={up},workdir={work} /{d}")
         script = "; ".join(["set -e", *mounts, "mount -t tmpfs -o mode=0700 none /root", "mount -t tmpfs -o mode=0755 none /run",
+                            f"mkdir -p {ROOT}", f"mount --bind {self.dir}/tree {ROOT}",  # also where the clone lies below one of these
                             "mkdir -p /run/systemd/system", "ip link set lo up", f"hostname {name}", "echo up", "exec sleep infinity"])
         self.p = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "--net", "--uts", "--pid", "--fork", "--mount-proc",
                                    "--kill-child", "sh", "-c", script],
