@@ -14,6 +14,11 @@ import unittest
 
 from fakehub import PHOTON, ROOT, TOKEN, FakeHub
 
+# A shell that starts a job in the background ignores SIGINT for all that follows, and an ignored signal is
+# inherited: Ctrl-C must mean to our programs what it means at a terminal.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 RUN = "01hub0000000000000000000aa"
 AT = "2026-11-20T12:00:0%d.000000Z"
 

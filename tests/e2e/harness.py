@@ -15,6 +15,11 @@ import time
 import unittest
 from pathlib import Path
 
+# A shell that starts a job in the background ignores SIGINT for all that follows, and an ignored signal is
+# inherited: Ctrl-C must mean to our programs what it means at a terminal.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("BUILD", ROOT / "build"))
 HUB, AGENT, CLI = BUILD / "photon-hub", BUILD / "photon-agent", BUILD / "photon"
