@@ -121,6 +121,26 @@ class Strangers(World):
         pid = hub.proc.p.pid
         wait_for("all to be closed", lambda: len(os.listdir(f"/proc/{pid}/fd")) < 120)
 
+    def test_silent_clients_of_the_api_cost_no_cpu(self):
+        hub = self.hub()
+        ticks = os.sysconf("SC_CLK_TCK")
+
+        def cpu():
+            f = open(f"/proc/{hub.proc.p.pid}/stat").read().rpartition(")")[2].split()
+            return (int(f[11]) + int(f[12])) / ticks
+        held = [socket.create_connection(("127.0.0.1", hub.ports[1])) for _ in range(3)]
+        held[0].sendall(b"\x16\x03\x01")  # the first bytes of a handshake, and no more
+        before, start = cpu(), time.monotonic()
+        time.sleep(1.5)  # the span that is measured
+        share = (cpu() - before) / (time.monotonic() - start)
+        for s in held:
+            s.close()
+        self.assertLess(share, 0.3, "a core share spent on clients that say nothing")
+        self.healthy_api(hub)
+
+    def healthy_api(self, hub):
+        self.assertEqual(hub.api("GET", "/readyz")[0], 200)
+
     def test_an_enrolled_agent_that_speaks_nonsense_is_closed_alone(self):
         hub = self.hub()
         self.agent(hub, "a1")
