@@ -112,34 +112,49 @@ static char *lend(const char *s)
         return (char *)(uintptr_t)(s ? s : "");
 }
 
+struct tool_list {
+        const struct policy *policy;
+        struct inventory *inv;
+        size_t cap;
+};
+
+static int list_tool(void *arg, const struct tool *t)
+{
+        struct tool_list *l = arg;
+        Photon__V1__Tool *m;
+
+        if (t->available && !t->available())
+                return 0;
+        if (l->inv->n_tools == l->cap) {
+                size_t cap = l->cap ? 2 * l->cap : 32;
+                Photon__V1__Tool **v = mem_realloc(l->inv->tools, cap * sizeof *v);
+
+                if (!v)
+                        return -E_NOMEM;
+                l->inv->tools = v;
+                l->cap = cap;
+        }
+        m = mem_alloc(sizeof *m);
+        if (!m)
+                return -E_NOMEM;
+        photon__v1__tool__init(m);
+        m->name = lend(t->name);
+        m->version = lend(t->version);
+        m->description = lend(t->description);
+        m->input_schema = lend(t->input_schema);
+        m->output_schema = lend(t->output_schema);
+        m->effect = lend(t->effect);
+        m->detail = lend(t->detail);
+        m->allowed = policy_tool(l->policy, t->name, NULL) == 0;
+        l->inv->tools[l->inv->n_tools++] = m;
+        return 0;
+}
+
 static int make_tools(const struct policy *p, struct inventory *inv)
 {
-        size_t n = 0;
+        struct tool_list l = {.policy = p, .inv = inv};
 
-        while (tools[n].name)
-                n++;
-        inv->tools = mem_calloc(n ? n : 1, sizeof *inv->tools);
-        if (!inv->tools)
-                return -E_NOMEM;
-        for (const struct tool *t = tools; t->name; t++) {
-                Photon__V1__Tool *m;
-
-                if (t->available && !t->available())
-                        continue;
-                m = mem_alloc(sizeof *m);
-                if (!m)
-                        return -E_NOMEM;
-                photon__v1__tool__init(m);
-                m->name = lend(t->name);
-                m->version = lend(t->version);
-                m->description = lend(t->description);
-                m->input_schema = lend(t->input_schema);
-                m->output_schema = lend(t->output_schema);
-                m->effect = lend(t->effect);
-                m->allowed = policy_tool(p, t->name, NULL) == 0;
-                inv->tools[inv->n_tools++] = m;
-        }
-        return 0;
+        return tool_each(list_tool, &l);
 }
 
 static void read_line(const char *path, char *out, size_t size)

@@ -4,6 +4,7 @@
 #include "agent/output.h"
 #include "agent/policy.h"
 #include "agent/procid.h"
+#include "agent/tools/event.h"
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
@@ -435,6 +436,11 @@ int tool_output(struct tool_call *c, enum tool_channel ch, const void *p, size_t
 
 /* Ends. */
 
+static const char *const outcome_names[] = {
+        [TOOL_SUCCEEDED] = "succeeded", [TOOL_FAILED] = "failed",       [TOOL_REFUSED] = "refused",
+        [TOOL_CANCELLED] = "cancelled", [TOOL_TIMED_OUT] = "timed_out",
+};
+
 void tool_finish(struct tool_call *c, struct tool_result *r)
 {
         struct job *j = c->job;
@@ -443,10 +449,13 @@ void tool_finish(struct tool_call *c, struct tool_result *r)
                 log_error("job", "a tool finished twice", "attempt=%" PRIu64 " tool=%s", j->id,
                           c->tool->name);
                 cJSON_Delete(r->outputs);
+                cJSON_Delete(r->usage);
                 return;
         }
         if (j->timer_open)
                 uv_timer_stop(&j->timer);
+        if (c->has_events)
+                event_result(c, outcome_names[r->outcome], r->error_code, r->error_message);
         job_finished(j, r);
         list_remove(&j->started);
         list_remove(&j->stdin_due);

@@ -183,13 +183,16 @@ void job_finished(struct job *j, struct tool_result *r)
 {
         finished_msg m = PHOTON__V1__STEP_FINISHED__INIT;
         char *outputs = r->outputs ? json_text(r->outputs) : NULL;
-        bool no_mem = r->outputs && !outputs;
+        char *usage = r->usage ? json_text(r->usage) : NULL;
+        bool no_mem = (r->outputs && !outputs) || (r->usage && !usage);
 
         cJSON_Delete(r->outputs);
-        r->outputs = NULL;
+        cJSON_Delete(r->usage);
+        r->outputs = r->usage = NULL;
         job_move(j, JOB_FINISHED);
         if (j->stop == JOB_STOP_FORGET) {
                 mem_free(outputs);
+                mem_free(usage);
                 journal_forget(j->jobs->o.journal, j->id);
                 job_release(j); /* freed after the tool's state */
                 return;
@@ -199,6 +202,8 @@ void job_finished(struct job *j, struct tool_result *r)
         m.exit_code = r->exit_code;
         m.started_us = j->started_us;
         m.finished_us = jobs_now_us(j->jobs);
+        if (usage)
+                m.usage = usage;
         say_outcome(j, r, &m);
         if (outputs && strlen(outputs) > JOB_OUTPUTS_MAX) {
                 m.outcome = PHOTON__V1__OUTCOME__OUTCOME_FAILED;
@@ -217,6 +222,7 @@ void job_finished(struct job *j, struct tool_result *r)
         else
                 deliver(j);
         mem_free(outputs);
+        mem_free(usage);
 }
 
 int job_lost(struct job *j)

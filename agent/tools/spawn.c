@@ -36,11 +36,11 @@ static int give_fd(int src, int dst)
 }
 
 /* Every descriptor of ours has close-on-exec, but a library may have forgotten one. */
-static void close_others(void)
+static void close_others(int from)
 {
-        if (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
+        if (close_range((unsigned)from, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
                 return;
-        for (int fd = 3; fd < 1024; fd++)
+        for (int fd = from; fd < 1024; fd++)
                 fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
@@ -58,7 +58,10 @@ static void __attribute__((noreturn)) become(const struct spawn_request *r, pid_
                 _exit(127);
         if (give_fd(r->fd_in, 0) || give_fd(r->fd_out, 1) || give_fd(r->fd_err, 2))
                 goto bad;
-        close_others();
+        for (int i = 0; i < r->n_extra; i++)
+                if (give_fd(r->extra[i], 3 + i))
+                        goto bad;
+        close_others(3 + r->n_extra);
         t->stage = STAGE_CHDIR;
         if (chdir(r->cwd) != 0)
                 goto bad;

@@ -45,7 +45,12 @@ struct spawn_request {
         char *const *argv, *const *env;
         const char *cwd;
         int fd_in, fd_out, fd_err; /* become 0, 1, 2; stay the caller's */
+        const int *extra;          /* become 3, 4 ...; each must be SPAWN_EXTRA_FD or above */
+        int n_extra;
 };
+
+/* The least number of a descriptor in `extra` (fcntl F_DUPFD_CLOEXEC makes one). */
+#define SPAWN_EXTRA_FD 10
 
 /* Fills ch (on_change, marker, data are the caller's) and starts it. -E_NOENT,
  * -E_DENIED, -E_INVAL (not a program) ... with what could not be done. */

@@ -1,7 +1,5 @@
 /* Every tool of this agent, in one place. A new tool is a row here, a file
  * beside this one, and a section in docs/TOOLS.md (a test looks). */
-#include <string.h>
-
 #include "agent/tools/curl.h"
 #include "agent/tools/echo.h"
 #include "agent/tools/file.h"
@@ -132,14 +130,6 @@ const struct tool tools[] = {
         },
         {.name = NULL},
 };
-
-const struct tool *tool_find(const char *name)
-{
-        for (const struct tool *t = tools; t->name; t++)
-                if (strcmp(t->name, name) == 0)
-                        return t;
-        return NULL;
-}
 
 void tools_close(void)
 {

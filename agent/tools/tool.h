@@ -29,6 +29,7 @@ struct tool_result {
         int exit_code;             /* 128+signal when killed by one */
         const char *error_code;    /* stable, lower case: "exit_nonzero"; NULL on success */
         const char *error_message; /* what happened, to what, why, what to do */
+        cJSON *usage;              /* object (see event_usage), taken by tool_finish; NULL: none */
 };
 
 struct tool {
@@ -39,6 +40,9 @@ struct tool {
         const char *output_schema;
         const char *effect; /* pure | idempotent | at-most-once */
         bool no_scratch;    /* its calls never look at scratch_dir: none is made */
+        const char *detail; /* JSON object for people: where it was found, its version, is it logged in; or
+                               NULL */
+        void *data;         /* of a tool that was added at run time: its owner's */
         /* Can it work on this machine? NULL: always. */
         bool (*available)(void);
         /* May this call do this here? Asked before start; -E_DENIED with the policy line that says so. */
@@ -57,9 +61,21 @@ struct tool {
         void (*free)(struct tool_call *c);
 };
 
-/* Ended by a row with name NULL. */
+/* The tools that are built in. Ended by a row with name NULL. */
 extern const struct tool tools[];
+/* Built in, or added while the agent runs (plug-ins, MCP servers, what was discovered on the machine). */
 const struct tool *tool_find(const char *name);
+/* Adds a row, lent with all it points to. -E_EXIST: there is one of that name. -E_FULL, -E_NOMEM. */
+int tool_add(const struct tool *t);
+/* Takes the row out of the table, so that no new call finds it. Calls that run keep using it: free it only
+ * when none is left. */
+void tool_remove(const struct tool *t);
+/* Every row, built in ones first. Stops when fn returns non-zero, and returns that. */
+int tool_each(int (*fn)(void *arg, const struct tool *t), void *arg);
+/* Called on the loop after the table changed (the inventory goes to the hub); one listener. */
+void tools_on_change(void (*fn)(void *arg), void *arg);
+/* A row changed in place (its detail, its availability): tells the listener. */
+void tools_changed(void);
 /* Closes what calls share (the SIGCHLD watcher, the HTTP engine). No call may be live; run the loop once more
  * afterwards so that the handles go. */
 void tools_close(void);
@@ -76,6 +92,7 @@ struct tool_call {
         const char *traceparent; /* or "" */
         bool stdin_follows;
         int grace_ms;
+        bool has_events; /* it wrote typed events: its end will be one too */
         void *state;
         void *job; /* the owner's */
 };
@@ -89,6 +106,56 @@ void tool_stdin_taken(struct tool_call *c, uint64_t offset, bool closed);
 /* Exactly once, also from within start. Texts in r are lent until it returns. Later the job calls tool->free
  * on another turn of the loop. */
 void tool_finish(struct tool_call *c, struct tool_result *r);
+/* ---- questions to people ----
+ *
+ * A tool that needs a decision asks here. The agent's policy answers what it has a rule for, at once; the
+ * rest becomes a checkpoint on the hub, which a person answers. While a question is open the call's time
+ * limit stands still. */
+
+enum ask_kind {
+        ASK_PERMISSION, /* may the tool do this? */
+        ASK_INPUT,      /* what shall it use? (a form) */
+};
+
+/* Everything is lent for the call. */
+struct tool_question {
+        enum ask_kind kind;
+        const char *action; /* kind of the action: read edit delete move search execute fetch think other */
+        const char *title;  /* one sentence for people: "Write /srv/www/index.html" */
+        const char *tool;   /* what the asking program calls it: "Bash", "create_file" */
+        const cJSON *arguments;   /* exactly what will be done; shown to people and hashed (SHA-256) */
+        const char *command;      /* what would be run, for the policy; or NULL */
+        const char *const *paths; /* what would be touched, for the policy; NULL-ended; or NULL */
+        const cJSON *schema;      /* ASK_INPUT: JSON Schema of the answer's content; or NULL */
+        const char *mode;         /* the call's permission mode: ask accept-edits allow deny; NULL: ask */
+        int64_t timeout_ms;       /* 0: the hub's default; when it has passed the answer is no */
+};
+
+enum ask_outcome {
+        ASK_ALLOWED,
+        ASK_DENIED,    /* by a person, by the policy, or by the call's mode */
+        ASK_EXPIRED,   /* nobody answered in time: no */
+        ASK_WITHDRAWN, /* the call ends, nobody will answer any more: no */
+};
+
+/* Lent for the callback. */
+struct tool_decision {
+        enum ask_outcome outcome;
+        bool always;          /* for the rest of this call, the same action needs no question */
+        const cJSON *content; /* ASK_INPUT, allowed: what was filled in */
+        const char *reason;   /* a person's words, or the rule that answered; "" if none */
+        const char *by;       /* "policy", "mode", or the person's name */
+};
+
+/* Asks; on_decision comes exactly once, from the loop, never from within tool_ask, and not after tool_finish
+ * or tool_ask_withdraw. A call may have ASK_OPEN_MAX questions open. *out_id names the question within the
+ * call. -E_FULL, -E_NOMEM. */
+#define ASK_OPEN_MAX 16
+int tool_ask(struct tool_call *c, const struct tool_question *q,
+             void (*on_decision)(void *arg, const struct tool_decision *d), void *arg, uint32_t *out_id);
+/* The program does not want to know any more. */
+void tool_ask_withdraw(struct tool_call *c, uint32_t id);
+
 /* A child process group belongs to this call: journaled, so that a restarted agent can end it.
  * -E_*: could not be written down; kill it and refuse. */
 int tool_owns_process(struct tool_call *c, int pid);

@@ -93,6 +93,8 @@ static int tool_json(struct buf *b, const Photon__V1__Tool *t, struct err *e)
         rc = member_schema(b, t->name, "input_schema", t->input_schema, e);
         if (!rc)
                 rc = member_schema(b, t->name, "output_schema", t->output_schema, e);
+        if (!rc)
+                rc = member_schema(b, t->name, "detail", t->detail, e);
         if (rc)
                 return rc == -E_INVAL ? rc : nomem(e);
         return buf_putc(b, '}') ? nomem(e) : 0;
