@@ -12,9 +12,8 @@
 #include "agent/policy.h"
 #include "agent/procid.h"
 #include "agent/status.h"
-#include "agent/tools/curl.h"
 #include "agent/tools/process.h"
-#include "agent/tools/spawn.h"
+#include "agent/tools/tool.h"
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/file.h"
@@ -269,6 +268,15 @@ static cJSON *describe(void *arg)
         return o;
 }
 
+static void on_tools_change(void *arg)
+{
+        struct agent *a = arg;
+
+        inventory_stale(&a->inventory);
+        if (a->conn)
+                agent_conn_inventory_changed(a->conn);
+}
+
 static void end_leftovers(const char *scratch_root, const struct journal_proc *p)
 {
         int n = process_end_leftovers(scratch_root, p && procid_matches(p) ? p->pid : 0);
@@ -324,6 +332,7 @@ static int build(struct agent *a, struct err *e)
         mem_free(spool);
         if (rc)
                 return rc;
+        tools_on_change(on_tools_change, a);
         agent_conn_start(a->conn);
         sd_notify_send("READY=1");
         log_info("agent", "running", "version=%s name=%s data=%s max_running=%lld", PHOTON_VERSION,
@@ -448,9 +457,8 @@ int agent_run(const struct agent_conf *conf, struct err *e)
         if (rc)
                 shut(a);
         uv_run(&a->loop, UV_RUN_DEFAULT);
-        /* What the tools share on this loop. */
-        spawn_close();
-        curl_close();
+        tools_on_change(NULL, NULL);
+        tools_close();
         uv_run(&a->loop, UV_RUN_DEFAULT);
         if (uv_loop_close(&a->loop))
                 log_debug("agent", "the loop still had handles", "phase=%d", (int)a->phase);

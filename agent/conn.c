@@ -57,7 +57,9 @@ struct agent_conn {
         struct err last;
         char said[512];
         char hub_version[64];
-        uv_timer_t retry, renew;
+        bool changed;       /* the hub has not heard of it */
+        int64_t changes_ms; /* it heard of one last */
+        uv_timer_t retry, renew, change;
         int handles;
         void (*on_closed)(void *arg);
         void *closed_arg;
@@ -248,6 +250,34 @@ static void rejoin(struct agent_conn *c)
                 wait_and_retry(c);
 }
 
+/* Inventory. */
+
+static void on_change(uv_timer_t *t)
+{
+        struct agent_conn *c = t->data;
+
+        if (c->state != CONN_UP || !c->changed)
+                return; /* take_hello comes back to it */
+        c->changed = false;
+        c->changes_ms = clock_mono_ms(c->o.clock);
+        agent_session_tell(c->session, c->o.inventory);
+}
+
+static void arm_change(struct agent_conn *c)
+{
+        int64_t ms = c->changes_ms + CONN_CHANGES_MS - clock_mono_ms(c->o.clock);
+
+        if (c->changed && c->state == CONN_UP && !uv_is_active((uv_handle_t *)&c->change))
+                uv_timer_start(&c->change, on_change, (uint64_t)(ms > CONN_GATHER_MS ? ms : CONN_GATHER_MS),
+                               0);
+}
+
+void agent_conn_inventory_changed(struct agent_conn *c)
+{
+        c->changed = true;
+        arm_change(c);
+}
+
 /* Session. */
 
 /* Unless the hub said so itself. */
@@ -299,6 +329,7 @@ static void take_hello(struct agent_conn *c, const Photon__V1__HelloReply *r)
         log_info("conn", "connected", "hub=%s agent=%s id=%s hub_version=%s", c->o.id->agent_addr,
                  r->name[0] ? r->name : c->o.id->name, c->o.id->agent_id, c->hub_version);
         arm_renew(c);
+        arm_change(c);
 }
 
 static void on_hello(const struct rpc_status *st, const uint8_t *p, size_t n, void *arg)
@@ -342,7 +373,8 @@ static void on_ready(struct rpc_conn *rpc, const struct link_peer *peer, void *a
                 return;
         c->verified = true;
         move(c, CONN_HELLO);
-        inventory_fill(c->o.inventory, &m);
+        c->changed = false;
+        rc = inventory_fill(c->o.inventory, &m);
         m.software = lend("photon-agent/" PHOTON_VERSION);
         m.kind = lend(c->o.kind);
         m.max_running = (uint32_t)c->o.max_running;
@@ -350,7 +382,8 @@ static void on_ready(struct rpc_conn *rpc, const struct link_peer *peer, void *a
         m.policy_text = lend(policy_text(c->o.policy));
         m.journal_id = lend(journal_id(c->o.journal));
         m.seen_attempt = journal_seen(c->o.journal);
-        rc = jobs_held(c->o.jobs, &m);
+        if (!rc)
+                rc = jobs_held(c->o.jobs, &m);
         c->hello_ms = clock_mono_ms(c->o.clock);
         if (!rc)
                 rc = rpc_unary(rpc, "photon.v1.Agent/Hello", &m.base, CONN_HELLO_MS, on_hello, c);
@@ -456,8 +489,10 @@ int agent_conn_create(const struct agent_conn_options *o, struct agent_conn **ou
         c->renew_share = 0.5 + (double)(id_random_u64() % 1000) / 1000 * (2.0 / 3 - 0.5);
         uv_timer_init(o->loop, &c->retry);
         uv_timer_init(o->loop, &c->renew);
-        c->retry.data = c->renew.data = c;
-        c->handles = 2;
+        uv_timer_init(o->loop, &c->change);
+        c->retry.data = c->renew.data = c->change.data = c;
+        c->handles = 3;
+        c->changes_ms = clock_mono_ms(c->o.clock) - CONN_CHANGES_MS;
         *out = c;
         return 0;
 }
@@ -501,6 +536,7 @@ static void closed(struct agent_conn *c)
 {
         uv_close((uv_handle_t *)&c->retry, on_handle_closed);
         uv_close((uv_handle_t *)&c->renew, on_handle_closed);
+        uv_close((uv_handle_t *)&c->change, on_handle_closed);
 }
 
 void agent_conn_close(struct agent_conn *c, void (*on_closed)(void *arg), void *arg)

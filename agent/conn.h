@@ -43,6 +43,9 @@ struct policy;
 #define CONN_STABLE_MS        1000  /* a session this long makes the backoff start over */
 /* A sleeping machine's timers sleep too: look at the certificate this often. */
 #define CONN_LOOK_MS 43200000
+/* Changes of the inventory that come together travel together, and a hub hears them at most this often. */
+#define CONN_GATHER_MS  50
+#define CONN_CHANGES_MS 2000
 
 struct agent_conn_options {
         uv_loop_t *loop;
@@ -52,7 +55,7 @@ struct agent_conn_options {
         struct output_pool *pool;
         const struct journal *journal;
         const struct policy *policy;
-        const struct inventory *inventory;
+        struct inventory *inventory; /* lent; made anew when it is stale */
         const char *kind;
         int max_running;
         const struct clock *clock;
@@ -73,6 +76,8 @@ int agent_conn_create(const struct agent_conn_options *o, struct agent_conn **ou
 void agent_conn_start(struct agent_conn *c);
 bool agent_conn_is_up(const struct agent_conn *c);
 void agent_conn_view(const struct agent_conn *c, struct agent_conn_view *out);
+/* The tools of this machine are others now (the inventory is stale): the hub hears it soon. */
+void agent_conn_inventory_changed(struct agent_conn *c);
 /* Says goodbye, closes. */
 void agent_conn_close(struct agent_conn *c, void (*on_closed)(void *arg), void *arg);
 

@@ -3,6 +3,7 @@
 #include "agent/policy.h"
 #include "agent/tools/tool.h"
 #include "common/err.h"
+#include "common/log.h"
 #include "common/mem.h"
 #include "common/str.h"
 
@@ -113,17 +114,43 @@ static char *lend(const char *s)
 }
 
 struct tool_list {
-        const struct policy *policy;
         struct inventory *inv;
-        size_t cap;
+        size_t cap, bytes;
 };
+
+static size_t length(const char *s)
+{
+        return s ? strlen(s) : 0;
+}
+
+/* One tool that a hub would refuse must not cost the agent its connection. */
+static bool fits(struct tool_list *l, const struct tool *t, const char *detail)
+{
+        size_t bytes = length(t->name) + length(t->description) + length(t->input_schema) +
+                       length(t->output_schema) + length(detail);
+        const char *why = NULL;
+
+        if (l->inv->n_tools >= INVENTORY_TOOLS_MAX)
+                why = "there are too many";
+        else if (length(t->input_schema) > INVENTORY_SCHEMA_MAX ||
+                 length(t->output_schema) > INVENTORY_SCHEMA_MAX || length(detail) > INVENTORY_SCHEMA_MAX)
+                why = "its schema is too large";
+        else if (bytes > INVENTORY_BYTES_MAX - l->bytes)
+                why = "all tools together are described at too great length";
+        if (why)
+                log_warn("inventory", "a tool is not offered to the hub", "tool=%s why=\"%s\"", t->name, why);
+        else
+                l->bytes += bytes;
+        return !why;
+}
 
 static int list_tool(void *arg, const struct tool *t)
 {
         struct tool_list *l = arg;
         Photon__V1__Tool *m;
+        const char *detail = t->describe ? t->describe(t) : t->detail;
 
-        if (t->available && !t->available())
+        if ((t->available && !t->available()) || !fits(l, t, detail))
                 return 0;
         if (l->inv->n_tools == l->cap) {
                 size_t cap = l->cap ? 2 * l->cap : 32;
@@ -144,17 +171,34 @@ static int list_tool(void *arg, const struct tool *t)
         m->input_schema = lend(t->input_schema);
         m->output_schema = lend(t->output_schema);
         m->effect = lend(t->effect);
-        m->detail = lend(t->detail);
-        m->allowed = policy_tool(l->policy, t->name, NULL) == 0;
+        m->detail = lend(detail);
+        m->allowed = policy_tool(l->inv->policy, t->name, NULL) == 0;
         l->inv->tools[l->inv->n_tools++] = m;
         return 0;
 }
 
-static int make_tools(const struct policy *p, struct inventory *inv)
+void inventory_stale(struct inventory *inv)
 {
-        struct tool_list l = {.policy = p, .inv = inv};
+        for (size_t i = 0; i < inv->n_tools; i++)
+                mem_free(inv->tools[i]);
+        mem_free(inv->tools);
+        inv->tools = NULL;
+        inv->n_tools = 0;
+        inv->tools_known = false;
+}
 
-        return tool_each(list_tool, &l);
+static int make_tools(struct inventory *inv)
+{
+        struct tool_list l = {.inv = inv};
+
+        if (inv->tools_known)
+                return 0;
+        if (tool_each(list_tool, &l)) {
+                inventory_stale(inv);
+                return -E_NOMEM;
+        }
+        inv->tools_known = true;
+        return 0;
 }
 
 static void read_line(const char *path, char *out, size_t size)
@@ -178,10 +222,7 @@ int inventory_make(const struct policy *p, const struct conf_list *const *labels
         rc = inventory_labels(labels, n_lists, &out->labels, &out->n_labels, e);
         if (rc)
                 return rc;
-        if (make_tools(p, out)) {
-                inventory_fini(out);
-                return err_set(e, E_NOMEM, "no memory for the list of tools");
-        }
+        out->policy = p;
         if (uname(&u) == 0) {
                 snprintf(out->os, sizeof out->os, "%s", u.sysname);
                 snprintf(out->arch, sizeof out->arch, "%s", u.machine);
@@ -197,15 +238,17 @@ int inventory_make(const struct policy *p, const struct conf_list *const *labels
 
 void inventory_fini(struct inventory *inv)
 {
-        for (size_t i = 0; i < inv->n_tools; i++)
-                mem_free(inv->tools[i]);
-        mem_free(inv->tools);
+        inventory_stale(inv);
         inventory_labels_free(inv->labels, inv->n_labels);
         memset(inv, 0, sizeof *inv);
 }
 
-void inventory_fill(const struct inventory *inv, Photon__V1__HelloRequest *r)
+int inventory_fill(struct inventory *inv, Photon__V1__HelloRequest *r)
 {
+        int rc = make_tools(inv);
+
+        if (rc)
+                return rc;
         r->hostname = lend(inv->hostname);
         r->os = lend(inv->os);
         r->arch = lend(inv->arch);
@@ -214,4 +257,18 @@ void inventory_fill(const struct inventory *inv, Photon__V1__HelloRequest *r)
         r->n_tools = inv->n_tools;
         r->labels = inv->labels;
         r->n_labels = inv->n_labels;
+        return 0;
+}
+
+int inventory_fill_change(struct inventory *inv, Photon__V1__Inventory *m)
+{
+        int rc = make_tools(inv);
+
+        if (rc)
+                return rc;
+        m->tools = inv->tools;
+        m->n_tools = inv->n_tools;
+        m->labels = inv->labels;
+        m->n_labels = inv->n_labels;
+        return 0;
 }

@@ -44,6 +44,9 @@ static const struct tool *check_room(struct jobs *js, const Photon__V1__StepStar
         if (!t)
                 job_refuse(js, m->attempt_id, "unknown_tool",
                            "this agent has no tool named \"%s\"; see: photon agent show", m->tool);
+        else if (t->available && !t->available() && t->install)
+                job_refuse(js, m->attempt_id, "tool_missing", "%s: its program is not on this machine: %s",
+                           m->tool, t->install);
         else if (t->available && !t->available())
                 job_refuse(js, m->attempt_id, "tool_unavailable", "%s cannot work on this machine now",
                            m->tool);

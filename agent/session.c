@@ -1,5 +1,6 @@
 #include "agent/session.h"
 
+#include "agent/inventory.h"
 #include "agent/job.h"
 #include "agent/output.h"
 #include "common/err.h"
@@ -12,6 +13,7 @@
 struct agent_session {
         struct agent_session_options o;
         struct rpc_call *call;
+        struct inventory *untold; /* changed, and the hub has not heard it */
 };
 
 /* Session. */
@@ -31,11 +33,40 @@ static void on_hub_message(struct rpc_call *c, const uint8_t *p, size_t n, void 
         protobuf_c_message_free_unpacked(&m->base, NULL);
 }
 
+static void tell(struct agent_session *s)
+{
+        Photon__V1__AgentMessage m = PHOTON__V1__AGENT_MESSAGE__INIT;
+        Photon__V1__Inventory inv = PHOTON__V1__INVENTORY__INIT;
+        int rc;
+
+        if (!s->untold || !s->call)
+                return;
+        m.inventory = &inv;
+        rc = inventory_fill_change(s->untold, &inv);
+        if (!rc)
+                rc = rpc_send(s->call, &m.base);
+        if (rc == -E_FULL)
+                return; /* on_writable follows */
+        s->untold = NULL;
+        if (rc)
+                log_warn("session", "the hub does not hear of a change of tools until the next connection",
+                         "error=%s", err_name(rc));
+        else
+                log_debug("session", "told the hub what this machine offers", "tools=%zu", inv.n_tools);
+}
+
+void agent_session_tell(struct agent_session *s, struct inventory *inv)
+{
+        s->untold = inv;
+        tell(s);
+}
+
 static void on_session_writable(struct rpc_call *c, void *arg)
 {
         struct agent_session *s = arg;
 
         (void)c;
+        tell(s);
         jobs_writable(s->o.jobs);
 }
 

@@ -7,6 +7,7 @@
 #include "photon/v1/agent.pb-c.h"
 
 struct agent_session;
+struct inventory;
 struct jobs;
 struct output_pool;
 struct rpc_conn;
@@ -24,6 +25,9 @@ struct agent_session_options {
 /* Opens Session, gives the wire to jobs and pool, applies what the hub said about held attempts. */
 int agent_session_open(const struct agent_session_options *o, const Photon__V1__HelloReply *hello,
                        struct agent_session **out);
+/* Tells the hub what this machine now offers; at the next chance when there is no room now. The inventory is
+ * lent until the session is closed. */
+void agent_session_tell(struct agent_session *s, struct inventory *inv);
 /* Takes the wire away from jobs and pool. The connection is ending or has ended. Accepts NULL. */
 void agent_session_close(struct agent_session *s);
 

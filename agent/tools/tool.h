@@ -42,7 +42,11 @@ struct tool {
         bool no_scratch;    /* its calls never look at scratch_dir: none is made */
         const char *detail; /* JSON object for people: where it was found, its version, is it logged in; or
                                NULL */
-        void *data;         /* of a tool that was added at run time: its owner's */
+        /* The same, asked each time the inventory is made (call tools_changed when it says something new).
+         * The text is the tool's, and stays until the next tools_changed. NULL: `detail` holds. */
+        const char *(*describe)(const struct tool *t);
+        const char *install; /* what to do where it is not available: "npm install -g ..."; or NULL */
+        void *data;          /* of a tool that was added at run time: its owner's */
         /* Can it work on this machine? NULL: always. */
         bool (*available)(void);
         /* May this call do this here? Asked before start; -E_DENIED with the policy line that says so. */

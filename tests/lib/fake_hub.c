@@ -126,6 +126,15 @@ static void renew_message(struct rpc_call *c, const uint8_t *p, size_t n, void *
         photon__v1__renew_request__free_unpacked(m, NULL);
 }
 
+static void note_tools(struct fake_hub *h, Photon__V1__Tool *const *tools, size_t n)
+{
+        size_t at = 1;
+
+        snprintf(h->tools, sizeof h->tools, " ");
+        for (size_t i = 0; i < n && at < sizeof h->tools; i++)
+                at += (size_t)snprintf(h->tools + at, sizeof h->tools - at, "%s ", tools[i]->name);
+}
+
 static void hello_message(struct rpc_call *c, const uint8_t *p, size_t n, void *arg)
 {
         struct fake_hub *h = arg;
@@ -134,6 +143,7 @@ static void hello_message(struct rpc_call *c, const uint8_t *p, size_t n, void *
         Photon__V1__HeldReply held[16], *list[16];
 
         h->hellos++;
+        note_tools(h, m->tools, m->n_tools);
         if (h->refuse) {
                 rpc_finish(c, h->refuse, "this agent was revoked");
                 photon__v1__hello_request__free_unpacked(m, NULL);
@@ -185,6 +195,10 @@ static void session_message(struct rpc_call *c, const uint8_t *p, size_t n, void
         (void)c;
         CHECK(m);
         h->started += (int)m->n_started;
+        if (m->inventory) {
+                h->inventories++;
+                note_tools(h, m->inventory->tools, m->inventory->n_tools);
+        }
         for (size_t i = 0; i < m->n_finished; i++) {
                 mem_free(h->before);
                 h->before = h->last;

@@ -35,6 +35,8 @@ struct fake_hub {
         Photon__V1__AttemptState held_state[16];
         size_t n_held;
         char journal_id[64];
+        int inventories;  /* that came while connected */
+        char tools[4096]; /* names as last told, each with a space before and after it */
         int started, finished;
         uint64_t finished_id;
         Photon__V1__Outcome outcome;

@@ -361,6 +361,15 @@ static void cut(struct agent *a)
         UNTIL(h, h->closes > was);
 }
 
+static void tools_differ(void *arg)
+{
+        struct agent *a = arg;
+
+        inventory_stale(&a->inventory);
+        if (a->conn)
+                agent_conn_inventory_changed(a->conn);
+}
+
 #define UP(a) UNTIL((a)->h, agent_conn_is_up((a)->conn) && (a)->h->session)
 
 TEST(agent_conn, runs_a_call_and_forgets_it_when_acknowledged)
@@ -616,4 +625,54 @@ TEST(agent_conn, a_revoked_agent_comes_back_slowly)
         CHECK(strstr(v.last_error, "revoked"));
         agent_free(a);
         fake_hub_free(h);
+}
+
+TEST(agent_conn, the_hub_hears_of_tools_that_come_and_go)
+{
+        struct fake_hub *h = fake_hub_make();
+        struct agent *a = agent_make(h);
+        struct tool one = {.name = "late.one", .version = "1", .effect = "pure"};
+        struct tool two = {.name = "late.two", .version = "1", .effect = "pure"};
+
+        UP(a);
+        tools_on_change(tools_differ, a);
+        CHECK(!strstr(h->tools, " late."));
+        CHECK_INT(tool_add(&one), 0);
+        CHECK_INT(tool_add(&two), 0);
+        UNTIL(h, h->inventories > 0);
+        CHECK_INT(h->inventories, 1); /* what changes together is told together */
+        CHECK(strstr(h->tools, " late.one ") && strstr(h->tools, " late.two "));
+        CHECK(strstr(h->tools, " file.read "));
+        tool_remove(&one);
+        memset(&one, 0xee, sizeof one); /* nothing may look at it any more */
+        UNTIL(h, h->inventories == 2);
+        CHECK(!strstr(h->tools, " late.one ") && strstr(h->tools, " late.two "));
+        tool_remove(&two);
+        cut(a); /* Hello says it then */
+        UNTIL(h, h->hellos == 2 && h->session);
+        CHECK(!strstr(h->tools, " late.two "));
+        wire_run_for(&h->wire, CONN_CHANGES_MS + CONN_GATHER_MS);
+        CHECK_INT(h->inventories, 2); /* and it is not said twice */
+        tools_on_change(NULL, NULL);
+        agent_free(a);
+        fake_hub_free(h);
+}
+
+TEST(agent_conn, a_tool_that_no_hub_takes_costs_no_connection)
+{
+        struct fake_hub *h = fake_hub_make();
+        char *schema = mem_alloc(INVENTORY_SCHEMA_MAX + 2);
+        struct tool large = {.name = "late.large", .version = "1", .effect = "pure", .input_schema = schema};
+        struct agent *a;
+
+        memset(schema, ' ', INVENTORY_SCHEMA_MAX + 1);
+        schema[INVENTORY_SCHEMA_MAX + 1] = '\0';
+        CHECK_INT(tool_add(&large), 0);
+        a = agent_make(h);
+        UP(a);
+        CHECK(!strstr(h->tools, " late.large ") && strstr(h->tools, " file.read "));
+        tool_remove(&large);
+        agent_free(a);
+        fake_hub_free(h);
+        mem_free(schema);
 }
