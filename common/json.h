@@ -18,6 +18,11 @@ struct buf;
  * -E_INVAL with line and column, -E_NOMEM. */
 int json_parse(const char *text, size_t len, cJSON **out, struct err *e);
 
+/* Replaces in place the escapes that JSON can write but no text can hold, \u0000 and half a surrogate pair,
+ * by \ufffd: other programs write them (a text cut in two, a binary file read), and json_parse refuses them.
+ */
+void json_mend(char *text, size_t len);
+
 /* Compact text; mem_free it. NULL: no memory. */
 char *json_text(const cJSON *v);
 int json_append(struct buf *b, const cJSON *v);
