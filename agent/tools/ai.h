@@ -36,34 +36,27 @@ struct ai_files;
 /* Members of every AI tool's input schema, without the braces around them. */
 #define AI_INPUT_PROPERTIES                                                                                  \
         AI_PROMPT_PROPERTIES                                                                                 \
-                ","                                                                                          \
-                "\"files\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"description\":\"Files on "  \
-                "the "                                                                                       \
-                "agent "                                                                                     \
-                "that belong to the prompt\"},"                                                              \
-                "\"model\":{\"type\":\"string\"},"                                                           \
-                "\"session\":{\"type\":\"string\",\"description\":\"Goes on where an earlier call of this "  \
-                "tool on "                                                                                   \
-                "this agent ended: ${{ steps.a.outputs.session }}\"},"                                       \
-                "\"cwd\":{\"type\":\"string\",\"description\":\"The folder to work in; default: the call's " \
-                "own, "                                                                                      \
-                "empty one\"},"                                                                              \
-                "\"permission_mode\":{\"enum\":[\"ask\",\"accept-edits\",\"allow\",\"deny\"],"               \
-                "\"description\":"                                                                           \
-                "\"What "                                                                                    \
-                "becomes of what the tool asks and the agent's policy has no rule for; default ask\"},"      \
-                "\"env\":{\"type\":\"object\",\"additionalProperties\":{\"type\":\"string\"}},"              \
-                "\"mcp_servers\":{\"type\":\"object\",\"description\":\"MCP servers for the tool: NAME: "    \
-                "{command, "                                                                                 \
-                "args, env} or {url, headers}\"},"                                                           \
-                "\"limits\":{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{"            \
-                "\"turns\":{\"type\":\"integer\",\"minimum\":1},"                                            \
-                "\"cost_usd\":{\"type\":\"number\",\"minimum\":0},"                                          \
-                "\"tokens\":{\"type\":\"integer\",\"minimum\":1},"                                           \
-                "\"stall\":{\"type\":\"string\",\"description\":\"Fails when nothing comes for so long; 0: " \
-                "never\"},"                                                                                  \
-                "\"question\":{\"type\":\"string\",\"description\":\"How long a question waits for its "     \
-                "answer\"}}}"
+        ",\"files\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},"                                    \
+        "\"description\":\"Files on the agent that belong to the prompt\"},"                                 \
+        "\"model\":{\"type\":\"string\"},"                                                                   \
+        "\"session\":{\"type\":\"string\",\"description\":\"Goes on where an earlier call of this tool "     \
+        "on this agent ended: ${{ steps.a.outputs.session }}\"},"                                            \
+        "\"cwd\":{\"type\":\"string\",\"description\":\"The folder to work in; default: the call's own, "    \
+        "empty one\"},"                                                                                      \
+        "\"permission_mode\":{\"enum\":[\"ask\",\"accept-edits\",\"allow\",\"deny\"],"                       \
+        "\"description\":\"What becomes of what the tool asks and the agent's policy has no rule for; "      \
+        "default ask\"},"                                                                                    \
+        "\"env\":{\"type\":\"object\",\"additionalProperties\":{\"type\":\"string\"}},"                      \
+        "\"mcp_servers\":{\"type\":\"object\",\"description\":\"MCP servers for the tool: NAME: "            \
+        "{command, args, env} or {url, headers}\"},"                                                         \
+        "\"limits\":{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{"                    \
+        "\"turns\":{\"type\":\"integer\",\"minimum\":1},"                                                    \
+        "\"cost_usd\":{\"type\":\"number\",\"minimum\":0},"                                                  \
+        "\"tokens\":{\"type\":\"integer\",\"minimum\":1},"                                                   \
+        "\"stall\":{\"type\":\"string\","                                                                    \
+        "\"description\":\"Fails when nothing comes for so long; 0: never\"},"                               \
+        "\"question\":{\"type\":\"string\","                                                                 \
+        "\"description\":\"How long a question waits for its answer\"}}}"
 
 #define AI_OUTPUT_SCHEMA                                                                                     \
         "{\"type\":\"object\",\"properties\":{"                                                              \
