@@ -43,8 +43,8 @@ struct stdio_peer {
         uv_pipe_t in, out, err, extra; /* extra: stdout while messages go over 3 and 4 */
         bool in_open, out_open, err_open, extra_open;
         bool out_reading, out_eof, held, abandoned, input_ends, skipping, delivering;
-        uv_timer_t timer;
-        bool timer_open;
+        uv_timer_t timer; /* of the state */
+        uv_timer_t wake;  /* goes on after a hold */
         int handles;
         int waited_ms;
         size_t drained, queued;
@@ -71,6 +71,7 @@ static bool move(struct stdio_peer *p, enum peer_state to)
 
 static void kill_all(struct stdio_peer *p);
 static void on_timer(uv_timer_t *t);
+static void on_wake(uv_timer_t *t);
 
 /* --- handles ------------------------------------------------------------------ */
 
@@ -109,9 +110,8 @@ static void close_all(struct stdio_peer *p)
         close_pipe(&p->out, &p->out_open);
         close_pipe(&p->err, &p->err_open);
         close_pipe(&p->extra, &p->extra_open);
-        /* The timer is always open: it closes last of all, so `handles` gets to 0 on a later turn. */
-        p->timer_open = false;
         uv_close((uv_handle_t *)&p->timer, on_handle_closed);
+        uv_close((uv_handle_t *)&p->wake, on_handle_closed);
 }
 
 /* --- messages ------------------------------------------------------------------- */
@@ -268,14 +268,9 @@ void stdio_peer_hold(struct stdio_peer *p, bool on)
                 p->out_reading = false;
                 return;
         }
-        /* The rest comes from the timer's turn: never from within this call. */
-        if (p->state < PEER_DRAINING) {
-                read_on(p);
-                if (p->state == PEER_RUNNING)
-                        uv_timer_start(&p->timer, on_timer, 0, 0);
-        } else if (p->state == PEER_DRAINING) {
-                uv_timer_start(&p->timer, on_timer, 0, 0);
-        }
+        /* Never from within this call; and what is here already comes before anything is read. */
+        if (p->state < PEER_CLOSING)
+                uv_timer_start(&p->wake, on_wake, 0, 0);
 }
 
 /* --- the end ---------------------------------------------------------------------------- */
@@ -348,9 +343,6 @@ static void on_timer(uv_timer_t *t)
         struct stdio_peer *p = t->data;
 
         switch (p->state) {
-        case PEER_RUNNING:
-                split(p); /* after a hold */
-                break;
         case PEER_STOPPING:
                 kill_all(p);
                 break;
@@ -363,6 +355,18 @@ static void on_timer(uv_timer_t *t)
                 break;
         default:
                 break;
+        }
+}
+
+static void on_wake(uv_timer_t *t)
+{
+        struct stdio_peer *p = t->data;
+
+        if (p->state == PEER_DRAINING) {
+                drain(p);
+        } else if (p->state < PEER_DRAINING) {
+                split(p);
+                read_on(p);
         }
 }
 
@@ -600,9 +604,9 @@ int stdio_peer_start(const struct stdio_peer_options *o, struct stdio_peer **out
                 return err_set(e, E_NOMEM, "out of memory");
         }
         uv_timer_init(o->loop, &p->timer);
-        p->timer.data = p;
-        p->timer_open = true;
-        p->handles++;
+        uv_timer_init(o->loop, &p->wake);
+        p->timer.data = p->wake.data = p;
+        p->handles += 2;
         rc = launch(p, e);
         if (rc) {
                 close_failed(&p->in, p->in_open);
@@ -610,6 +614,7 @@ int stdio_peer_start(const struct stdio_peer_options *o, struct stdio_peer **out
                 close_failed(&p->err, p->err_open);
                 close_failed(&p->extra, p->extra_open);
                 uv_close((uv_handle_t *)&p->timer, on_failed_closed);
+                uv_close((uv_handle_t *)&p->wake, on_failed_closed);
                 return rc;
         }
         p->o.path = p->o.cwd = p->o.marker = NULL;
