@@ -210,6 +210,7 @@ deps: ## install the Debian packages that building needs
 	deploy/deps.sh
 deps-test: ## and those that tests and lint need
 	deploy/deps.sh test
+	tests/peers/install.sh
 
 .PHONY: install uninstall e2e deploy-test test bench bench-build demo help unit tools sim run-tests check check-cli lint format san asan tsan fuzz fuzz-build deps deps-test
 

@@ -7,7 +7,9 @@ set -eu
 build="gcc make libc6-dev libnng-dev libmbedtls-dev libprotobuf-c-dev protobuf-c-compiler libsqlite3-dev libcjson-dev
 libuv1-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev libyaml-dev"
 tests="clang clang-format libclang-rt-14-dev universal-ctags python3 curl jq openssl sqlite3 iproute2
-systemd procps"
+systemd procps git chromium-headless-shell"
+# The real AI tools of the tests come from npm (tests/peers/install.sh); any node that brings an npm will do.
+command -v npm >/dev/null || tests="$tests nodejs npm"
 # gRPC C++ is measured beside our RPC; nothing of ours is built on it.
 bench="g++ pkg-config libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc python3"
 
