@@ -130,6 +130,18 @@ int pki_cert_spki_sha256(const uint8_t *der, size_t n, uint8_t out[32], struct e
 
 /* --- signing requests --- */
 
+bool pki_cert_names(const char *cert_pem, const char *host)
+{
+        mbedtls_x509_crt crt;
+        bool named;
+
+        mbedtls_x509_crt_init(&crt);
+        named = mbedtls_x509_crt_parse(&crt, (const uint8_t *)cert_pem, strlen(cert_pem) + 1) == 0 &&
+                x509_has_name(&crt, host);
+        mbedtls_x509_crt_free(&crt);
+        return named;
+}
+
 int pki_load_csr(const uint8_t *csr, size_t n, mbedtls_x509_csr *out, struct err *e)
 {
         uint8_t hash[SHA256_LEN];

@@ -20,6 +20,9 @@ int pki_key_spki_sha256(const char *key_pem, uint8_t out[32], struct err *e);
 int pki_csr_spki_sha256(const uint8_t *csr, size_t n, uint8_t out[32], struct err *e);
 int pki_cert_spki_sha256(const uint8_t *der, size_t n, uint8_t out[32], struct err *e);
 
+/* Is `host` (a name or the text of an IP address) among the names that this certificate (PEM) proves? */
+bool pki_cert_names(const char *cert_pem, const char *host);
+
 int pki_csr_make(const char *key_pem, const char *cn, uint8_t **out_der, size_t *out_len, struct err *e);
 
 /* Self-signed CA (CA:TRUE pathlen 0, keyCertSign|cRLSign), serial random 128 bits. */

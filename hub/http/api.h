@@ -28,6 +28,8 @@ int api_agent_undrain(struct http_req *q, struct err *e);
 int api_agent_revoke(struct http_req *q, struct err *e);
 int api_agent_labels(struct http_req *q, struct err *e);
 int api_tools_list(struct http_req *q, struct err *e);
+int api_mcp_post(struct http_req *q, struct err *e);
+int api_mcp_delete(struct http_req *q, struct err *e);
 int api_join_tokens_create(struct http_req *q, struct err *e);
 int api_join_tokens_list(struct http_req *q, struct err *e);
 int api_join_token_revoke(struct http_req *q, struct err *e);

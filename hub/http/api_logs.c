@@ -13,6 +13,7 @@
 #include "common/mem.h"
 #include "common/str.h"
 #include "hub/http/api.h"
+#include "hub/http/attempt_log.h"
 #include "hub/http/request.h"
 #include "hub/http/stream.h"
 #include "hub/logs/logs.h"
@@ -198,30 +199,13 @@ static int on_piece(void *arg, uint64_t offset, int channel, const void *p, size
         return v->rc;
 }
 
-static int open_small(struct view *v, struct store_reader *r, uint64_t attempt_id)
-{
-        char *framed = NULL;
-        size_t n = 0;
-        int rc = read_small_output(r, attempt_id, &framed, &n);
-
-        if (!rc)
-                rc = log_reader_open_mem(framed, n, &v->rd);
-        mem_free(framed);
-        return rc;
-}
-
-/* The file comes first: what is in it is live. The database has what came with the
- * result, so it is asked only when the attempt is over. */
 static int open_attempt(struct view *v, struct store_reader *r, bool over)
 {
-        uint64_t id = v->queue[v->at].attempt_id;
         int rc;
 
         if (v->rd)
                 return 0;
-        rc = log_reader_open(v->dir, id, &v->rd);
-        if (rc == -E_NOENT && over)
-                rc = open_small(v, r, id);
+        rc = attempt_log_open(v->dir, r, v->queue[v->at].attempt_id, over, &v->rd);
         if (rc == -E_NOENT)
                 return 0;
         if (!rc && v->offset)

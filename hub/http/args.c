@@ -19,11 +19,15 @@ struct store_reader *req_reader(struct http_req *q, struct err *e)
 
 const char *req_query(struct http_req *q, const char *name)
 {
+        if (q->inner.active)
+                return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(q->inner.query, name));
         return MHD_lookup_connection_value(q->conn, MHD_GET_ARGUMENT_KIND, name);
 }
 
 const char *req_header(struct http_req *q, const char *name)
 {
+        if (q->inner.active)
+                return NULL;
         return MHD_lookup_connection_value(q->conn, MHD_HEADER_KIND, name);
 }
 
@@ -67,7 +71,7 @@ int req_query_ms(struct http_req *q, const char *name, int64_t max, int64_t *io,
 
 bool req_body_is(struct http_req *q, const char *media_type)
 {
-        const char *ct = req_header(q, "Content-Type");
+        const char *ct = q->inner.active ? "application/json" : req_header(q, "Content-Type");
         size_t n = ct ? strcspn(ct, "; \t") : 0;
 
         return n == strlen(media_type) && strncasecmp(ct, media_type, n) == 0;

@@ -19,6 +19,7 @@
 
 struct store_reader;
 struct map;
+struct mcp_sessions;
 
 /* A refused body that is read and dropped, so that the refusal is seen. */
 #define HTTP_DRAIN_MAX (128u << 20)
@@ -65,11 +66,12 @@ struct http {
         atomic_size_t bodies;      /* bytes held in bodies, against HTTP_BODIES_MAX */
         atomic_uint token_changes; /* API tokens revoked: what threads remember of them is void */
 
-        struct list waiting; /* [loop] struct http_req.link: hopped, not answered */
-        struct list subs;    /* [loop] struct stream.link */
-        struct map *keys;    /* [loop] idempotency keys of POSTs in flight */
-        uv_timer_t tick;     /* [loop] sweeps: see server.c */
-        uv_timer_t nudge;    /* [loop] wakes streams that were woken a moment ago */
+        struct list waiting;      /* [loop] struct http_req.link: hopped, not answered */
+        struct list subs;         /* [loop] struct stream.link */
+        struct map *keys;         /* [loop] idempotency keys of POSTs in flight */
+        struct mcp_sessions *mcp; /* [loop] mcp_session.h; NULL until the first */
+        uv_timer_t tick;          /* [loop] sweeps: see server.c */
+        uv_timer_t nudge;         /* [loop] wakes streams that were woken a moment ago */
         bool tick_open, nudge_open, nudge_armed;
 
         pthread_mutex_t watch_lock; /* guards `watched`; defended in server.c */

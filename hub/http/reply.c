@@ -48,6 +48,8 @@ static void add_headers(struct http_req *q, struct MHD_Response *r, bool has_bod
         add(r, "X-Content-Type-Options", "nosniff");
         if (q->location[0])
                 add(r, "Location", q->location);
+        if (q->mcp_session[0])
+                add(r, "Mcp-Session-Id", q->mcp_session);
         if (q->allow[0] && q->status == 405)
                 add(r, "Allow", q->allow);
         if (q->idem && q->idem->replay)
@@ -71,9 +73,14 @@ enum MHD_Result reply_send(struct http_req *q)
 {
         struct MHD_Response *r;
         enum MHD_Result res;
+        void (*answer)(struct http_req * q) = q->inner.answer;
         bool has_body;
 
         req_drop_body(q);
+        if (answer) {
+                q->inner.answer = NULL;
+                answer(q);
+        }
         if (!q->status)
                 q->status = (unsigned)(q->route ? q->route->status : 200);
         if (q->json) {

@@ -23,6 +23,8 @@ static void req_free(struct http_req *q)
 {
         if (q->free_state)
                 q->free_state(q->state);
+        if (q->inner.ctx)
+                q->inner.free(q->inner.ctx);
         req_drop_body(q);
         buf_fini(&q->out);
         cJSON_Delete(q->json);
@@ -525,16 +527,22 @@ void req_on_answer(void *arg, int rc, const struct err *e)
                 req_done(q, rc, e);
 }
 
-void req_audit(struct http_req *q, const char *action, const char *object, const char *detail_json)
+void http_audit(struct http *h, const char *who, const char *action, const char *object,
+                const char *detail_json)
 {
-        struct store_tx *tx = store_begin(q->h->o.store);
+        struct store_tx *tx = store_begin(h->o.store);
 
         if (!tx) {
                 log_error("http", "audit record lost", "action=%s object=%s", action, object);
                 return;
         }
-        store_put_audit(tx, clock_now_us(q->h->o.clock), q->caller.name, action, object, detail_json);
+        store_put_audit(tx, clock_now_us(h->o.clock), who, action, object, detail_json);
         store_commit(tx, NULL, NULL);
+}
+
+void req_audit(struct http_req *q, const char *action, const char *object, const char *detail_json)
+{
+        http_audit(q->h, q->caller.name, action, object, detail_json);
 }
 
 void reqs_sweep(struct http *h, int64_t now_ms)

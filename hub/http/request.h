@@ -27,6 +27,17 @@ struct stream;
 
 enum req_end { REQ_ANSWERED, REQ_TIMED_OUT, REQ_GONE, REQ_STOPPING };
 
+/* A request inside of a request: the handler of another route does a part of this one (MCP's tools).
+ * While it is `active` the query is `query`, there are no headers and the body is JSON. */
+struct req_inner {
+        bool active;
+        const cJSON *query; /* an object of strings; lent */
+        /* HTTP thread, once: looks at the answer that would be sent and makes another of it. */
+        void (*answer)(struct http_req *q);
+        void *ctx;
+        void (*free)(void *ctx); /* of ctx, with the request */
+};
+
 struct http_req {
         struct http *h;
         struct MHD_Connection *conn;
@@ -46,12 +57,15 @@ struct http_req {
         struct buf out;
         const char *content_type; /* NULL: application/json */
         char location[192];
+        char mcp_session[40];
         struct idem *idem; /* the request has an Idempotency-Key (idem.h) */
         int retry_after_s;
         struct stream *stream;    /* owned until queued */
         const char *problem_code; /* NULL: the error's own */
         int problem_status;       /* 0: by the error */
         char problem_extra[160];
+
+        struct req_inner inner;
 
         /* What a handler keeps between its parts; free_state is called once, on any thread. */
         void *state;
@@ -116,6 +130,10 @@ bool req_paid(struct http_req *q); /* false: nobody waits any more; q may be gon
 /* engine_answer for struct http_req: the change is durable. */
 void req_on_answer(void *arg, int rc, const struct err *e);
 void req_audit(struct http_req *q, const char *action, const char *object, const char *detail_json);
+
+/* The same without a request at hand. */
+void http_audit(struct http *h, const char *who, const char *action, const char *object,
+                const char *detail_json);
 
 void req_unref(struct http_req *q);
 

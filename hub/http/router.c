@@ -43,6 +43,8 @@ static const struct route routes[] = {
         {"GET", V1 "/events", PERM_EVENTS_READ, api_events, 0, ROUTE_STREAM, 200, "after follow", NULL, NULL, "All events as server-sent events; resumes after Last-Event-ID or ?after="},
         {"GET", V1 "/whoami", PERM_SELF, api_whoami, 0, 0, 200, "", "Object", NULL, "The caller's name, role and permissions"},
         {"GET", V1 "/openapi.json", PERM_PUBLIC, api_openapi, 0, 0, 200, "", "Object", NULL, "This description"},
+        {"POST", "/mcp", PERM_SELF, api_mcp_post, BODY_LARGE, 0, 200, "", "Object", "Object", "The hub as an MCP server: one JSON-RPC message a request (docs/MCP.md)"},
+        {"DELETE", "/mcp", PERM_SELF, api_mcp_delete, 0, 0, 204, "", NULL, NULL, "End an MCP session"},
         {"GET", "/healthz", PERM_PUBLIC, api_healthz, 0, 0, 200, "", "Object", NULL, "The process answers"},
         {"GET", "/readyz", PERM_PUBLIC, api_readyz, 0, 0, 200, "", "Object", NULL, "The hub can take and keep work"},
         {"GET", "/version", PERM_PUBLIC, api_version, 0, 0, 200, "", "Object", NULL, "Versions of hub and protocol"},

@@ -30,6 +30,7 @@
 #include "common/str.h"
 #include "hub/event/bus.h"
 #include "hub/http/core.h"
+#include "hub/http/mcp_session.h"
 #include "hub/http/present.h"
 #include "hub/logs/logs.h"
 #include "hub/store/store.h"
@@ -484,6 +485,7 @@ void http_free(struct http *h)
                 pthread_key_delete(h->thread_key);
         pthread_mutex_destroy(&h->watch_lock);
         map_free(h->keys);
+        mcp_sessions_free(h->mcp);
         mem_free((char *)(uintptr_t)h->o.listen);
         mem_free(h->cert_pem);
         pki_free_secret(h->key_pem);

@@ -26,6 +26,7 @@ struct stream {
         atomic_bool gone;    /* the client hung up */
         _Atomic uint64_t attempt;
         _Atomic int64_t sent_ms;
+        _Atomic int64_t due_ms; /* 0: none */
 
         struct mail join, leave;
         struct list link; /* [loop] http.subs */
@@ -72,6 +73,11 @@ void stream_drop(struct stream *s)
 void stream_watch_attempt(struct stream *s, uint64_t attempt_id)
 {
         atomic_store(&s->attempt, attempt_id);
+}
+
+void stream_wake_at(struct stream *s, int64_t at_ms)
+{
+        atomic_store(&s->due_ms, at_ms);
 }
 
 /* ---- waking: any thread that swaps `parked` to 0 resumes, nobody else ---- */
@@ -189,9 +195,13 @@ void streams_sweep(struct http *h, int64_t now_ms)
         LIST_EACH (it, &h->subs) {
                 struct stream *s = container_of(it, struct stream, link);
 
+                int64_t due = atomic_load(&s->due_ms);
+
                 if (!atomic_load(&s->parked))
                         continue;
-                if (http_peer_gone(s->fd)) {
+                if (due && now_ms >= due)
+                        wake(s, now_ms);
+                else if (http_peer_gone(s->fd)) {
                         atomic_store(&s->gone, true);
                         wake(s, now_ms);
                 } else if (s->ops->events && now_ms - atomic_load(&s->sent_ms) >= h->o.heartbeat_ms) {

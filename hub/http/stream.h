@@ -40,5 +40,7 @@ void stream_drop(struct stream *s);
 struct MHD_Response *stream_response(struct stream *s);
 /* fill: also wake when output of this attempt arrives; 0: none. */
 void stream_watch_attempt(struct stream *s, uint64_t attempt_id);
+/* fill: also wake at this time (http_now_ms), give or take HTTP_TICK_MS; 0: not by time. */
+void stream_wake_at(struct stream *s, int64_t at_ms);
 
 #endif
