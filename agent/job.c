@@ -162,7 +162,7 @@ int job_admit(struct jobs *js, const Photon__V1__StepStart *m)
         return rc;
 }
 
-static void on_timeout(uv_timer_t *t)
+void job_on_timeout(uv_timer_t *t)
 {
         struct job *j = t->data;
 
@@ -184,7 +184,10 @@ static void arm_timeout(struct job *j)
         j->jobs->handles++;
         /* The loop's idea of now may be as old as the turn; a call gets its whole time. */
         uv_update_time(j->jobs->o.loop);
-        uv_timer_start(&j->timer, on_timeout, (uint64_t)ms, 0);
+        if (job_is_asking(j))
+                j->left_ms = ms; /* it asked before it had begun */
+        else
+                uv_timer_start(&j->timer, job_on_timeout, (uint64_t)ms, 0);
 }
 
 static void on_room(void *arg)
@@ -350,10 +353,14 @@ void job_stop(struct job *j, enum job_stop why, int grace_ms)
                 return; /* job_start comes back here */
         if (again && why != JOB_STOP_AGENT && why != JOB_STOP_FORGET)
                 return;
+        if (why == JOB_STOP_AGENT && !j->lost_question)
+                j->lost_question = job_asks_title(j);
         if (!again)
                 job_move(j, JOB_STOPPING);
         if (j->call.tool->cancel)
                 j->call.tool->cancel(&j->call, grace_ms);
+        if (j->state != JOB_FINISHED)
+                job_asks_stop(j);
 }
 
 /* Standard input. */
@@ -457,6 +464,7 @@ void tool_finish(struct tool_call *c, struct tool_result *r)
         }
         if (j->timer_open)
                 uv_timer_stop(&j->timer);
+        job_asks_end(j);
         if (c->has_events)
                 event_result(c, outcome_names[r->outcome], r->error_code, r->error_message);
         job_finished(j, r);

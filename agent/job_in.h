@@ -42,6 +42,7 @@ struct job {
         struct list unsafe; /* result not yet in the journal */
         uv_timer_t timer;
         bool timer_open;
+        int64_t left_ms; /* of the time limit, while it stands still; -1: it runs, or there is none */
         bool in_tool;    /* the tool's start has not returned */
         bool tool_done;  /* tool->free was called, or there was no call */
         bool told;       /* HelloReply spoke of it */
@@ -55,6 +56,9 @@ struct job {
         uint32_t timeout_ms;
         enum job_stop stop;
         char *cancel_reason;
+        struct list asks;    /* job_ask.c: questions that are open or whose decision is not yet delivered */
+        uint32_t asked;      /* questions so far: their ids */
+        char *lost_question; /* the agent stops while this waits for people */
         int64_t started_us;
         uint64_t stdin_next, stdin_taken;
         bool stdin_closed;
@@ -71,6 +75,9 @@ struct jobs {
         struct list all, admitted, started, send, stdin_due, reap, unsafe;
         struct jobs_sink sink;
         bool attached, blocked;
+        struct list questions, decided, ask_notes; /* job_ask.c: to be sent, to be delivered, to be said */
+        uv_timer_t deliver;
+        bool hub_answers; /* this hub takes questions */
         unsigned drain;
         size_t running;
         bool was_busy; /* since on_idle was last called */
@@ -92,14 +99,35 @@ void job_move(struct job *j, enum job_state to);
 void job_release(struct job *j); /* frees it as soon as nothing points to it */
 void jobs_arm_retry(struct jobs *js);
 void jobs_handle_closed(struct jobs *js);
+int jobs_put_member(struct buf *b, unsigned field, const void *p, size_t n);
 const cJSON *jobs_schema(struct jobs *js, const struct tool *t);
 
 /* job.c */
 int job_admit(struct jobs *js, const Photon__V1__StepStart *m); /* checks; on 0 it is noted in the journal */
 void job_start(struct job *j);
 void job_stop(struct job *j, enum job_stop why, int grace_ms);
+void job_on_timeout(uv_timer_t *t);
 void job_stdin(struct job *j, const Photon__V1__StdinData *m);
 void job_reap(struct job *j); /* tool->free, scratch folder */
+
+/* job_ask.c */
+bool job_is_asking(const struct job *j);
+void job_asks_stop(struct job *j);   /* the call is being stopped: the answer to what is open is no */
+void job_asks_end(struct job *j);    /* the call is over: nobody waits, no callback */
+void job_asks_free(struct job *j);   /* only memory */
+void job_asks_resend(struct job *j); /* a new connection: what is open is asked again */
+int job_asks_held(const struct job *j, Photon__V1__HeldAttempt *h); /* fills open_questions; mem_free it */
+char *job_asks_title(const struct job *j); /* of the oldest open question; mem_free it; NULL: none */
+void jobs_on_answer(struct jobs *js, const Photon__V1__Answer *m);
+/* Into js->msg; what was put in stays due until it is sent. n: how many questions, how many words about them.
+ */
+bool jobs_asks_due(const struct jobs *js);
+void jobs_asks_gather(struct jobs *js, size_t n[2]);
+void jobs_asks_sent(struct jobs *js, const size_t n[2]);
+void jobs_asks_forget_notes(struct jobs *js); /* the connection went */
+void jobs_asks_init(struct jobs *js);
+void jobs_asks_open(struct jobs *js); /* its timer; counts in js->handles */
+void jobs_asks_close(struct jobs *js);
 
 /* job_result.c */
 void job_refuse(struct jobs *js, uint64_t id, const char *code, const char *fmt, ...)

@@ -132,8 +132,19 @@ static const Photon__V1__Outcome outcomes[] = {
         [TOOL_TIMED_OUT] = PHOTON__V1__OUTCOME__OUTCOME_TIMED_OUT,
 };
 
+/* It waited for people when the agent went: nothing was decided, so nothing of what was asked was done. */
+static void lost_question_text(const struct job *j, char *out, size_t n)
+{
+        snprintf(out, n,
+                 "the agent ended while the call waited for the answer to \"%s\"; nothing was decided, and "
+                 "it was not done. Run the step again, or go on in a new step with the session of this one "
+                 "if the tool keeps sessions",
+                 j->lost_question);
+}
+
 /* The tool's word, unless it ended because the job stopped it. Text is lent. */
-static void say_outcome(const struct job *j, const struct tool_result *r, finished_msg *m)
+static void say_outcome(const struct job *j, const struct tool_result *r, finished_msg *m, char *room,
+                        size_t room_len)
 {
         const char *code = r->error_code ? r->error_code : "",
                    *text = r->error_message ? r->error_message : "";
@@ -145,6 +156,11 @@ static void say_outcome(const struct job *j, const struct tool_result *r, finish
                 text = stop_words[j->stop].message;
                 if (j->stop == JOB_STOP_CANCEL && j->cancel_reason)
                         text = j->cancel_reason;
+                if (j->stop == JOB_STOP_AGENT && j->lost_question) {
+                        code = "question_lost";
+                        lost_question_text(j, room, room_len);
+                        text = room;
+                }
         } else if (j->stop == JOB_STOP_OUTPUT || j->stop == JOB_STOP_MEMORY) {
                 m->outcome = stop_words[j->stop].outcome; /* it succeeded, but not all it wrote is here */
                 code = stop_words[j->stop].code;
@@ -184,6 +200,7 @@ void job_finished(struct job *j, struct tool_result *r)
         finished_msg m = PHOTON__V1__STEP_FINISHED__INIT;
         char *outputs = r->outputs ? json_text(r->outputs) : NULL;
         char *usage = r->usage ? json_text(r->usage) : NULL;
+        char room[1024];
         bool no_mem = (r->outputs && !outputs) || (r->usage && !usage);
 
         cJSON_Delete(r->outputs);
@@ -204,7 +221,7 @@ void job_finished(struct job *j, struct tool_result *r)
         m.finished_us = jobs_now_us(j->jobs);
         if (usage)
                 m.usage = usage;
-        say_outcome(j, r, &m);
+        say_outcome(j, r, &m, room, sizeof room);
         if (outputs && strlen(outputs) > JOB_OUTPUTS_MAX) {
                 m.outcome = PHOTON__V1__OUTCOME__OUTCOME_FAILED;
                 m.error_code = (char *)(uintptr_t) "result_too_large";
@@ -228,6 +245,7 @@ void job_finished(struct job *j, struct tool_result *r)
 int job_lost(struct job *j)
 {
         finished_msg m = PHOTON__V1__STEP_FINISHED__INIT;
+        char text[1024];
         int rc;
 
         job_move(j, JOB_FINISHED);
@@ -236,6 +254,11 @@ int job_lost(struct job *j)
         m.outcome = PHOTON__V1__OUTCOME__OUTCOME_LOST;
         m.error_code = (char *)(uintptr_t) "agent_lost";
         m.error_message = (char *)(uintptr_t) "the agent was killed while the call ran";
+        if (j->lost_question) {
+                m.error_code = (char *)(uintptr_t) "question_lost";
+                lost_question_text(j, text, sizeof text);
+                m.error_message = text;
+        }
         m.started_us = j->started_us;
         m.finished_us = jobs_now_us(j->jobs);
         rc = pack(j, &m);

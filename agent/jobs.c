@@ -52,6 +52,8 @@ int job_make(struct jobs *js, uint64_t id, struct job **out)
         j->jobs = js;
         j->id = id;
         j->slot = -1;
+        j->left_ms = -1;
+        list_init(&j->asks);
         list_init(&j->started);
         list_init(&j->send);
         list_init(&j->stdin_due);
@@ -77,6 +79,8 @@ static void job_free(struct job *j)
         mem_free(j->traceparent);
         mem_free(j->scratch);
         mem_free(j->cancel_reason);
+        mem_free(j->lost_question);
+        job_asks_free(j);
         mem_free(j->packed);
         cJSON_Delete(j->input);
         mem_free(j);
@@ -233,6 +237,8 @@ void jobs_handle(struct jobs *js, const Photon__V1__HubMessage *m)
         }
         if (m->drain)
                 jobs_drain(js, JOBS_DRAIN_HUB, m->drain->on);
+        for (size_t i = 0; i < m->n_answer; i++)
+                jobs_on_answer(js, m->answer[i]);
 }
 
 /* Towards the hub. */
@@ -254,7 +260,7 @@ static int put_varint(struct buf *b, uint64_t v)
 
 /* AgentMessage only has repeated members here, so that members may simply be appended: `field`, length,
  * bytes. */
-static int put_member(struct buf *b, unsigned field, const void *p, size_t n)
+int jobs_put_member(struct buf *b, unsigned field, const void *p, size_t n)
 {
         int rc = put_varint(b, (uint64_t)field << 3 | 2);
 
@@ -272,7 +278,7 @@ static int put_started(struct buf *b, const struct job *j)
 
         m.attempt_id = j->id;
         m.at_us = j->started_us;
-        return put_member(b, FIELD_STARTED, raw, photon__v1__step_started__pack(&m, raw));
+        return jobs_put_member(b, FIELD_STARTED, raw, photon__v1__step_started__pack(&m, raw));
 }
 
 static int put_stdin_ack(struct buf *b, const struct job *j)
@@ -283,7 +289,7 @@ static int put_stdin_ack(struct buf *b, const struct job *j)
         m.attempt_id = j->id;
         m.offset = j->stdin_taken;
         m.closed = j->stdin_closed;
-        return put_member(b, FIELD_STDIN_ACK, raw, photon__v1__stdin_ack__pack(&m, raw));
+        return jobs_put_member(b, FIELD_STDIN_ACK, raw, photon__v1__stdin_ack__pack(&m, raw));
 }
 
 static int put_finished(struct buf *b, const struct job *j)
@@ -293,27 +299,28 @@ static int put_finished(struct buf *b, const struct job *j)
         int rc;
 
         if (j->packed)
-                return put_member(b, FIELD_FINISHED, j->packed, j->packed_len);
+                return jobs_put_member(b, FIELD_FINISHED, j->packed, j->packed_len);
         rc = journal_result(j->jobs->o.journal, j->id, &p, &n);
         if (rc) {
                 log_error("job", "a result cannot be read from the journal", "attempt=%" PRIu64 " error=%s",
                           j->id, err_name(rc));
                 return rc;
         }
-        rc = put_member(b, FIELD_FINISHED, p, n);
+        rc = jobs_put_member(b, FIELD_FINISHED, p, n);
         mem_free(p);
         return rc;
 }
 
 static bool something_due(const struct jobs *js)
 {
-        return !list_empty(&js->started) || !list_empty(&js->send) || !list_empty(&js->stdin_due);
+        return !list_empty(&js->started) || !list_empty(&js->send) || !list_empty(&js->stdin_due) ||
+               jobs_asks_due(js);
 }
 
 /* Fills js->msg from the lists; what was put in stays listed until it is sent. Returns how many of each. */
-static void gather(struct jobs *js, size_t n[3])
+static void gather(struct jobs *js, size_t n[5])
 {
-        memset(n, 0, 3 * sizeof n[0]);
+        memset(n, 0, 5 * sizeof n[0]);
         buf_reset(&js->msg);
         LIST_EACH (l, &js->started) {
                 if (js->msg.len >= JOB_MESSAGE_SOFT ||
@@ -344,6 +351,7 @@ static void gather(struct jobs *js, size_t n[3])
                         return;
                 n[2]++;
         }
+        jobs_asks_gather(js, n + 3);
 }
 
 static void forget_packed(struct job *j)
@@ -356,7 +364,7 @@ static void forget_packed(struct job *j)
 
 static void send_due(struct jobs *js)
 {
-        size_t n[3];
+        size_t n[5];
         int rc;
 
         while (js->attached && !js->blocked && something_due(js)) {
@@ -380,6 +388,7 @@ static void send_due(struct jobs *js)
                         forget_packed(container_of(list_pop(&js->send), struct job, send));
                 while (n[2]-- > 0)
                         list_pop(&js->stdin_due);
+                jobs_asks_sent(js, n + 3);
         }
         if (js->msg.cap > JOB_MESSAGE_SOFT / 8)
                 buf_fini(&js->msg);
@@ -415,6 +424,8 @@ void jobs_attach(struct jobs *js, const struct jobs_sink *sink)
 {
         js->attached = sink != NULL;
         js->blocked = false;
+        if (!sink)
+                jobs_asks_forget_notes(js);
         if (sink)
                 js->sink = *sink;
 }
@@ -456,14 +467,20 @@ int jobs_held(const struct jobs *js, Photon__V1__HelloRequest *r)
                 h->state = held_state(j);
                 h->output_bytes = j->out ? output_total(j->out) : 0;
                 r->held[r->n_held++] = h;
+                if (job_asks_held(j, h)) {
+                        jobs_held_free(r);
+                        return -E_NOMEM;
+                }
         }
         return 0;
 }
 
 void jobs_held_free(Photon__V1__HelloRequest *r)
 {
-        for (size_t i = 0; i < r->n_held; i++)
+        for (size_t i = 0; i < r->n_held; i++) {
+                mem_free(r->held[i]->open_questions);
                 mem_free(r->held[i]);
+        }
         mem_free(r->held);
         r->held = NULL;
         r->n_held = 0;
@@ -497,12 +514,14 @@ static void resume(struct job *j, uint64_t from)
                 return;
         }
         list_push_back(&js->started, &j->started);
+        job_asks_resend(j);
         if (j->call.stdin_follows)
                 list_push_back(&js->stdin_due, &j->stdin_due);
 }
 
 void jobs_apply_held(struct jobs *js, const Photon__V1__HelloReply *r)
 {
+        js->hub_answers = r->answers_questions;
         LIST_EACH (l, &js->all)
                 container_of(l, struct job, all)->told = false;
         for (size_t i = 0; i < r->n_held; i++) {
@@ -645,6 +664,8 @@ static void restore_one(const struct journal_entry *en, void *arg)
         }
         j->tool_done = true;
         j->started_us = en->started_us;
+        if (en->question && !(j->lost_question = mem_strdup(en->question)))
+                log_warn("job", "no memory for what was asked", "attempt=%" PRIu64, j->id);
         if (en->state == JOURNAL_FINISHED) {
                 j->noted = true;
                 job_move(j, JOB_FINISHED);
@@ -726,6 +747,7 @@ int jobs_create(const struct jobs_options *o, struct jobs **out, struct err *e)
         list_init(&js->stdin_due);
         list_init(&js->reap);
         list_init(&js->unsafe);
+        jobs_asks_init(js);
         buf_init(&js->msg, 0);
         js->by_id = map_create();
         js->schemas = map_create();
@@ -741,6 +763,7 @@ int jobs_create(const struct jobs_options *o, struct jobs **out, struct err *e)
         uv_timer_init(o->loop, &js->retry);
         js->retry.data = js;
         js->handles = 1;
+        jobs_asks_open(js);
         if (!list_empty(&js->unsafe))
                 jobs_arm_retry(js);
         *out = js;
@@ -784,5 +807,6 @@ void jobs_close(struct jobs *js, void (*on_closed)(void *arg), void *arg)
                 if (job->tool_done)
                         job_release(job);
         }
+        jobs_asks_close(js);
         uv_close((uv_handle_t *)&js->retry, on_retry_closed);
 }

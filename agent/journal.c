@@ -31,11 +31,19 @@ struct proc_item {
         struct journal_proc p;
 };
 
+struct question_item {
+        struct list link;
+        uint32_t id;
+        char title[]; /* as it is in the record */
+};
+
 struct item {
         struct journal_entry pub;
-        struct list all;   /* journal.items */
-        struct list dirty; /* journal.dirty while `pending` waits to be written */
-        struct list procs; /* of struct proc_item */
+        struct list all;       /* journal.items */
+        struct list dirty;     /* journal.dirty while `pending` waits to be written */
+        struct list procs;     /* of struct proc_item */
+        struct list questions; /* of struct question_item: those that are open, oldest first */
+        size_t question_count;
         size_t proc_count;
         bool on_disk;     /* at least one record of it is in the file */
         uint8_t *pending; /* record not yet written */
@@ -55,6 +63,7 @@ struct journal {
         struct list items, dirty;
         struct list orphans; /* proc_item, of a journal that was moved aside */
         struct buf forgets;  /* records to write */
+        struct buf notes;    /* of questions, written after them */
         struct buf out;      /* assembled by flush */
         uint64_t size, live;
         uint64_t seen; /* the highest id ever held */
@@ -74,6 +83,57 @@ static void procs_free(struct list *head)
                 mem_free(container_of(l, struct proc_item, link));
 }
 
+/* The entry shows the oldest. */
+static void show_question(struct item *it)
+{
+        it->pub.question = list_empty(&it->questions)
+                                   ? NULL
+                                   : container_of(it->questions.next, struct question_item, link)->title;
+}
+
+static int question_add(struct item *it, uint32_t id, const void *title, size_t n)
+{
+        struct question_item *q;
+
+        if (it->question_count >= JOURNAL_QUESTIONS_MAX)
+                return -E_FULL;
+        q = mem_calloc(1, sizeof *q + n + 1);
+        if (!q)
+                return -E_NOMEM;
+        q->id = id;
+        memcpy(q->title, title, n);
+        list_push_back(&it->questions, &q->link);
+        it->question_count++;
+        show_question(it);
+        return 0;
+}
+
+static bool question_remove(struct item *it, uint32_t id)
+{
+        LIST_EACH_SAFE (l, nx, &it->questions) {
+                struct question_item *q = container_of(l, struct question_item, link);
+
+                if (q->id != id)
+                        continue;
+                list_remove(&q->link);
+                mem_free(q);
+                it->question_count--;
+                show_question(it);
+                return true;
+        }
+        return false;
+}
+
+static void questions_free(struct item *it)
+{
+        struct list *l;
+
+        while ((l = list_pop(&it->questions)))
+                mem_free(container_of(l, struct question_item, link));
+        it->question_count = 0;
+        it->pub.question = NULL;
+}
+
 static void item_free(struct item *it)
 {
         if (!it)
@@ -81,6 +141,7 @@ static void item_free(struct item *it)
         list_remove(&it->all);
         list_remove(&it->dirty);
         procs_free(&it->procs);
+        questions_free(it);
         mem_free(it->pending);
         mem_free(it);
 }
@@ -100,6 +161,7 @@ static int item_make(struct journal *j, uint64_t id, struct item **out)
         list_init(&it->all);
         list_init(&it->dirty);
         list_init(&it->procs);
+        list_init(&it->questions);
         if (map_put_u64(j->by_id, id, it, NULL)) {
                 mem_free(it);
                 return -E_NOMEM;
@@ -159,8 +221,10 @@ static void on_record(uint8_t type, uint64_t id, const uint8_t *body, size_t n, 
 
         if (ld->rc)
                 return;
-        if (type < RECORD_ACCEPT || type > RECORD_SEEN)
+        if (type < RECORD_ACCEPT || type > RECORD_ANSWERED)
                 return; /* written by a later version */
+        if (type >= RECORD_QUESTION && (!it || n < 4))
+                return; /* of one that is forgotten */
         if (id > j->seen)
                 j->seen = id;
         if (type == RECORD_FORGET && it)
@@ -180,8 +244,14 @@ static void on_record(uint8_t type, uint64_t id, const uint8_t *body, size_t n, 
         } else if (type == RECORD_PROCESS && it->proc_count < JOURNAL_PROCS_MAX) {
                 it->proc_count++;
                 ld->rc = load_proc(&it->procs, id, body, n);
+        } else if (type == RECORD_QUESTION) {
+                if (question_add(it, u32be_load(body), body + 4, n - 4) == -E_NOMEM)
+                        ld->rc = -E_NOMEM;
+        } else if (type == RECORD_ANSWERED) {
+                question_remove(it, u32be_load(body));
         } else if (type == RECORD_FINISH) {
                 it->pub.state = JOURNAL_FINISHED;
+                questions_free(it);
                 it->result_off = off + RECORD_HEAD + RECORD_FIXED;
                 it->result_len = n;
         }
@@ -317,6 +387,7 @@ int journal_open(const char *path, struct journal **out, bool *out_moved, struct
         list_init(&j->dirty);
         list_init(&j->orphans);
         buf_init(&j->forgets, 0);
+        buf_init(&j->notes, 0);
         buf_init(&j->out, 0);
         j->path = mem_strdup(path);
         j->by_id = map_create();
@@ -352,6 +423,7 @@ void journal_free(struct journal *j)
         procs_free(&j->orphans);
         map_free(j->by_id);
         buf_fini(&j->forgets);
+        buf_fini(&j->notes);
         buf_fini(&j->out);
         if (j->fd >= 0)
                 close(j->fd);
@@ -381,7 +453,7 @@ uint64_t journal_size_bytes(const struct journal *j)
 
 bool journal_unwritten(const struct journal *j)
 {
-        return j->failed && (!list_empty(&j->dirty) || j->forgets.len > 0);
+        return j->failed && (!list_empty(&j->dirty) || j->forgets.len > 0 || j->notes.len > 0);
 }
 
 int journal_accept(struct journal *j, uint64_t attempt_id, const char *tool, int64_t started_us)
@@ -456,6 +528,37 @@ out:
         return rc;
 }
 
+int journal_question(struct journal *j, uint64_t attempt_id, uint32_t question_id, const char *title)
+{
+        struct item *it = find(j, attempt_id);
+        size_t n = strnlen(title, JOURNAL_TITLE_MAX);
+        int rc;
+
+        if (!it || it->pub.state == JOURNAL_FINISHED)
+                return -E_NOENT;
+        rc = question_add(it, question_id, title, n);
+        if (rc)
+                return rc;
+        rc = record_put_question(&j->notes, attempt_id, question_id, title);
+        if (rc)
+                question_remove(it, question_id);
+        return rc;
+}
+
+void journal_answered(struct journal *j, uint64_t attempt_id, uint32_t question_id)
+{
+        struct item *it = find(j, attempt_id);
+        uint8_t body[4];
+
+        if (!it || !question_remove(it, question_id))
+                return;
+        u32be_store(body, question_id);
+        /* Without memory for it a restarted agent believes it open: the call is lost either way. */
+        if (record_put(&j->notes, RECORD_ANSWERED, attempt_id, body, sizeof body))
+                log_warn("journal", "no memory to note an answer", "attempt=%llu",
+                         (unsigned long long)attempt_id);
+}
+
 int journal_finish(struct journal *j, uint64_t attempt_id, const uint8_t *packed, size_t n)
 {
         struct item *it = find(j, attempt_id);
@@ -483,6 +586,7 @@ int journal_finish(struct journal *j, uint64_t attempt_id, const uint8_t *packed
         }
         it->pub.state = JOURNAL_FINISHED;
         procs_free(&it->procs);
+        questions_free(it);
         item_set_pending(j, it, &rec, false);
         return 0;
 }
@@ -506,6 +610,8 @@ static int assemble(struct journal *j)
 
         buf_reset(&j->out);
         rc = buf_put(&j->out, j->forgets.data, j->forgets.len);
+        if (!rc)
+                rc = buf_put(&j->out, j->notes.data, j->notes.len);
         LIST_EACH (l, &j->dirty) {
                 struct item *it = container_of(l, struct item, dirty);
 
@@ -517,7 +623,7 @@ static int assemble(struct journal *j)
 
 static void written(struct journal *j)
 {
-        uint64_t off = j->size + j->forgets.len;
+        uint64_t off = j->size + j->forgets.len + j->notes.len;
         struct list *l;
 
         while ((l = list_pop(&j->dirty))) {
@@ -540,6 +646,7 @@ static void written(struct journal *j)
         }
         j->size = off;
         buf_reset(&j->forgets);
+        buf_reset(&j->notes);
         if (j->out.cap > CUT_BYTES)
                 buf_fini(&j->out);
 }
@@ -587,6 +694,12 @@ static int compact_into(struct journal *j, int fd, struct buf *b, struct err *e)
                                 if (!rc)
                                         rc = record_put_proc(b, pi->attempt_id, &pi->p);
                         }
+                        LIST_EACH (p, &it->questions) {
+                                struct question_item *q = container_of(p, struct question_item, link);
+
+                                if (!rc)
+                                        rc = record_put_question(b, it->pub.attempt_id, q->id, q->title);
+                        }
                 }
                 if (rc)
                         return err_set(e, -rc, "cannot rewrite the journal: %s", err_name(rc));
@@ -633,6 +746,7 @@ static int compact(struct journal *j, struct err *e)
                 it->disk_bytes = 0;
                 procs_free(&it->procs); /* read again with the records */
                 it->proc_count = 0;
+                questions_free(it);
         }
         journal_scan(b.data + JOURNAL_HEAD, b.len - JOURNAL_HEAD, on_record, &ld, &middle);
         from_file_start(j);
@@ -686,9 +800,10 @@ int journal_flush(struct journal *j, struct err *e)
         ssize_t w = 0;
         int rc, sys = 0;
 
-        if (list_empty(&j->dirty) && j->forgets.len == 0)
+        if (list_empty(&j->dirty) && j->forgets.len == 0 && j->notes.len == 0)
                 return 0;
         if (journal_count(j) == 0 && j->size > CUT_BYTES) {
+                buf_reset(&j->notes);
                 buf_reset(&j->forgets); /* cutting the file forgets them all */
                 tidy(j);
                 j->failed = false;

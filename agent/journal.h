@@ -25,11 +25,13 @@
 struct err;
 struct journal;
 
-#define JOURNAL_ID_LEN      33 /* hex and NUL */
-#define JOURNAL_RECORD_MAX  (12u << 20)
-#define JOURNAL_FILE_MAX    (256u << 20) /* beyond: -E_NOSPACE for new attempts */
-#define JOURNAL_ENTRIES_MAX 65536u       /* attempts held at once; beyond: -E_FULL */
-#define JOURNAL_PROCS_MAX   64u          /* process groups of one attempt */
+#define JOURNAL_ID_LEN        33 /* hex and NUL */
+#define JOURNAL_RECORD_MAX    (12u << 20)
+#define JOURNAL_FILE_MAX      (256u << 20) /* beyond: -E_NOSPACE for new attempts */
+#define JOURNAL_ENTRIES_MAX   65536u       /* attempts held at once; beyond: -E_FULL */
+#define JOURNAL_PROCS_MAX     64u          /* process groups of one attempt */
+#define JOURNAL_QUESTIONS_MAX 64u          /* of one attempt, open at once */
+#define JOURNAL_TITLE_MAX     512u
 
 enum journal_state { JOURNAL_RUNNING, JOURNAL_FINISHED };
 
@@ -38,6 +40,7 @@ struct journal_entry {
         enum journal_state state;
         int64_t started_us;
         char tool[64];
+        const char *question; /* the oldest that waits for people, in words; lent; NULL: none */
 };
 
 /* A process group as it was when it was written down. */
@@ -62,6 +65,10 @@ bool journal_unwritten(const struct journal *j); /* a flush failed and something
 int journal_accept(struct journal *j, uint64_t attempt_id, const char *tool, int64_t started_us);
 /* Writes at once (with all that waits): the child is running already. -E_NOENT, or as flush. */
 int journal_process(struct journal *j, uint64_t attempt_id, const struct journal_proc *p, struct err *e);
+/* Takes note that a question waits for people, and that it does so no longer. -E_NOENT, -E_FULL (more than
+ * JOURNAL_QUESTIONS_MAX), -E_NOMEM. */
+int journal_question(struct journal *j, uint64_t attempt_id, uint32_t question_id, const char *title);
+void journal_answered(struct journal *j, uint64_t attempt_id, uint32_t question_id);
 /* Takes note of the packed result; an attempt that was refused need not have been accepted.
  * -E_TOOBIG, -E_NOMEM, -E_STATE when it is finished already. */
 int journal_finish(struct journal *j, uint64_t attempt_id, const uint8_t *packed, size_t n);

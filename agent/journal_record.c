@@ -104,6 +104,16 @@ int record_put_proc(struct buf *b, uint64_t attempt_id, const struct journal_pro
         return record_put(b, RECORD_PROCESS, attempt_id, body, 12 + n);
 }
 
+int record_put_question(struct buf *b, uint64_t attempt_id, uint32_t question_id, const char *title)
+{
+        uint8_t body[4 + JOURNAL_TITLE_MAX];
+        size_t n = strnlen(title, JOURNAL_TITLE_MAX);
+
+        u32be_store(body, question_id);
+        memcpy(body + 4, title, n);
+        return record_put(b, RECORD_QUESTION, attempt_id, body, 4 + n);
+}
+
 int record_read_proc(const uint8_t *body, size_t n, struct journal_proc *p)
 {
         uint32_t pid;

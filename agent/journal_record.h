@@ -24,7 +24,9 @@ enum record_type {
         RECORD_PROCESS = 2,
         RECORD_FINISH = 3,
         RECORD_FORGET = 4,
-        RECORD_SEEN = 5
+        RECORD_SEEN = 5,
+        RECORD_QUESTION = 6, /* u32 question id, title */
+        RECORD_ANSWERED = 7  /* u32 question id */
 };
 
 uint32_t record_crc32(uint32_t crc, const void *p, size_t n); /* IEEE 802.3, start with 0 */
@@ -36,6 +38,8 @@ int record_file_id(const uint8_t *p, uint8_t out_id[16]); /* -E_CORRUPT */
 int record_put(struct buf *b, uint8_t type, uint64_t attempt_id, const void *body, size_t n);
 int record_put_accept(struct buf *b, const struct journal_entry *en);
 int record_put_proc(struct buf *b, uint64_t attempt_id, const struct journal_proc *p);
+
+int record_put_question(struct buf *b, uint64_t attempt_id, uint32_t question_id, const char *title);
 
 /* Bodies; what is missing stays zero. -E_CORRUPT: no process in it. */
 void record_read_accept(const uint8_t *body, size_t n, struct journal_entry *en);

@@ -84,6 +84,22 @@ static const char default_text[] =
         "  allow: [\"*\"]\n"
         "  deny: [\"169.254.*\", \"metadata.google.internal\", \"[fd00:ec2::254]\", \"100.100.100.200\"]\n"
         "\n"
+        "# What tools ask before they do something (AI tools, MCP servers, photon.ask). What commands,\n"
+        "# files and deny forbid is denied, whatever a person or the call's permission mode says. Then ask:\n"
+        "# a person is asked, whatever the mode says. Then allow. For the rest the call's mode decides\n"
+        "# (allow, accept-edits, deny), and if that is ask, a person. All that a rule names must match:\n"
+        "#   action   read edit delete move search execute think fetch other\n"
+        "#   tool     what the asking program calls it (Bash, create_file), or CALLER:TOOL\n"
+        "#   command  with a space a whole command, else a program's name; each command of a shell text\n"
+        "#            must match to be allowed, one is enough to be denied or asked\n"
+        "#   paths    folders or files, as under files\n"
+        "# such as: allow: [{action: [read, search]}, {action: edit, paths: [\"~/src\"]}, {command: \"git "
+        "status*\"}]\n"
+        "questions:\n"
+        "  deny: []\n"
+        "  ask: []\n"
+        "  allow: []\n"
+        "\n"
         "# runtime: the longest call. output: the most one call may write. spool: disk for output that\n"
         "# the hub has not taken yet. running: calls at once. input: the largest input of a call.\n"
         "limits: {runtime: 24h, output: 64GiB, spool: 1GiB, running: 32, input: 1MiB}\n";
@@ -124,7 +140,7 @@ static const struct rules *rules_at_const(const struct policy *p, size_t offset)
         return (const struct rules *)(const void *)((const char *)p + offset);
 }
 
-static void rules_fini(struct rules *r)
+void rules_fini(struct rules *r)
 {
         for (size_t i = 0; i < r->n; i++) {
                 mem_free(r->v[i].text);
@@ -144,6 +160,8 @@ void policy_free(struct policy *p)
                 rules_fini(rules_at(p, list_keys[i].offset));
         rules_fini(&p->env_set);
         rules_fini(&p->protected);
+        for (size_t i = 0; i < QUESTION_LISTS; i++)
+                question_rules_fini(&p->questions[i]);
         mem_free(p->file);
         mem_free(p->home);
         mem_free(p->text);
@@ -163,7 +181,7 @@ const char *policy_where(const struct policy *p, const struct rule *r, char *tmp
 
 /* --- one section ------------------------------------------------------ */
 
-static int entry_path(const struct policy *p, struct rule *r, const struct doc *d, struct err *e)
+int policy_entry_path(const struct policy *p, struct rule *r, const struct doc *d, struct err *e)
 {
         struct err why = {0};
         int rc = policy_plain_path(p, d->text, &r->path, &why);
@@ -230,7 +248,7 @@ static int read_list(struct policy *p, const struct list_key *k, const struct do
                 x->text = mem_strdup(i->text);
                 if (!x->text)
                         return err_set(e, E_NOMEM, "out of memory");
-                rc = k->kind == ENTRY_PATH ? entry_path(p, x, i, e) : 0;
+                rc = k->kind == ENTRY_PATH ? policy_entry_path(p, x, i, e) : 0;
                 if (rc)
                         return rc;
         }
@@ -358,6 +376,8 @@ static int read_member(struct policy *p, const char *section, const struct doc *
                 if (strcmp(d->key, "set") == 0)
                         return read_env_set(p, d, lines, e);
         }
+        if (strcmp(section, "questions") == 0)
+                return policy_question_read(p, d, lines, e);
         if (strcmp(section, "limits") == 0)
                 for (size_t i = 0; i < sizeof limit_keys / sizeof *limit_keys; i++) {
                         if (strcmp(d->key, limit_keys[i]) == 0)
@@ -369,8 +389,8 @@ static int read_member(struct policy *p, const char *section, const struct doc *
 
 static int read_doc(struct policy *p, const char *text, size_t len, bool lines, struct err *e)
 {
-        static const char *const sections[] = {"version", "tools", "files", "commands",
-                                               "env",     "http",  "limits"};
+        static const char *const sections[] = {"version", "tools", "files",     "commands",
+                                               "env",     "http",  "questions", "limits"};
         struct doc *top = NULL;
         const struct doc *v;
         int rc = doc_parse(text, len, &top, e);
@@ -448,6 +468,8 @@ static int describe(struct policy *p)
                 rc = put_rules(&b, labels[i], rules_at(p, list_keys[i].offset));
         if (rc == 0)
                 rc = put_env_names(&b, &p->env_set);
+        if (rc == 0)
+                rc = policy_question_describe(p, &b);
         str_format_duration(p->limits.runtime_ms, runtime);
         str_format_size(p->limits.output_bytes, out);
         str_format_size(p->limits.spool_bytes, spool);
@@ -480,6 +502,8 @@ static int digest(struct policy *p)
                 for (size_t i = 0; i < r->n && rc == 0; i++)
                         rc = buf_printf(&b, "%zu:%s\n", strlen(r->v[i].text), r->v[i].text);
         }
+        if (rc == 0)
+                rc = policy_question_sum(p, &b);
         if (rc == 0) {
                 secret_sha256(b.data, b.len, sum);
                 str_hex(sum, sizeof sum, p->sha256);

@@ -8,6 +8,7 @@
  *     commands: {allow: ["*"], deny: ["sudo"], shell: true}   # globs on argv[0] (path or base name)
  *     env: {pass: [PATH, HOME, LANG, LC_*, TZ, TERM, USER, SHELL, TMPDIR], set: {}}   # inherited by children
  *     http: {allow: ["*"], deny: []}             # globs on host[:port]
+ *     questions: {deny: [], ask: [], allow: []}  # what tools ask: {action, tool, command, paths} each
  *     limits: {runtime: 24h, output: 64GiB, spool: 1GiB, running: 32, input: 1MiB}
  */
 #ifndef PHOTON_AGENT_POLICY_H
@@ -57,6 +58,32 @@ int policy_host(const struct policy *p, const char *host, int port, struct err *
 int policy_address(const struct policy *p, const char *ip, int port, struct err *e);
 /* True while commands.allow is ["*"]: then the environment of a call need not be guarded either. */
 bool policy_commands_open(const struct policy *p);
+/* ---- what a tool asks before it does something (tool_ask) ---- */
+
+/* Everything is lent. */
+struct policy_question {
+        const char *action;       /* read edit delete move search execute think fetch other */
+        const char *tool;         /* what the asking program calls it; or NULL */
+        const char *caller;       /* the tool of ours that makes the call */
+        const char *command;      /* text for a shell; or NULL */
+        const char *const *paths; /* NULL-ended; or NULL */
+        const char *cwd;          /* relative paths start here; accept-edits ends here; or NULL */
+        const char *scratch;      /* the call's own folder: no rule on files binds there; or NULL */
+        const char *mode;         /* ask accept-edits allow deny; NULL: ask */
+        bool form;                /* asks for values: no rule can fill them in, so none allows */
+};
+
+enum policy_verdict { POLICY_ASK, POLICY_ALLOW, POLICY_DENY };
+
+struct policy_answer {
+        enum policy_verdict verdict; /* POLICY_ASK: a person decides */
+        const char *by;              /* "policy", "mode"; "" when it is asked because nothing speaks of it */
+        char reason[600];
+};
+
+/* Never fails: what cannot be looked at is denied, with the reason. */
+void policy_question(const struct policy *p, const struct policy_question *q, struct policy_answer *out);
+
 const char *policy_home(const struct policy *p); /* "/" where the user has none */
 
 /* The environment a child starts with: "K=V" strings, NULL-ended; mem_free each and the array. */

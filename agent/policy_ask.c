@@ -134,16 +134,24 @@ static bool command_allowed(const struct policy *p, const char *argv0, const cha
         return false;
 }
 
+int policy_shell(const struct policy *p, struct err *e)
+{
+        char where[512];
+
+        if (p->shell)
+                return 0;
+        return err_set(e, E_DENIED, "commands.shell is false in %s; use argv, or set it to true",
+                       policy_where(p, NULL, where, sizeof where));
+}
+
 int policy_command(const struct policy *p, const char *argv0, bool shell, struct err *e)
 {
         const struct rule *r;
         char *found = NULL;
-        char where[512];
-        int rc = 0;
+        int rc = shell ? policy_shell(p, e) : 0;
 
-        if (shell && !p->shell)
-                return err_set(e, E_DENIED, "commands.shell is false in %s; use argv, or set it to true",
-                               policy_where(p, NULL, where, sizeof where));
+        if (rc)
+                return rc;
         if (p->commands_deny.n == 0 && policy_commands_open(p))
                 return 0;
         found = on_path(base_name(argv0));

@@ -6,6 +6,9 @@
 
 #include "agent/policy.h"
 
+struct buf;
+struct doc;
+
 #define POLICY_FILE_MAX  ((size_t)1 << 20)
 #define POLICY_RULES_MAX 4096
 
@@ -22,6 +25,20 @@ struct rules {
         size_t n;
 };
 
+/* A rule of questions.deny, .ask or .allow: all parts that it has must match. */
+struct question_rule {
+        struct rules action, tool, command, paths;
+        char *text; /* in words */
+        int line;
+};
+
+struct question_rules {
+        struct question_rule *v;
+        size_t n;
+};
+
+#define QUESTION_LISTS 3 /* deny, ask, allow: looked at in this order */
+
 struct policy {
         char *file; /* NULL: the default policy */
         char *home;
@@ -31,6 +48,7 @@ struct policy {
         struct rules env_pass;
         struct rules env_set; /* "NAME=VALUE" */
         struct rules http_allow, http_deny;
+        struct question_rules questions[QUESTION_LISTS];
         struct rules protected; /* policy_protect: no rule opens these */
         bool shell;
         struct policy_limits limits;
@@ -44,5 +62,23 @@ const char *policy_where(const struct policy *p, const struct rule *r, char *tmp
 /* "~", "~/x" or an absolute path, made plain: no "//", ".", trailing "/".
  * -E_INVAL for anything else and for "..". */
 int policy_plain_path(const struct policy *p, const char *text, char **out, struct err *e);
+
+void rules_fini(struct rules *r);
+void question_rules_fini(struct question_rules *qs);
+
+/* A text of the document as an entry of a list of paths: fills path and real. */
+int policy_entry_path(const struct policy *p, struct rule *r, const struct doc *d, struct err *e);
+/* Is this resolved path the entry's folder or file, or below it? */
+bool policy_rule_holds(const struct rule *r, const char *real);
+/* policy_resolve for a path that may be relative to cwd. */
+int policy_resolve_at(const struct policy *p, const char *path, const char *cwd, char **out_real,
+                      struct err *e);
+/* May a shell be used at all? */
+int policy_shell(const struct policy *p, struct err *e);
+/* One member of the section `questions`. */
+int policy_question_read(struct policy *p, const struct doc *d, bool lines, struct err *e);
+int policy_question_describe(const struct policy *p, struct buf *b);
+int policy_question_sum(const struct policy *p,
+                        struct buf *b); /* for the digest: every text and its length */
 
 #endif

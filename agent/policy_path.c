@@ -71,7 +71,7 @@ static bool under(const char *root, const char *path)
         return strncmp(root, path, n) == 0 && (path[n] == '\0' || path[n] == '/');
 }
 
-static bool rule_holds(const struct rule *r, const char *path)
+bool policy_rule_holds(const struct rule *r, const char *path)
 {
         char *below;
         bool yes;
@@ -89,7 +89,7 @@ static bool rule_holds(const struct rule *r, const char *path)
 static const struct rule *find_rule(const struct rules *rs, const char *path)
 {
         for (size_t i = 0; i < rs->n; i++)
-                if (rule_holds(&rs->v[i], path))
+                if (policy_rule_holds(&rs->v[i], path))
                         return &rs->v[i];
         return NULL;
 }
@@ -267,6 +267,12 @@ static int real_path(const struct policy *p, const char *path, const char *cwd, 
 int policy_resolve(const struct policy *p, const char *path, char **out_real, struct err *e)
 {
         return real_path(p, path, NULL, out_real, e);
+}
+
+int policy_resolve_at(const struct policy *p, const char *path, const char *cwd, char **out_real,
+                      struct err *e)
+{
+        return real_path(p, path, cwd, out_real, e);
 }
 
 int policy_path(const struct policy *p, enum policy_access a, const char *path, const char *cwd,

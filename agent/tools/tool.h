@@ -130,6 +130,7 @@ struct tool_question {
         const cJSON *arguments;   /* exactly what will be done; shown to people and hashed (SHA-256) */
         const char *command;      /* what would be run, for the policy; or NULL */
         const char *const *paths; /* what would be touched, for the policy; NULL-ended; or NULL */
+        const char *cwd;          /* where paths start, and where accept-edits ends; or NULL */
         const cJSON *schema;      /* ASK_INPUT: JSON Schema of the answer's content; or NULL */
         const char *mode;         /* the call's permission mode: ask accept-edits allow deny; NULL: ask */
         int64_t timeout_ms;       /* 0: the hub's default; when it has passed the answer is no */
@@ -148,7 +149,7 @@ struct tool_decision {
         bool always;          /* for the rest of this call, the same action needs no question */
         const cJSON *content; /* ASK_INPUT, allowed: what was filled in */
         const char *reason;   /* a person's words, or the rule that answered; "" if none */
-        const char *by;       /* "policy", "mode", or the person's name */
+        const char *by;       /* "policy", "mode", "agent", "hub", or the person's name */
 };
 
 /* Asks; on_decision comes exactly once, from the loop, never from within tool_ask, and not after tool_finish

@@ -89,6 +89,128 @@ int tool_owns_process(struct tool_call *c, int pid)
         return of(c)->own_rc;
 }
 
+/* --- questions --- */
+
+static void on_deliver(uv_timer_t *t)
+{
+        struct fake *f = t->data;
+
+        for (int i = 0; i < FAKE_ASKS; i++) {
+                struct fake_ask a = f->asks[i];
+
+                if (!a.id || !a.decided)
+                        continue;
+                f->asks[i].id = 0;
+                if (!f->finished)
+                        a.on_decision(a.arg, &a.d);
+        }
+}
+
+static void copy(char *to, size_t n, const char *from)
+{
+        CHECK(!from || strlen(from) < n);
+        snprintf(to, n, "%s", from ? from : "");
+}
+
+static void remember(struct fake *f, const struct tool_question *q)
+{
+        struct fake_question *k = &f->question;
+        char *arguments = q->arguments ? json_text(q->arguments) : NULL;
+        char *schema = q->schema ? json_text(q->schema) : NULL;
+
+        memset(k, 0, sizeof *k);
+        k->kind = q->kind;
+        k->timeout_ms = q->timeout_ms;
+        copy(k->action, sizeof k->action, q->action);
+        copy(k->title, sizeof k->title, q->title);
+        copy(k->tool, sizeof k->tool, q->tool);
+        copy(k->mode, sizeof k->mode, q->mode);
+        copy(k->command, sizeof k->command, q->command);
+        snprintf(k->arguments, sizeof k->arguments, "%s", arguments ? arguments : "");
+        snprintf(k->schema, sizeof k->schema, "%s", schema ? schema : "");
+        for (const char *const *s = q->paths; s && *s; s++)
+                snprintf(k->paths + strlen(k->paths), sizeof k->paths - strlen(k->paths), "%s%s",
+                         s == q->paths ? "" : " ", *s);
+        mem_free(arguments);
+        mem_free(schema);
+}
+
+int tool_ask(struct tool_call *c, const struct tool_question *q,
+             void (*on_decision)(void *arg, const struct tool_decision *d), void *arg, uint32_t *out_id)
+{
+        struct fake *f = of(c);
+        struct policy_question pq = {.action = q->action,
+                                     .tool = q->tool,
+                                     .caller = c->tool->name,
+                                     .command = q->command,
+                                     .paths = q->paths,
+                                     .cwd = q->cwd,
+                                     .scratch = c->scratch_dir,
+                                     .mode = q->mode,
+                                     .form = q->kind == ASK_INPUT};
+        struct policy_answer answer;
+        struct fake_ask *a = NULL;
+
+        CHECK(!f->finished);
+        CHECK(q->action && q->title && *q->title);
+        for (int i = 0; i < FAKE_ASKS && !a; i++)
+                if (!f->asks[i].id)
+                        a = &f->asks[i];
+        if (!a)
+                return -E_FULL;
+        remember(f, q);
+        policy_question(c->policy, &pq, &answer);
+        *a = (struct fake_ask){.id = (uint32_t)++f->asked, .on_decision = on_decision, .arg = arg};
+        *out_id = a->id;
+        f->ask_reason[0] = '\0';
+        if (answer.verdict != POLICY_ASK) {
+                snprintf(f->ask_reason, sizeof f->ask_reason, "%s", answer.reason);
+                a->d.outcome = answer.verdict == POLICY_ALLOW ? ASK_ALLOWED : ASK_DENIED;
+                a->d.reason = f->ask_reason;
+                a->d.by = answer.by;
+                a->decided = true;
+        } else if (!f->hold) {
+                a->d = f->decision;
+                a->decided = true;
+        }
+        if (!a->d.reason)
+                a->d.reason = "";
+        if (!a->d.by)
+                a->d.by = "ada";
+        if (a->decided)
+                uv_timer_start(&f->deliver, on_deliver, 0, 0);
+        return 0;
+}
+
+void tool_ask_withdraw(struct tool_call *c, uint32_t id)
+{
+        struct fake *f = of(c);
+
+        for (int i = 0; i < FAKE_ASKS; i++) {
+                if (f->asks[i].id != id)
+                        continue;
+                f->asks[i].id = 0;
+                f->withdrawn++;
+        }
+}
+
+void fake_answer(struct fake *f, const struct tool_decision *d)
+{
+        struct fake_ask *oldest = NULL;
+
+        for (int i = 0; i < FAKE_ASKS; i++)
+                if (f->asks[i].id && !f->asks[i].decided && (!oldest || f->asks[i].id < oldest->id))
+                        oldest = &f->asks[i];
+        CHECK(oldest);
+        oldest->d = *d;
+        if (!oldest->d.reason)
+                oldest->d.reason = "";
+        if (!oldest->d.by)
+                oldest->d.by = "ada";
+        oldest->decided = true;
+        uv_timer_start(&f->deliver, on_deliver, 0, 0);
+}
+
 /* --- driving --------------------------------------------------------------------- */
 
 int fake_fds(void)
@@ -160,6 +282,8 @@ void fake_init(struct fake *f, const char *policy)
         CHECK(uv_loop_init(&f->loop) == 0);
         uv_idle_init(&f->loop, &f->room);
         f->room.data = f;
+        uv_timer_init(&f->loop, &f->deliver);
+        f->deliver.data = f;
         f->grace_ms = 2000;
 }
 
@@ -173,6 +297,8 @@ static void forget(struct fake *f)
         f->out_bytes = f->stdin_taken = 0;
         f->out_sum = 0;
         f->since_full = 0;
+        memset(f->asks, 0, sizeof f->asks);
+        f->asked = f->withdrawn = 0;
         f->finished = f->stdin_closed = f->has_exit_code = false;
         f->pid = f->exit_code = 0;
 }
@@ -313,6 +439,7 @@ void fake_fini(struct fake *f)
         forget(f);
         tools_close();
         uv_close((uv_handle_t *)&f->room, NULL);
+        uv_close((uv_handle_t *)&f->deliver, NULL);
         uv_run(&f->loop, UV_RUN_NOWAIT); /* takes a uv_stop of before */
         uv_run(&f->loop, UV_RUN_DEFAULT);
         rc = uv_loop_close(&f->loop);

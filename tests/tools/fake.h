@@ -14,6 +14,8 @@
 #include "agent/tools/tool.h"
 #include "common/buf.h"
 
+#define FAKE_ASKS 16
+
 struct fake {
         uv_loop_t loop;
         struct policy *policy;
@@ -40,6 +42,28 @@ struct fake {
         bool stdin_closed;
         int pid, own_rc;
         int fds_before, grace_ms;
+
+        /* Questions: the policy answers as it does in a real job; the rest gets `decision` on a later turn,
+         * or waits for fake_answer while hold is set. Texts in `decision` and its content are the test's. */
+        struct tool_decision decision; /* zeros: allowed */
+        bool hold;
+        int asked, withdrawn;
+        struct fake_ask {
+                uint32_t id; /* 0: free */
+                bool decided;
+                struct tool_decision d;
+                void (*on_decision)(void *arg, const struct tool_decision *d);
+                void *arg;
+        } asks[FAKE_ASKS];
+        struct fake_question { /* the last one, as it was asked */
+                enum ask_kind kind;
+                char action[16], title[300], tool[100], mode[16], command[1000];
+                char arguments[4000], schema[2000]; /* JSON */
+                char paths[1000];                   /* joined by a space */
+                int64_t timeout_ms;
+        } question;
+        char ask_reason[600]; /* of the policy, when it answered */
+        uv_timer_t deliver;
 };
 
 /* policy: YAML text, NULL: the default one. HOME becomes a fresh folder (f->home). */
@@ -55,6 +79,8 @@ void fake_run_for(struct fake *f, int ms);
 void fake_call(struct fake *f, const char *tool, const char *input);
 /* The same with printf; '%s' pieces are not escaped. */
 void fake_callf(struct fake *f, const char *tool, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* Decides the oldest question that is open; it reaches the tool on a later turn of the loop. */
+void fake_answer(struct fake *f, const struct tool_decision *d);
 void fake_cancel(struct fake *f, int grace_ms);
 
 const char *fake_text(const struct fake *f, const char *key); /* a string of outputs, or "" */
