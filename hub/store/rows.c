@@ -188,11 +188,24 @@ static const struct col idempotency_cols[] = {
         C(TEXT, row_idempotency, "body", body, 0),
 };
 
-/* Without its key: SQLite numbers the records. */
+/* As the record has it; what the chain adds is written by sqlite_audit.c. */
 static const struct col audit_cols[] = {
         C(I64, row_audit, "at_us", at_us, 0),    C(TEXT, row_audit, "actor", actor, 0),
         C(TEXT, row_audit, "action", action, 0), C(TEXT, row_audit, "object", object, 0),
         C(TEXT, row_audit, "detail", detail, 0),
+};
+
+/* No tables: what is asked of the audit. */
+static const struct col audit_erase_cols[] = {
+        C(I64, row_audit_erase, "at_us", at_us, 0),
+        C(TEXT, row_audit_erase, "by", by, 0),
+        C(TEXT, row_audit_erase, "actor", actor, 0),
+        C(TEXT, row_audit_erase, "object", object, 0),
+};
+static const struct col audit_trim_cols[] = {
+        C(I64, row_audit_trim, "at_us", at_us, 0),
+        C(I64, row_audit_trim, "before_us", before_us, 0),
+        C(TEXT, row_audit_trim, "by", by, 0),
 };
 
 static const struct col meta_cols[] = {
@@ -226,7 +239,38 @@ const struct table store_tables[ROW_KINDS] = {
 const struct table store_step_moves = {"steps", step_moves_cols,
                                        sizeof step_moves_cols / sizeof *step_moves_cols, CONFLICT_NONE};
 
+const struct table store_audit_erase = TABLE(audit_erase, CONFLICT_NONE);
+const struct table store_audit_trim = TABLE(audit_trim, CONFLICT_NONE);
+
 /* ---- records ---- */
+
+static void store_number(const struct col *c, uint8_t *row, int64_t v)
+{
+        uint32_t u = (uint32_t)v;
+        int32_t i = (int32_t)v;
+
+        switch (c->type) {
+        case COL_I64:
+                memcpy(row + c->off, &v, sizeof v);
+                break;
+        case COL_U32:
+                memcpy(row + c->off, &u, sizeof u);
+                break;
+        case COL_I32:
+        case COL_OPT_I32:
+                memcpy(row + c->off, &i, sizeof i);
+                break;
+        case COL_BOOL:
+                *(bool *)(void *)(row + c->off) = v != 0;
+                break;
+        case COL_STEP_KEY:
+                u = (uint32_t)v & ((1u << STEP_KEY_IDX_BITS) - 1);
+                v >>= STEP_KEY_IDX_BITS;
+                memcpy(row + c->off, &v, sizeof v);
+                memcpy(row + c->off2, &u, sizeof u);
+                break;
+        }
+}
 
 static int64_t load_number(const struct col *c, const uint8_t *row)
 {
@@ -347,6 +391,41 @@ static const uint8_t *bind_value(sqlite3_stmt *st, int at, const struct col *c, 
         return p + sizeof v;
 }
 
+void row_load(const struct table *t, const struct rec *rec, void *row_)
+{
+        const uint8_t *p = (const uint8_t *)rec + sizeof *rec;
+        uint8_t *row = row_;
+
+        for (int i = 0; i < t->n_cols; i++) {
+                const struct col *c = &t->cols[i];
+                bool there = rec->mask & (uint64_t)1 << i;
+                const void *bytes = NULL;
+                uint32_t len = 0;
+                size_t n;
+                int64_t v = 0;
+
+                if (c->type <= COL_BLOB) {
+                        if (there) {
+                                memcpy(&len, p, sizeof len);
+                                bytes = p + sizeof len;
+                                p += padded(len);
+                        }
+                        memcpy(row + c->off, &bytes, sizeof bytes);
+                        n = len;
+                        if (c->type == COL_BLOB)
+                                memcpy(row + c->off2, &n, sizeof n);
+                        continue;
+                }
+                if (there) {
+                        memcpy(&v, p, sizeof v);
+                        p += sizeof v;
+                }
+                if (c->type == COL_OPT_I32)
+                        *(bool *)(void *)(row + c->off2) = there;
+                store_number(c, row, v);
+        }
+}
+
 int row_bind_all(sqlite3_stmt *st, const struct table *t, const struct rec *rec)
 {
         const uint8_t *p = (const uint8_t *)rec + sizeof *rec;
@@ -378,34 +457,6 @@ int row_bind_mask(sqlite3_stmt *st, const struct table *t, const struct rec *rec
 }
 
 /* ---- reading ---- */
-
-static void store_number(const struct col *c, uint8_t *row, int64_t v)
-{
-        uint32_t u = (uint32_t)v;
-        int32_t i = (int32_t)v;
-
-        switch (c->type) {
-        case COL_I64:
-                memcpy(row + c->off, &v, sizeof v);
-                break;
-        case COL_U32:
-                memcpy(row + c->off, &u, sizeof u);
-                break;
-        case COL_I32:
-        case COL_OPT_I32:
-                memcpy(row + c->off, &i, sizeof i);
-                break;
-        case COL_BOOL:
-                *(bool *)(void *)(row + c->off) = v != 0;
-                break;
-        case COL_STEP_KEY:
-                u = (uint32_t)v & ((1u << STEP_KEY_IDX_BITS) - 1);
-                v >>= STEP_KEY_IDX_BITS;
-                memcpy(row + c->off, &v, sizeof v);
-                memcpy(row + c->off2, &u, sizeof u);
-                break;
-        }
-}
 
 void row_decode(sqlite3_stmt *st, const struct table *t, void *row_)
 {

@@ -60,7 +60,15 @@ static const char schema_1[] =
         "CREATE TABLE audit(seq INTEGER PRIMARY KEY, at_us INTEGER, actor TEXT, action TEXT, object TEXT,"
         " detail TEXT);";
 
-const char *const store_migrations[] = {schema_1, NULL};
+/* The audit becomes a chain (common/auditchain.h): sqlite_audit.c copies the old records over, then drops
+ * their table. */
+static const char schema_audit_chain[] =
+        "ALTER TABLE audit RENAME TO audit_unchained;"
+        "CREATE TABLE audit(seq INTEGER PRIMARY KEY, at_us INTEGER, hash BLOB, salts BLOB, erased BLOB,"
+        " action TEXT, actor TEXT, object TEXT, detail TEXT);"
+        "CREATE TABLE audit_start(id INTEGER PRIMARY KEY, after_seq INTEGER, after_hash BLOB);";
+
+const char *const store_migrations[] = {schema_1, schema_audit_chain, NULL};
 
 int store_schema_version(void)
 {

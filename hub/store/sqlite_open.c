@@ -370,6 +370,8 @@ int db_open(struct db *d, const char *dir, bool create, struct err *e)
                 rc = check_after_unclean_stop(d, e);
         if (!rc)
                 rc = query_int(d, "SELECT attempt_id FROM marks WHERE id=1", 0, &d->attempt_bound, e);
+        if (!rc)
+                rc = audit_open(d, e);
         if (rc) {
                 db_close(d, false);
                 return rc;

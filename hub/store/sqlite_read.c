@@ -111,6 +111,11 @@ void store_reader_close(struct store_reader *r)
         mem_free(r);
 }
 
+sqlite3 *reader_handle(struct store_reader *r)
+{
+        return r->h;
+}
+
 /* ---- statements ---- */
 
 /* The callers have no place for words, so they end in the log. */

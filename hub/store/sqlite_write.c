@@ -106,6 +106,12 @@ static int write_record(struct db *d, const struct rec *rec)
                 return write_move(d, rec);
         case ROW_SYNC_FD:
                 return SQLITE_OK;
+        case ROW_AUDIT:
+                return audit_write(d, rec);
+        case ROW_AUDIT_ERASE:
+                return audit_erase(d, rec);
+        case ROW_AUDIT_TRIM:
+                return audit_trim(d, rec);
         case ROW_TRIM_EVENTS:
                 return write_number(d, &d->trim_events,
                                     "DELETE FROM events WHERE last_id IN (SELECT last_id FROM events WHERE "
@@ -252,10 +258,12 @@ int db_commit(struct db *d, const struct store_tx *first, uint64_t *out_rows, st
                 rc = run(d->commit);
         if (rc == SQLITE_OK) {
                 d->attempt_bound = bound;
+                audit_committed(d);
                 return 0;
         }
         rc = db_error(d->h, rc, d->path, "cannot write", e);
         roll_back(d);
+        audit_rolled_back(d);
         return rc;
 }
 
@@ -290,6 +298,7 @@ void db_finalize_writes(struct db *d)
         sqlite3_finalize(d->commit);
         sqlite3_finalize(d->trim_events);
         sqlite3_finalize(d->trim_idempotency);
+        audit_finalize(d);
         for (int i = 0; i < ROW_KINDS; i++) {
                 sqlite3_finalize(d->put[i]);
                 d->put[i] = NULL;

@@ -290,6 +290,21 @@ void store_put_audit(struct store_tx *tx, int64_t at_us, const char *actor, cons
         put(tx, &store_tables[ROW_AUDIT], ROW_AUDIT, &r);
 }
 
+void store_erase_audit(struct store_tx *tx, int64_t at_us, const char *by, const char *actor,
+                       const char *object)
+{
+        struct row_audit_erase r = {at_us, by, actor, object};
+
+        put(tx, &store_audit_erase, ROW_AUDIT_ERASE, &r);
+}
+
+void store_trim_audit(struct store_tx *tx, int64_t at_us, const char *by, int64_t before_us)
+{
+        struct row_audit_trim r = {at_us, before_us, by};
+
+        put(tx, &store_audit_trim, ROW_AUDIT_TRIM, &r);
+}
+
 void store_put_meta(struct store_tx *tx, const char *key, const char *value)
 {
         struct row_meta r = {key, value};

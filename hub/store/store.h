@@ -198,8 +198,16 @@ void store_put_api_token(struct store_tx *tx, const struct row_api_token *t);
 void store_put_idempotency(struct store_tx *tx, const char *key, const char *token_id,
                            const char *request_sha256, int status, const char *body, int64_t at_us);
 void store_trim_idempotency(struct store_tx *tx, int64_t before_us); /* drops what is older */
+/* One record of the audit: chained to the one before it in the order of the commits (common/auditchain.h). */
 void store_put_audit(struct store_tx *tx, int64_t at_us, const char *actor, const char *action,
                      const char *object, const char *detail_json);
+/* Erases this actor from all records, this object from all records (NULL: none), with the details of the
+ * records in which they stood; itself a record, "audit.erase", made by `by`. */
+void store_erase_audit(struct store_tx *tx, int64_t at_us, const char *by, const char *actor,
+                       const char *object);
+/* Removes the records older than before_us, from the oldest on, never the newest; itself a record,
+ * "audit.trim", whose detail says where the chain goes on. Nothing to remove: no record. */
+void store_trim_audit(struct store_tx *tx, int64_t at_us, const char *by, int64_t before_us);
 void store_put_meta(struct store_tx *tx, const char *key, const char *value);
 
 /* ---- reading; a reader belongs to one thread and sees only what is durable ----
@@ -244,6 +252,16 @@ int read_api_token(struct store_reader *r, const char *sha256_hex,
                    int (*cb)(void *, const struct row_api_token *), void *arg);
 int read_idempotency(struct store_reader *r, const char *key, const char *token_id, char **out_request_sha256,
                      int *status, char **out_body);
+/* Records after after_seq, oldest first, at most limit (0: all); texts are lent. */
+struct audit_record;
+int read_audit(struct store_reader *r, int64_t after_seq, int64_t limit,
+               int (*cb)(void *, const struct audit_record *), void *arg);
+/* Where the chain begins (0 and zeros, unless older records were removed), as this database says. */
+int read_audit_start(struct store_reader *r, int64_t *after_seq, uint8_t after_hash[32]);
+/* Walks the whole chain. 0 and its head; -E_CORRUPT: e names the first bad record. *records and *last_seq are
+ * what was good up to there. */
+int audit_verify(struct store_reader *r, int64_t *records, int64_t *last_seq, uint8_t head[32],
+                 struct err *e);
 /* High-water marks: ids go on above them. The attempt is a bound: none above it was ever used. */
 int read_max(struct store_reader *r, int64_t *run_seq, uint64_t *attempt_id, int64_t *event_id);
 

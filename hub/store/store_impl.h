@@ -6,6 +6,7 @@
  *   sqlite_open.c   open, check, migrate, close; what SQLite's errors mean for people
  *   sqlite_write.c  runs the records of a batch as one database transaction
  *   sqlite_read.c   read-only handles
+ *   sqlite_audit.c  the audit's chain: written in the order of the commits, read, checked, erased, cut
  *   schema.c        the migrations
  *
  * A record is a struct rec, then the values of the columns in its mask in
@@ -18,6 +19,7 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
+#include "common/auditchain.h"
 #include "common/err.h"
 #include "common/mailbox.h"
 #include "hub/store/store.h"
@@ -72,7 +74,9 @@ enum row_kind {
         ROW_STEP_MOVE = ROW_KINDS, /* the kinds from here on are no table's rows */
         ROW_SYNC_FD,               /* one number: the descriptor */
         ROW_TRIM_EVENTS,           /* one number: the newest id to go */
-        ROW_TRIM_IDEMPOTENCY       /* one number: the newest time to go */
+        ROW_TRIM_IDEMPOTENCY,      /* one number: the newest time to go */
+        ROW_AUDIT_ERASE,           /* struct row_audit_erase */
+        ROW_AUDIT_TRIM,            /* struct row_audit_trim */
 };
 
 enum on_conflict { CONFLICT_REPLACE, CONFLICT_UPDATE, CONFLICT_IGNORE, CONFLICT_NONE };
@@ -85,6 +89,7 @@ struct table {
 };
 
 extern const struct table store_tables[ROW_KINDS];
+extern const struct table store_audit_erase, store_audit_trim;
 extern const struct table store_step_moves; /* the columns that a move can set, and the key last */
 
 /* Rows that have no struct in store.h. */
@@ -113,6 +118,14 @@ struct row_audit {
         int64_t at_us;
         const char *actor, *action, *object, *detail;
 };
+struct row_audit_erase {
+        int64_t at_us;
+        const char *by, *actor, *object; /* the last two: what is to be erased, or NULL */
+};
+struct row_audit_trim {
+        int64_t at_us, before_us;
+        const char *by;
+};
 struct row_meta {
         const char *key, *value;
 };
@@ -131,6 +144,8 @@ struct rec {
 /* Upper bound of the record's size; encode writes exactly the size it returns. */
 size_t row_bound(const struct table *t, const void *row);
 size_t row_encode(const struct table *t, enum row_kind kind, const void *row, uint8_t *out);
+/* The contrary: texts point into the record. */
+void row_load(const struct table *t, const struct rec *rec, void *row);
 /* Binds every column: ?1 is column 0. The record must outlive the step. */
 int row_bind_all(sqlite3_stmt *st, const struct table *t, const struct rec *rec);
 /* Binds only the columns in the mask, ?1 the first of them. */
@@ -165,6 +180,10 @@ struct db {
         int wal_pages;         /* since the last checkpoint, by the WAL hook */
         int checkpoint_at;     /* so many, and they go into the database between two commits */
         bool checkpoint_failed;
+        /* The audit's last record: as committed, and with what this transaction has added. */
+        int64_t audit_seq, audit_seq_now;
+        uint8_t audit_head[AUDITCHAIN_HASH], audit_head_now[AUDITCHAIN_HASH];
+        struct audit_statements *audit;
         int *fds; /* scratch of db_commit: descriptors to sync */
         size_t n_fds, cap_fds;
 };
@@ -174,6 +193,21 @@ void db_close(struct db *d, bool clean);
 /* Fills e from the handle's last error, naming the file and what to do. Returns -E_*. */
 int db_error(sqlite3 *h, int sqlite_rc, const char *path, const char *doing, struct err *e);
 int db_prepare(sqlite3 *h, const char *sql, sqlite3_stmt **out); /* an SQLite code */
+
+/* ---- sqlite_audit.c ---- */
+
+/* Chains the records of before there was a chain, and finds the last one. */
+int audit_open(struct db *d, struct err *e);
+void audit_finalize(struct db *d);
+int audit_write(struct db *d, const struct rec *rec); /* an SQLite code, as all below */
+int audit_erase(struct db *d, const struct rec *rec);
+int audit_trim(struct db *d, const struct rec *rec);
+void audit_committed(struct db *d);
+void audit_rolled_back(struct db *d);
+
+/* ---- sqlite_read.c ---- */
+
+sqlite3 *reader_handle(struct store_reader *r);
 
 /* ---- sqlite_write.c ---- */
 
