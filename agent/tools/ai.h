@@ -24,6 +24,7 @@
 #include "agent/tools/tool.h"
 #include "common/buf.h"
 #include "common/err.h"
+#include "common/list.h"
 
 struct ai_files;
 
@@ -95,7 +96,7 @@ struct ai {
         struct ai_files *before;
         uv_timer_t stall;
         bool stall_open, finishing, ready;
-        int open_questions, handles;
+        struct list asked; /* open questions */
         cJSON *always;
         struct tool_result result;
         char code[64];
@@ -112,6 +113,9 @@ int ai_open(struct ai *a, struct tool_call *c, const cJSON *input, void (*on_rea
             void (*on_stall)(struct ai *a), struct err *e);
 /* Sets a variable of the child's environment (a vendor's switch), replacing one of the same name. */
 int ai_setenv(struct ai *a, const char *name, const char *value, struct err *e);
+/* Lets those of the agent's own variables through whose names match ("ANTHROPIC_*"): what this vendor's tool
+ * needs, and no other's. What is already set stays. */
+int ai_passenv(struct ai *a, const char *glob, struct err *e);
 const char *ai_getenv(const struct ai *a, const char *name);
 /* The program by name on the child's PATH, and whether the policy lets it be run. mem_free *out. -E_NOENT:
  * "tool_missing"; -E_DENIED: "policy_denied". */

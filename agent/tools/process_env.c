@@ -9,25 +9,16 @@
 #include <unistd.h>
 
 #include "agent/policy.h"
+#include "agent/tools/env.h"
 #include "common/err.h"
 #include "common/json.h"
 #include "common/mem.h"
 #include "common/str.h"
 
-/* Ours to set: a call that set them would hide its processes or its outputs. */
-static const char *const reserved[] = {"PHOTON_RUN_ID", "PHOTON_STEP_ID", "PHOTON_ATTEMPT", "PHOTON_OUTPUT"};
-
-static void strv_free(char **v)
-{
-        for (char **s = v; s && *s; s++)
-                mem_free(*s);
-        mem_free(v);
-}
-
 void command_fini(struct command *m)
 {
-        strv_free(m->argv);
-        strv_free(m->env);
+        env_free(m->argv);
+        env_free(m->env);
         mem_free(m->path);
         mem_free(m->cwd);
         mem_free(m->output_file);
@@ -78,115 +69,18 @@ static int build_argv(struct command *m, const cJSON *input, struct err *e)
 
 /* --- environment -------------------------------------------------------- */
 
-static bool env_name_ok(const char *s)
-{
-        return *s && !strchr(s, '=');
-}
-
-/* Takes entry ("NAME=VALUE"; NULL: no memory), replacing one of the same name. */
-static int env_put(char ***io, size_t *io_n, char *entry)
-{
-        size_t name = entry ? strcspn(entry, "=") + 1 : 0;
-        char **v;
-
-        if (!entry)
-                return -E_NOMEM;
-        for (size_t i = 0; i < *io_n; i++)
-                if (strncmp((*io)[i], entry, name) == 0) {
-                        mem_free((*io)[i]);
-                        (*io)[i] = entry;
-                        return 0;
-                }
-        v = mem_realloc(*io, (*io_n + 2) * sizeof *v);
-        if (!v) {
-                mem_free(entry);
-                return -E_NOMEM;
-        }
-        *io = v;
-        v[(*io_n)++] = entry;
-        v[*io_n] = NULL;
-        return 0;
-}
-
-static char *env_value(const cJSON *v)
-{
-        if (cJSON_IsString(v))
-                return mem_strdup(v->valuestring);
-        if (cJSON_IsBool(v))
-                return mem_strdup(cJSON_IsTrue(v) ? "true" : "false");
-        return json_text(v);
-}
-
-static int env_from_input(char ***io, size_t *n, const cJSON *input, struct err *e)
-{
-        const cJSON *env = NULL, *v;
-        int rc = json_obj_opt(input, "env", &env, e);
-
-        if (rc)
-                return rc;
-        cJSON_ArrayForEach(v, env)
-        {
-                char *text, *entry;
-
-                if (!env_name_ok(v->string))
-                        return err_set(e, E_INVAL, "env: \"%s\" is not the name of a variable", v->string);
-                if (!cJSON_IsString(v) && !cJSON_IsNumber(v) && !cJSON_IsBool(v))
-                        return err_set(e, E_INVAL, "env.%s: expected a text, a number or a boolean",
-                                       v->string);
-                for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++)
-                        if (strcmp(v->string, reserved[i]) == 0)
-                                return err_set(e, E_INVAL, "env.%s is set by the agent; choose another name",
-                                               v->string);
-                text = env_value(v);
-                entry = text ? str_printf("%s=%s", v->string, text) : NULL;
-                mem_free(text);
-                rc = env_put(io, n, entry);
-                if (rc)
-                        return err_set(e, -rc, "out of memory");
-        }
-        return 0;
-}
-
 static int build_env(struct command *m, const struct tool_call *c, const cJSON *input, struct err *e)
 {
-        size_t n = 0;
-        int rc = -E_NOMEM;
+        const cJSON *env = NULL;
+        int rc = env_for_call(c, &m->env, e);
 
-        m->env = policy_base_env(c->policy);
-        if (!m->env)
-                goto nomem;
-        while (m->env[n])
-                n++;
-        rc = env_put(&m->env, &n, str_printf("PHOTON_RUN_ID=%s", c->run_id));
         if (rc == 0)
-                rc = env_put(&m->env, &n, str_printf("PHOTON_STEP_ID=%s", c->step_id));
+                rc = json_obj_opt(input, "env", &env, e);
         if (rc == 0)
-                rc = env_put(&m->env, &n, str_printf("PHOTON_ATTEMPT=%d", c->attempt));
-        if (rc == 0 && c->traceparent && *c->traceparent)
-                rc = env_put(&m->env, &n, str_printf("TRACEPARENT=%s", c->traceparent));
+                rc = env_from_json(&m->env, env, e);
         if (rc == 0)
-                rc = env_put(&m->env, &n, str_printf("PHOTON_OUTPUT=%s", m->output_file));
-        if (rc)
-                goto nomem;
-        rc = env_from_input(&m->env, &n, input, e);
-        if (rc)
-                return rc;
-        for (size_t i = 0; i < n; i++)
-                if (strncmp(m->env[i], "PHOTON_OUTPUT=", 14) == 0)
-                        m->marker = m->env[i];
-        return 0;
-nomem:
-        return err_set(e, E_NOMEM, "out of memory");
-}
-
-static const char *env_get(char *const *env, const char *name)
-{
-        size_t n = strlen(name);
-
-        for (; *env; env++)
-                if (strncmp(*env, name, n) == 0 && (*env)[n] == '=')
-                        return *env + n + 1;
-        return NULL;
+                m->marker = env_marker(m->env);
+        return rc;
 }
 
 /* --- folder and program --------------------------------------------------- */

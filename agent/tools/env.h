@@ -1,0 +1,25 @@
+/* The environment that a child of a call starts with: a NULL-ended list of
+ * "NAME=value", all of it mem_free'd by env_free. Loop thread only. */
+#ifndef PHOTON_AGENT_TOOLS_ENV_H
+#define PHOTON_AGENT_TOOLS_ENV_H
+
+#include <cjson/cJSON.h>
+
+struct err;
+struct tool_call;
+
+/* Takes entry ("NAME=value"; NULL: no memory), replacing one of the same name; it is freed on failure. */
+int env_put(char ***io, char *entry);
+const char *env_get(char *const *env, const char *name); /* lent; NULL: not there */
+void env_free(char **env);
+
+/* What the policy lets through, and the call's PHOTON_* and TRACEPARENT. */
+int env_for_call(const struct tool_call *c, char ***out, struct err *e);
+/* The entry by which processes of the call are found after a crash (spawn.h); lent. */
+const char *env_marker(char *const *env);
+/* Adds the members of an object (texts, numbers, booleans). -E_INVAL: no such name, or one of ours. */
+int env_from_json(char ***io, const cJSON *members, struct err *e);
+/* Adds those of the agent's own variables whose names match the glob and which are not set yet. */
+int env_pass(char ***io, const char *glob);
+
+#endif
