@@ -67,9 +67,10 @@ TEST(ai_files, added_modified_and_deleted_are_told_apart_in_order)
         CHECK_INT(unlink(in("src/old")), 0);
         put("src/new", "comes");
         put("z", "two");
-        CHECK_STR(changes(before, scan(), 10, &complete),
-                  "[{\"path\":\"src/new\",\"change\":\"added\"},{\"path\":\"src/old\",\"change\":\"deleted\"},"
-                  "{\"path\":\"z\",\"change\":\"modified\"}]");
+        CHECK_STR(
+                changes(before, scan(), 10, &complete),
+                "[{\"path\":\"src/new\",\"change\":\"added\"},{\"path\":\"src/old\",\"change\":\"deleted\"},"
+                "{\"path\":\"z\",\"change\":\"modified\"}]");
         CHECK(complete);
 }
 
