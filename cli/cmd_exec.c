@@ -9,6 +9,7 @@
 
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "cli/event_view.h"
 #include "cli/explain.h"
 #include "cli/feed.h"
 #include "cli/follow.h"
@@ -16,6 +17,7 @@
 #include "cli/interrupt.h"
 #include "cli/logline.h"
 #include "cli/print.h"
+#include "cli/step_events.h"
 #include "cli/watch.h"
 #include "common/clock.h"
 #include "common/json.h"
@@ -119,8 +121,31 @@ struct session {
         bool told;            /* that it waits */
         bool cancelling;
         bool unread; /* nobody reads what it writes: `exec ... | head` */
-        cJSON *doc;  /* the last look at the run */
+        struct event_view *view;
+        cJSON *doc; /* the last look at the run */
 };
+
+/* On standard error, so that what the tool gives stays alone on standard output. */
+static int make_view(struct session *s, bool no_text, struct err *e)
+{
+        struct event_view_options o = {.run = s->run,
+                                       .color = print_colors(STDERR_FILENO),
+                                       .no_text = no_text,
+                                       .questions = s->c->format == OUT_JSON || s->c->format == OUT_YAML,
+                                       .cols = print_columns(STDERR_FILENO)};
+
+        s->view = event_view_create(&o);
+        return s->view ? 0 : no_memory(e);
+}
+
+static void give_out(struct session *s)
+{
+        struct buf *out = event_view_out(s->view);
+
+        if (out->len)
+                write_out(STDERR_FILENO, out->data, out->len);
+        buf_reset(out);
+}
 
 static int on_output(void *ctx, const char *event, const char *id, const char *data, size_t n)
 {
@@ -137,7 +162,11 @@ static int on_output(void *ctx, const char *event, const char *id, const char *d
                 s->end = 0;
         }
         if (l.attempt == s->attempt && l.offset >= s->end) {
-                if (s->unread)
+                if (l.event) {
+                        event_view_show(s->view, l.step, l.attempt, l.event);
+                        give_out(s);
+                }
+                if (s->unread || (l.is_event && s->c->format != OUT_JSON))
                         ;
                 else if (s->c->format == OUT_JSON)
                         s->unread = !write_wanted(STDOUT_FILENO, data, n) ||
@@ -154,7 +183,8 @@ static int on_output(void *ctx, const char *event, const char *id, const char *d
 static void on_again(void *ctx, struct follow *f)
 {
         struct session *s = ctx;
-        char *base = client_path("/runs/%s/steps/" CALL_STEP "/logs?format=json&follow=true", s->run),
+        char *base = client_path("/runs/%s/steps/" CALL_STEP "/logs?format=json&follow=true&channel=all",
+                                 s->run),
              *path = base;
 
         if (base && s->attempt)
@@ -337,6 +367,8 @@ static int run_session(struct cli *c, const char *run, bool with_stdin, struct e
         if (!rc && !s.out.path)
                 rc = no_memory(e);
         if (!rc)
+                rc = make_view(&s, true, e);
+        if (!rc)
                 rc = pump(&s, e);
         feed_fini(&s.in);
         follow_fini(&s.out);
@@ -346,6 +378,7 @@ static int run_session(struct cli *c, const char *run, bool with_stdin, struct e
                 print_json(s.doc);
         if (!rc)
                 rc = exec_status(&s);
+        event_view_free(s.view);
         cJSON_Delete(s.doc);
         return rc;
 }
@@ -412,40 +445,86 @@ static int call_result(struct cli *c, const struct session *s)
         return watch_status(jstr(s->doc, "state"));
 }
 
+/* A tool that speaks is listened to from its first word. */
+static int listen(struct session *s, struct err *e)
+{
+        struct step_events ev;
+        int64_t look_ms = clock_mono_ms(&clock_system) + LOOK_EVERY_MS;
+        int asked = interrupt_count(), rc = make_view(s, false, e);
+
+        if (rc)
+                return rc;
+        if (step_events_init(&ev, s->c->client, s->run, CALL_STEP, 0, s->view))
+                rc = no_memory(e);
+        while (!rc && !ev.f.over) {
+                int wait = follow_step(&ev.f, 1000);
+
+                rc = client_turn(s->c->client, ev.f.over ? 0 : wait, -1, NULL, e);
+                give_out(s);
+                if (!rc && interrupt_count() > asked)
+                        rc = on_interrupt(s, interrupt_count() - asked, e);
+                if (rc || clock_mono_ms(&clock_system) < look_ms || ev.f.since_ms)
+                        continue;
+                look_ms = clock_mono_ms(&clock_system) + LOOK_EVERY_MS;
+                if (look(s, false, NULL) == 0) {
+                        tell_why(s);
+                        if (strcmp(jstr(first_step(s->doc), "state"), "unknown") == 0)
+                                break; /* a lost agent ends no stream */
+                }
+        }
+        event_view_end(s->view, CALL_STEP);
+        event_view_break(s->view);
+        give_out(s);
+        step_events_fini(&ev);
+        return rc ? rc : look(s, true, e);
+}
+
+static int call_input(struct cli *c, cJSON *body, struct err *e)
+{
+        cJSON *input = NULL;
+        int rc;
+
+        if (!c->o.input)
+                return 0;
+        rc = input_json(c->o.input, "--input", &input, e);
+        if (!rc && !cJSON_IsObject(input))
+                rc = err_set(e, E_INVAL, "--input: a tool's input is an object: {\"name\": value, ...}");
+        if (!rc && !cJSON_AddItemToObject(body, "input", input))
+                rc = no_memory(e);
+        if (rc)
+                cJSON_Delete(input);
+        return rc == -E_INVAL ? cli_usage(c, "%s", e->msg) : rc;
+}
+
 int cmd_call(struct cli *c, struct err *e)
 {
         struct session s = {.c = c};
-        cJSON *body = NULL, *input = NULL;
+        bool speaks = event_view_speaks(c->args[0]);
+        cJSON *body = NULL;
         int rc = call_body(c, c->args[0], &body, e);
 
-        if (!rc && c->o.input) {
-                rc = input_json(c->o.input, "--input", &input, e);
-                if (!rc && !cJSON_IsObject(input))
-                        rc = err_set(e, E_INVAL,
-                                     "--input: a tool's input is an object: {\"name\": value, ...}");
-                if (rc == -E_INVAL)
-                        rc = cli_usage(c, "%s", e->msg);
-        }
-        if (!rc && input) {
-                cJSON_AddItemToObject(body, "input", input);
-                input = NULL;
-        }
+        if (!rc)
+                rc = call_input(c, body, e);
         interrupt_catch();
         /* Short ones are answered at once; for the others Ctrl-C must be able to cancel. */
         if (!rc)
-                rc = client_json(c->client, "POST", "/api/v1/calls?wait=true&timeout=1s", body, &s.doc, e);
+                rc = client_json(c->client, "POST",
+                                 speaks ? "/api/v1/calls" : "/api/v1/calls?wait=true&timeout=1s", body,
+                                 &s.doc, e);
         s.run = rc ? "" : mem_strdup(jstr(s.doc, "id"));
         if (!rc && (!s.run || !*s.run))
                 rc = err_set(e, E_PROTO, "%s did not answer with a run; is --hub right?",
                              client_hub(c->client));
+        if (!rc && speaks && !run_over(s.doc))
+                rc = listen(&s, e);
         if (!rc)
                 rc = wait_for(&s, e);
         if (!rc)
                 rc = call_result(c, &s);
         if (s.run && *s.run)
                 mem_free((char *)s.run);
+        event_view_free(s.view);
         cJSON_Delete(s.doc);
-        cJSON_Delete(input);
         cJSON_Delete(body);
         return rc;
 }

@@ -23,11 +23,12 @@ static char *logs_path(struct cli *c, bool json)
 {
         char *base = c->n_args > 1 ? client_path("/runs/%s/steps/%s/logs", c->args[0], c->args[1])
                                    : client_path("/runs/%s/logs", c->args[0]);
-        char *channel = c->o.channel ? client_escape(c->o.channel) : NULL, attempt[40] = "", *out;
+        const char *want = c->o.channel ? c->o.channel : c->format == OUT_JSON ? "all" : NULL;
+        char *channel = want ? client_escape(want) : NULL, attempt[40] = "", *out;
 
         if (c->o.attempt)
                 snprintf(attempt, sizeof attempt, "&attempt=%lld", (long long)c->o.attempt);
-        out = base && (channel || !c->o.channel)
+        out = base && (channel || !want)
                       ? str_printf("%s?format=%s%s%s%s%s", base, json ? "json" : "raw",
                                    c->o.follow ? "&follow=true" : "", channel ? "&channel=" : "",
                                    channel ? channel : "", attempt)
@@ -118,7 +119,7 @@ static int on_log_line(void *ctx, const char *event, const char *id, const char 
         if (l.attempt == at->attempt && l.offset >= at->end) {
                 if (k->json)
                         printf("%s\n", data);
-                else
+                else if (!l.is_event)
                         write_out(STDOUT_FILENO, l.data, l.len);
                 at->end = l.offset + (int64_t)l.len;
         }
@@ -146,6 +147,16 @@ static int follow_logs(struct cli *c, char *path, struct err *e)
         return rc == -E_CANCELLED && interrupt_count() ? STATUS_SIGNAL + interrupt_signal() : rc;
 }
 
+static bool known_channel(const char *name)
+{
+        static const char *const names[] = {"stdout", "stderr", "output", "event", "all"};
+
+        for (size_t i = 0; name && i < sizeof names / sizeof *names; i++)
+                if (strcmp(name, names[i]) == 0)
+                        return true;
+        return !name;
+}
+
 int cmd_logs(struct cli *c, struct err *e)
 {
         bool json = c->o.follow || c->format == OUT_JSON;
@@ -154,9 +165,14 @@ int cmd_logs(struct cli *c, struct err *e)
 
         if (c->o.attempt && c->n_args < 2)
                 return cli_usage(c, "photon logs: --attempt needs STEP: which step's?");
-        if (c->o.channel && strcmp(c->o.channel, "stdout") != 0 && strcmp(c->o.channel, "stderr") != 0 &&
-            strcmp(c->o.channel, "output") != 0)
-                return cli_usage(c, "photon logs: --channel %.40s: expected stdout, stderr or output",
+        if (!known_channel(c->o.channel))
+                return cli_usage(
+                        c, "photon logs: --channel %.40s: expected stdout, stderr, output, event or all",
+                        c->o.channel);
+        if (c->o.channel && c->format != OUT_JSON &&
+            (strcmp(c->o.channel, "event") == 0 || strcmp(c->o.channel, "all") == 0))
+                return cli_usage(c,
+                                 "photon logs: --channel %s needs -o json: events are no bytes of the tool's",
                                  c->o.channel);
         path = logs_path(c, json);
         if (!path)

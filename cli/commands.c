@@ -55,7 +55,7 @@ static const struct conf_opt runs_opts[] = {
 static const struct conf_opt logs_opts[] = {
         {"follow", 'f', CONF_BOOL, O(follow), NULL, NULL, "", "go on while it runs", 0, 0},
         {"attempt", 0, CONF_INT, O(attempt), NULL, NULL, "N", "of this try (default: the last); needs STEP", 1, 0xffffffff},
-        {"channel", 0, CONF_STR, O(channel), NULL, NULL, "NAME", "stdout, stderr or output (default: output, both in order)", 0, 0},
+        {"channel", 0, CONF_STR, O(channel), NULL, NULL, "NAME", "stdout, stderr, output (both in order), event or all (default: output; with -o json: all)", 0, 0},
         {0},
 };
 static const struct conf_opt exec_opts[] = {

@@ -12,12 +12,15 @@ int log_line_parse(const char *text, size_t n, struct log_line *out)
 {
         struct log_line l = {0};
         const char *data;
+        bool has_event;
         int rc = json_parse(text, n, &l.doc, NULL);
 
         if (rc)
                 return rc == -E_NOMEM ? rc : -E_PROTO;
         data = cJSON_GetStringValue(jget(l.doc, "data"));
-        if (!data || !*jstr(l.doc, "step")) {
+        l.is_event = strcmp(jstr(l.doc, "channel"), "event") == 0;
+        has_event = l.is_event && cJSON_IsObject(jget(l.doc, "event")) && jnum(l.doc, "length") > 0;
+        if ((!data && !has_event) || !*jstr(l.doc, "step")) {
                 cJSON_Delete(l.doc);
                 return -E_PROTO;
         }
@@ -25,6 +28,12 @@ int log_line_parse(const char *text, size_t n, struct log_line *out)
         l.attempt = jnum(l.doc, "attempt");
         l.offset = jnum(l.doc, "offset");
         l.err = strcmp(jstr(l.doc, "channel"), "stderr") == 0;
+        if (has_event) {
+                l.event = jget(l.doc, "event");
+                l.len = (size_t)jnum(l.doc, "length");
+                *out = l;
+                return 0;
+        }
         l.data = (const uint8_t *)data;
         l.len = strlen(data);
         if (strcmp(jstr(l.doc, "encoding"), "base64") == 0) {

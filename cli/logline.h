@@ -12,9 +12,11 @@ struct log_line {
         cJSON *doc;
         const char *step;
         int64_t attempt, offset; /* offset counts all channels */
-        bool err;                /* stderr, else stdout */
-        const uint8_t *data;
-        size_t len;
+        bool err;                /* stderr, else stdout or event */
+        bool is_event;           /* of the channel for events; `event` is NULL when it is none we can read */
+        const cJSON *event;
+        const uint8_t *data; /* NULL for events */
+        size_t len;          /* bytes that it took in the log */
         uint8_t *decoded;
 };
 

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "cli/interrupt.h"
@@ -63,7 +64,26 @@ const char *unpaint(void)
 
 const char *paint_err(enum paint p)
 {
-        return !err_color ? "" : p == PAINT_NONE ? "\033[0m" : sequences[p];
+        return !err_color ? "" : paint_sequence(p);
+}
+
+const char *paint_sequence(enum paint p)
+{
+        return p == PAINT_NONE ? "\033[0m" : sequences[p];
+}
+
+unsigned print_columns(int fd)
+{
+        struct winsize ws = {0};
+
+        if (!isatty(fd))
+                return 0;
+        return ioctl(fd, TIOCGWINSZ, &ws) == 0 && ws.ws_col >= 20 ? ws.ws_col : 80;
+}
+
+bool print_colors(int fd)
+{
+        return fd == STDERR_FILENO ? err_color : out_color;
 }
 
 enum paint paint_state(const char *state)
@@ -75,6 +95,13 @@ enum paint paint_state(const char *state)
 }
 
 /* ---- text from elsewhere ---- */
+
+/* U+202A..202E, U+2066..2069: what turns the order of letters about, so that a command reads as another. */
+static bool turns(const unsigned char *p)
+{
+        return p[0] == 0xE2 && ((p[1] == 0x80 && p[2] >= 0xAA && p[2] <= 0xAE) ||
+                                (p[1] == 0x81 && p[2] >= 0xA6 && p[2] <= 0xA9));
+}
 
 char *plain(const char *s)
 {
@@ -88,6 +115,8 @@ char *plain(const char *s)
                         *p = ch == '\n' || ch == '\t' ? ' ' : '?';
                 else if (ch == 0xC2 && (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xA0)
                         p[0] = p[1] = '?';
+                else if (turns((unsigned char *)p))
+                        p[0] = p[1] = p[2] = '?';
         }
         return out;
 }

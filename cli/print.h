@@ -37,12 +37,17 @@ const char *unpaint(void);
 enum paint paint_state(const char *state);
 /* The same for stderr. */
 const char *paint_err(enum paint p);
+/* The bare sequence, PAINT_NONE ends one; for a descriptor that print_colors. */
+const char *paint_sequence(enum paint p);
+bool print_colors(int fd);
+unsigned print_columns(int fd); /* 0: no terminal */
 
 /* "photon: ..." on stderr. */
 void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void note_error(const struct err *e);
 
-/* Control characters become "?"; mem_free. NULL (no memory) is printed as "". */
+/* Control characters, and those that turn the direction of writing, become "?"; mem_free. NULL (no memory) is
+ * printed as "". */
 char *plain(const char *s);
 void put_plain(FILE *f, const char *s);
 size_t text_width(const char *s); /* columns, roughly: code points */

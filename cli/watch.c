@@ -10,9 +10,11 @@
 
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "cli/event_view.h"
 #include "cli/follow.h"
 #include "cli/interrupt.h"
 #include "cli/print.h"
+#include "cli/watch_events.h"
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/json.h"
@@ -23,6 +25,7 @@
 #define DRAW_EVERY_MS 100
 #define ROWS_MAX      24
 #define LINE_MAX_COLS 400
+#define LAST_WORDS_MS 2000 /* for what steps still have to say when the run is over */
 
 struct seen_step {
         char *id;
@@ -30,6 +33,7 @@ struct seen_step {
         int64_t started_us, finished_us;
         uint64_t changed; /* order of the last change */
         bool fanout;      /* its instances carry the work */
+        char *held;       /* a line that waits until its events were shown; or NULL */
 };
 
 struct watch {
@@ -44,6 +48,8 @@ struct watch {
         size_t drawn; /* lines on the screen */
         bool live, quiet, dirty, utf8;
         struct follow f;
+        struct event_view *view;
+        struct watch_events *speak;
 };
 
 /* ---- what the events say ---- */
@@ -86,30 +92,83 @@ static bool step_over(const char *state)
         return over(state) || strcmp(state, "skipped") == 0;
 }
 
-static void step_line(const struct watch *w, const struct seen_step *s, const cJSON *ev)
+/* What the view has to say is written, above the rows of a live view. */
+static void give_out(struct watch *w)
 {
-        const cJSON *err = jget(ev, "error");
-        char took[32] = "";
+        struct buf *out = event_view_out(w->view);
 
-        if (w->quiet || w->live || strcmp(s->state, "ready") == 0 || strcmp(s->state, "dispatched") == 0)
+        if (!out->len)
                 return;
-        put_plain(stdout, s->id);
-        printf(": %s%s%s", paint(paint_state(s->state)), s->state, unpaint());
-        if (s->started_us && s->finished_us) {
-                ms_text((s->finished_us - s->started_us) / 1000, took);
-                printf(" in %s", took);
+        print_flush();
+        if (w->live && w->drawn) {
+                char up[32];
+
+                snprintf(up, sizeof up, "\033[%zuA\r\033[J", w->drawn);
+                write_out(STDOUT_FILENO, up, strlen(up));
+                w->drawn = 0;
         }
-        if (s->agent[0])
-                printf(" on %s", s->agent);
-        if (strcmp(s->state, "succeeded") != 0 && *jstr(err, "message")) {
-                fputs(": ", stdout);
-                put_plain(stdout, jstr(err, "message"));
-        }
-        putchar('\n');
+        write_out(STDOUT_FILENO, out->data, out->len);
+        buf_reset(out);
+        w->dirty = true;
+}
+
+static void put_step_line(struct watch *w, const struct seen_step *s, const char *line)
+{
+        event_view_break(w->view);
+        give_out(w);
+        fputs(line, stdout);
         if (strcmp(s->state, "unknown") == 0)
                 note("nobody knows whether %s ran; decide: photon run resolve %s %s retry|succeeded|failed",
                      s->id, w->run, s->id);
         print_flush();
+}
+
+static char *line_of(const struct seen_step *s, const cJSON *ev)
+{
+        const char *message = jstr(jget(ev, "error"), "message");
+        bool why = strcmp(s->state, "succeeded") != 0 && *message;
+        char *id = plain(s->id), *clean = plain(why ? message : ""), took[32] = "", *line = NULL;
+
+        if (s->started_us && s->finished_us)
+                ms_text((s->finished_us - s->started_us) / 1000, took);
+        if (id && clean)
+                line = str_printf("%s: %s%s%s%s%s%s%s%s%s\n", id, paint(paint_state(s->state)), s->state,
+                                  unpaint(), *took ? " in " : "", took, s->agent[0] ? " on " : "", s->agent,
+                                  why ? ": " : "", clean);
+        mem_free(id);
+        mem_free(clean);
+        return line;
+}
+
+static void step_line(struct watch *w, struct seen_step *s, const cJSON *ev)
+{
+        char *line;
+
+        if (w->quiet || w->live || strcmp(s->state, "ready") == 0 || strcmp(s->state, "dispatched") == 0)
+                return;
+        line = line_of(s, ev);
+        if (!line)
+                return;
+        if (step_over(s->state) && watch_events_open(w->speak, s->id)) {
+                mem_free(s->held); /* after what it still says */
+                s->held = line;
+                return;
+        }
+        put_step_line(w, s, line);
+        mem_free(line);
+}
+
+static void on_said_all(void *ctx, const char *id)
+{
+        struct watch *w = ctx;
+        struct seen_step *s = step_of(w, id);
+
+        if (s && s->held)
+                put_step_line(w, s, s->held);
+        if (s) {
+                mem_free(s->held);
+                s->held = NULL;
+        }
 }
 
 static int on_step_event(struct watch *w, const char *what, const cJSON *ev, int64_t at_us)
@@ -129,6 +188,8 @@ static int on_step_event(struct watch *w, const char *what, const cJSON *ev, int
         }
         s->changed = ++w->changes;
         step_line(w, s, ev);
+        if (strcmp(s->state, "running") == 0 && !w->quiet)
+                watch_events_started(w->speak, s->id, jstr(ev, "tool"), jnum(ev, "attempt"));
         return 0;
 }
 
@@ -143,6 +204,8 @@ static void on_run_event(struct watch *w, const char *what, const cJSON *ev, int
                 w->finished_us = over(w->state) ? at_us : 0;
         }
         if (!w->quiet && !w->live && !over(w->state)) {
+                event_view_break(w->view);
+                give_out(w);
                 printf("run %s: %s%s%s\n", w->run, paint(paint_state(w->state)), w->state, unpaint());
                 print_flush();
         }
@@ -308,7 +371,7 @@ static void draw(struct watch *w)
                 return;
         buf_init(&b, 0);
         screen(&rows, &cols);
-        max = rows - 4 < ROWS_MAX ? rows - 4 : ROWS_MAX;
+        max = rows - 5 < ROWS_MAX ? rows - 5 : ROWS_MAX;
         shown = w->n < max ? w->n : max;
         for (size_t i = 0; i < w->n; i++)
                 pick[i] = &w->steps[i];
@@ -328,6 +391,8 @@ static void draw(struct watch *w)
                 took);
         snprintf(line, sizeof line, "%.100s  %s  %s  %s%s", w->workflow, w->run, w->state, took,
                  w->f.since_ms ? "  (the hub does not answer; trying again)" : "");
+        if (*event_view_partial(w->view))
+                put_line(w, &b, event_view_partial(w->view), cols, PAINT_NONE);
         put_line(w, &b, line, cols, PAINT_BOLD);
         for (size_t i = 0; i < shown; i++)
                 put_step(w, &b, pick[i], id_width, cols, now_us);
@@ -367,19 +432,34 @@ static int learn_steps(struct watch *w, struct err *e)
         return rc;
 }
 
+static int follow_turn(struct watch *w, struct err *e)
+{
+        int wait = follow_step(&w->f, w->live ? DRAW_EVERY_MS : 1000), rc;
+
+        wait = watch_events_turn(w->speak, wait);
+        rc = client_turn(w->c->client, w->f.over ? 20 : wait, -1, NULL, e);
+        give_out(w);
+        if (w->live && (w->dirty || clock_mono_ms(&clock_system) - w->drawn_ms >= DRAW_EVERY_MS))
+                draw(w);
+        return rc;
+}
+
 static int follow_run(struct watch *w, struct err *e)
 {
         int asked = interrupt_count(), rc = 0;
+        int64_t end_ms;
 
         while (!rc && !w->f.over) {
-                int wait = follow_step(&w->f, w->live ? DRAW_EVERY_MS : 1000);
-
-                rc = client_turn(w->c->client, w->f.over ? 0 : wait, -1, NULL, e);
-                if (w->live && (w->dirty || clock_mono_ms(&clock_system) - w->drawn_ms >= DRAW_EVERY_MS))
-                        draw(w);
+                rc = follow_turn(w, e);
                 if (!rc && !w->f.over && interrupt_count() != asked)
                         rc = -E_CANCELLED;
         }
+        end_ms = clock_mono_ms(&clock_system) + LAST_WORDS_MS;
+        while (!rc && watch_events_any(w->speak) && clock_mono_ms(&clock_system) < end_ms &&
+               interrupt_count() == asked)
+                rc = follow_turn(w, e);
+        event_view_break(w->view);
+        give_out(w);
         if (w->live)
                 draw(w);
         if (!rc && w->f.rc) {
@@ -387,6 +467,19 @@ static int follow_run(struct watch *w, struct err *e)
                 *e = w->f.err;
         }
         return rc;
+}
+
+static int make_view(struct watch *w, struct err *e)
+{
+        struct event_view_options o = {
+                .run = w->run, .color = print_colors(STDOUT_FILENO), .steps = true, .lines = w->live};
+        unsigned rows;
+
+        if (print_is_terminal())
+                screen(&rows, &o.cols);
+        w->view = event_view_create(&o);
+        w->speak = w->view ? watch_events_create(w->c->client, w->run, w->view, on_said_all, w) : NULL;
+        return w->speak ? 0 : err_set(e, E_NOMEM, "no memory");
 }
 
 static int finish(struct cli *c, const char *id, struct err *e)
@@ -420,14 +513,18 @@ int watch_run(struct cli *c, const char *run, bool quiet, struct err *e)
                               .is_all = is_all,
                               .ctx = &w};
         follow_init(&w.f);
-        rc = w.by_id && w.f.path ? 0 : err_set(e, E_NOMEM, "no memory");
+        rc = w.by_id && w.f.path ? make_view(&w, e) : err_set(e, E_NOMEM, "no memory");
         if (!rc && w.live)
                 rc = learn_steps(&w, e);
         if (!rc)
                 rc = follow_run(&w, e);
         follow_fini(&w.f);
-        for (size_t i = 0; i < w.n; i++)
+        watch_events_free(w.speak);
+        event_view_free(w.view);
+        for (size_t i = 0; i < w.n; i++) {
                 mem_free(w.steps[i].id);
+                mem_free(w.steps[i].held);
+        }
         mem_free(w.steps);
         map_free(w.by_id);
         if (rc == -E_CANCELLED) {

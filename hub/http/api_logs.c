@@ -22,7 +22,8 @@
 #define CH_STDOUT 1
 #define CH_STDERR 2
 #define CH_EVENT  3
-#define STEP_TEXT 320 /* an expanded step's id */
+#define STEP_TEXT 320               /* an expanded step's id */
+#define EVENT_MAX ((size_t)5 << 20) /* a line of events; a longer one is given as it is, in pieces */
 
 struct item {
         uint64_t attempt_id;
@@ -48,6 +49,9 @@ struct view {
         struct log_reader *rd;
         bool opened, in_memory;
         struct buf *out;
+        struct buf line; /* an event whose end has not come yet, in JSON form */
+        uint64_t line_at;
+        int64_t line_us;
         bool got;
         int rc;
 };
@@ -62,6 +66,7 @@ static void view_free(void *p)
                 log_reader_close(v->rd);
         map_free(v->seen);
         mem_free(v->queue);
+        buf_fini(&v->line);
         mem_free(v);
 }
 
@@ -165,17 +170,22 @@ static const char *channel_name(int ch)
         return ch == CH_STDERR ? "stderr" : ch == CH_EVENT ? "event" : "stdout";
 }
 
-static int put_json(struct view *v, uint64_t offset, int channel, const void *p, size_t n, int64_t at_us)
+static int put_head(struct view *v, uint64_t offset, int channel, int64_t at_us)
 {
         const struct item *it = &v->queue[v->at];
         char time[CLOCK_RFC3339_LEN];
-        char *b64 = NULL;
-        int rc;
 
         clock_format(at_us, time);
-        rc = buf_printf(v->out,
-                        "{\"step\":\"%s\",\"attempt\":%u,\"offset\":%llu,\"channel\":\"%s\",\"time\":\"%s\",",
-                        it->step, it->attempt, (unsigned long long)offset, channel_name(channel), time);
+        return buf_printf(
+                v->out, "{\"step\":\"%s\",\"attempt\":%u,\"offset\":%llu,\"channel\":\"%s\",\"time\":\"%s\",",
+                it->step, it->attempt, (unsigned long long)offset, channel_name(channel), time);
+}
+
+static int put_json(struct view *v, uint64_t offset, int channel, const void *p, size_t n, int64_t at_us)
+{
+        char *b64 = NULL;
+        int rc = put_head(v, offset, channel, at_us);
+
         if (!rc && str_is_utf8(p, n) && !memchr(p, 0, n)) {
                 rc = buf_puts(v->out, "\"data\":");
                 if (!rc)
@@ -188,6 +198,65 @@ static int put_json(struct view *v, uint64_t offset, int channel, const void *p,
         return rc ? rc : buf_puts(v->out, "}\n");
 }
 
+/* One event, without its line's end. What is no JSON object is given as it is. */
+static int put_event(struct view *v, uint64_t offset, const char *p, size_t n, int64_t at_us)
+{
+        cJSON *ev = NULL;
+        int rc = json_parse(p, n, &ev, NULL);
+        bool good = !rc && cJSON_IsObject(ev);
+
+        cJSON_Delete(ev);
+        if (rc == -E_NOMEM)
+                return rc;
+        if (!good)
+                return put_json(v, offset, CH_EVENT, p, n, at_us);
+        rc = put_head(v, offset, CH_EVENT, at_us);
+        if (!rc)
+                rc = buf_printf(v->out, "\"length\":%zu,\"event\":", n + 1);
+        if (!rc)
+                rc = buf_put(v->out, p, n);
+        return rc ? rc : buf_puts(v->out, "}\n");
+}
+
+/* The beginning of an event that has no end: its tool died, or what follows is another's. */
+static int flush_event(struct view *v)
+{
+        int rc = v->line.len ? put_json(v, v->line_at, CH_EVENT, v->line.data, v->line.len, v->line_us) : 0;
+
+        buf_fini(&v->line);
+        return rc;
+}
+
+/* A piece may hold many events, or a part of one; the pieces of one lie side by side. */
+static int put_events(struct view *v, uint64_t offset, const char *p, size_t n, int64_t at_us)
+{
+        int rc = v->line.len && offset != v->line_at + v->line.len ? flush_event(v) : 0;
+
+        while (n && !rc) {
+                const char *nl = memchr(p, '\n', n);
+                size_t take = nl ? (size_t)(nl - p) : n, step = take + (nl != NULL);
+
+                if (v->line.len == 0) {
+                        v->line_at = offset;
+                        v->line_us = at_us;
+                }
+                if (nl && v->line.len == 0)
+                        rc = take ? put_event(v, offset, p, take, at_us) : 0;
+                else
+                        rc = buf_put(&v->line, p, take);
+                if (!rc && nl && v->line.len) {
+                        rc = put_event(v, v->line_at, (char *)v->line.data, v->line.len, v->line_us);
+                        buf_reset(&v->line);
+                } else if (!rc && v->line.len > EVENT_MAX) {
+                        rc = flush_event(v);
+                }
+                p += step;
+                n -= step;
+                offset += step;
+        }
+        return rc;
+}
+
 static int on_piece(void *arg, uint64_t offset, int channel, const void *p, size_t n, int64_t at_us)
 {
         struct view *v = arg;
@@ -195,7 +264,12 @@ static int on_piece(void *arg, uint64_t offset, int channel, const void *p, size
         v->got = true;
         if (channel < CH_STDOUT || channel > CH_EVENT || !(v->channels & 1u << channel))
                 return 0;
-        v->rc = v->json ? put_json(v, offset, channel, p, n, at_us) : buf_put(v->out, p, n);
+        if (!v->json)
+                v->rc = buf_put(v->out, p, n);
+        else if (channel == CH_EVENT)
+                v->rc = put_events(v, offset, p, n, at_us);
+        else
+                v->rc = put_json(v, offset, channel, p, n, at_us);
         return v->rc;
 }
 
@@ -255,6 +329,8 @@ static enum stream_more fill(void *state, struct stream *s, struct http_thread *
                 return STREAM_DATA;
         if (!over)
                 return STREAM_WAIT;
+        if (flush_event(v))
+                return STREAM_BROKEN;
         next_attempt(v, s);
         return STREAM_DATA; /* nothing yet; asks again */
 }

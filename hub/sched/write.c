@@ -6,6 +6,7 @@
 #include "common/buf.h"
 #include "common/json.h"
 #include "common/mem.h"
+#include "common/str.h"
 #include "hub/event/bus.h"
 #include "hub/sched/engine_impl.h"
 #include "hub/store/store.h"
@@ -96,6 +97,10 @@ static void step_event(struct engine *en, struct step *s)
         if (s->agent && n < (int)sizeof fields - 200)
                 n += snprintf(fields + n, sizeof fields - (size_t)n, "%s\"agent\":\"%s\"", n ? "," : "",
                               s->agent->name);
+        /* Who follows wants to know whether there is something to follow. */
+        if (s->state == STEP_RUNNING && n < (int)sizeof fields - 400 && str_is_name(s->def->tool, 200))
+                n += snprintf(fields + n, sizeof fields - (size_t)n, "%s\"tool\":\"%s\"", n ? "," : "",
+                              s->def->tool);
         if (s->has_exit_code)
                 n += snprintf(fields + n, sizeof fields - (size_t)n, "%s\"exit_code\":%d", n ? "," : "",
                               s->exit_code);

@@ -51,6 +51,20 @@ def log_line(offset, data, channel="stdout", attempt=1, step_id="call"):
     return json.dumps(d) + "\n"
 
 
+def event_line(offset, ev, attempt=1, step_id="call"):
+    n = len(json.dumps(ev)) + 1
+    return json.dumps({"step": step_id, "attempt": attempt, "offset": offset, "channel": "event", "time": AT % 0, "length": n,
+                       "event": ev}) + "\n"
+
+
+def event_lines(events, **more):
+    at, out = 0, []
+    for ev in events:
+        out.append(event_line(at, ev, **more))
+        at += len(json.dumps(ev)) + 1
+    return out
+
+
 class Case(unittest.TestCase):
     def setUp(self):
         self.hub = FakeHub()
@@ -224,7 +238,7 @@ class Trust(Case):
         self.assertEqual(r.returncode, 0, r.stderr)
 
 
-class Runs(Case):
+class Submitting(Case):
     def submit(self, final, events, **run):
         """events: list of lists, one per connection; the last ends well, the others break."""
         self.tries = []
@@ -239,6 +253,8 @@ class Runs(Case):
         self.hub.answers["GET", f"/api/v1/runs/{RUN}/events"] = serve
         (self.hub.dir / "w.yaml").write_text("steps: []\n")
 
+
+class Runs(Submitting):
     def test_statuses_and_the_id_comes_first(self):
         for state, status in (("succeeded", 0), ("failed", 1), ("cancelled", 2)):
             self.submit(state, [[event(1, "run.created", workflow="w"), event(2, f"run.{state}")]])
@@ -530,7 +546,231 @@ class Exec(Case):
         self.assertIn(b"no such file (not_found)", r.stderr)
 
 
+TALK = [
+    {"type": "thought", "text": "hm, "}, {"type": "thought", "text": "the index"},
+    {"type": "text", "text": "I will "}, {"type": "text", "text": "change it.\nNow:"},
+    {"type": "plan", "entries": [{"text": "read", "status": "completed"}, {"text": "write", "status": "running"}]},
+    {"type": "tool", "id": "t1", "kind": "edit", "title": "Write index.html", "status": "pending"},
+    {"type": "tool", "id": "t1", "locations": [{"path": "/srv/index.html", "line": 3}]},
+    {"type": "question", "id": 1, "title": "Write index.html", "tool": "Write", "arguments": {"path": "/srv/index.html"}},
+    {"type": "answer", "id": 1, "outcome": "allowed", "by": "eve", "reason": "looks right"},
+    {"type": "tool", "id": "t1", "status": "completed",
+     "diff": [{"path": "/srv/index.html", "old_text": "a\nb\nc\n", "new_text": "a\nB\nc\n"}], "output": "1\n2\n3\n4\n5\n6\n"},
+    {"type": "progress", "progress": 1, "total": 10, "message": "copying"}, {"type": "progress", "progress": 1.1, "total": 10, "message": "copying"},
+    {"type": "log", "level": "debug", "message": "unseen"}, {"type": "log", "level": "warning", "message": "slow"},
+    {"type": "usage", "input_tokens": 5}, {"type": "usage", "input_tokens": 12000, "output_tokens": 300, "cost_usd": 0.0123,
+                                           "cost_source": "price-table", "model": "m-1"},
+    {"type": "from-the-future", "x": 1}, {"type": "result", "status": "succeeded"}]
+
+SHOWN = """~ hm, the index
+I will change it.
+Now:
+plan:
+  [x] read
+  [>] write
+* edit Write index.html  [pending]
+? Write index.html
+    Write {"path":"/srv/index.html"}
+    answer it: photon checkpoints RUN
+! allowed by eve: looks right
+* edit Write index.html  [completed]
+    /srv/index.html (+1 -1)
+    - b
+    + B
+    1
+    2
+    3
+    4
+    (2 more lines)
+... 10% copying
+warning: slow
+used: 12.0k in, 300 out tokens, $0.0123 by the price table (m-1)
+""".replace("RUN", RUN)
+
+
+class Events(Case):
+    """What tools say while they work, for people."""
+
+    def call(self, lines, outputs=None, cut=None, **kw):
+        self.opened = []
+        self.hub.answers["POST", "/api/v1/calls"] = lambda h, q: run_doc("running", [step("running", outputs={})], kind="call")
+        self.hub.answers["GET", f"/api/v1/runs/{RUN}"] = lambda h, q: run_doc("succeeded", [step(outputs=outputs or {"text": "x"})])
+
+        def logs(h, q):
+            self.opened.append(q.query)
+            start = int(q.query.get("offset", 0))
+            if cut and len(self.opened) == 1:
+                return h.stream(lines[:cut], "application/x-ndjson", broken=True)
+            return h.stream([x for x in lines if json.loads(x)["offset"] >= start], "application/x-ndjson")
+
+        self.hub.answers["GET", f"/api/v1/runs/{RUN}/steps/call/logs"] = logs
+        return self.photon("call", "some.tool", *kw.pop("args", ()), **kw)
+
+    def test_each_type_is_shown_once_on_stderr_and_the_outputs_alone_on_stdout(self):
+        r = self.call(event_lines(TALK))
+        self.assertEqual((r.returncode, json.loads(r.stdout)), (0, {"text": "x"}))
+        self.assertEqual(r.stderr.decode(), SHOWN)
+        self.assertEqual(self.opened[0], {"format": "json", "follow": "true", "channel": "event"})
+
+    def test_after_a_break_nothing_is_lost_or_shown_twice(self):
+        r = self.call(event_lines(TALK), cut=7)
+        self.assertEqual(r.stderr.decode(), SHOWN)
+        self.assertEqual(len(self.opened), 2)
+        self.assertEqual(self.opened[1]["attempt"], "1")
+
+    def test_json_has_only_questions_beside_it(self):
+        r = self.call(event_lines(TALK), args=("-o", "json"))
+        self.assertEqual(json.loads(r.stdout), {"text": "x"})
+        self.assertEqual([x[0] for x in r.stderr.decode().splitlines()], ["?", " ", " ", "!"])
+
+    def test_no_event_reaches_the_terminal_with_its_control_characters(self):
+        evil = "\x1b[2J\x1b]0;t\x07\x9b31m\r\b\u202egpj\u2066"
+        evs = [{"type": "text", "text": evil}, {"type": "thought", "text": evil},
+               {"type": "tool", "id": evil, "kind": evil, "title": evil, "status": evil, "output": evil, "name": evil,
+                "locations": [{"path": evil, "line": 1}], "diff": [{"path": evil, "old_text": evil, "new_text": evil + "x"}]},
+               {"type": "plan", "entries": [{"text": evil, "status": evil}]}, {"type": "progress", "progress": 1, "message": evil},
+               {"type": "log", "level": evil, "message": evil},
+               {"type": "question", "id": 1, "title": evil, "tool": evil, "arguments": {evil: evil}, "sha256": evil},
+               {"type": "answer", "id": 1, "outcome": evil, "by": evil, "reason": evil}, {"type": "usage", "input_tokens": 1, "model": evil}]
+        for args in ((), ("-o", "json")):
+            r = self.call(event_lines(evs), args=args)
+            for bad in ("\x1b", "\x07", "\x9b", "\r", "\b", "\u202e", "\u2066"):
+                self.assertNotIn(bad.encode(), r.stderr, (bad, args))
+            self.assertIn(b"[2J", r.stderr)
+
+    def test_wrong_types_and_huge_ones_do_not_matter(self):
+        evs = [{"type": 5}, {}, {"type": "text", "text": 7}, {"type": "tool"}, {"type": "tool", "id": "a", "diff": "x", "locations": 3},
+               {"type": "plan", "entries": "none"}, {"type": "plan", "entries": [1, None, {"text": 3}]}, {"type": "usage", "cost_usd": "much"},
+               {"type": "progress", "progress": "x", "total": 0}, {"type": "progress", "progress": 5, "total": 1, "message": "m"},
+               {"type": "question"}, {"type": "answer"}, {"type": "log"},
+               {"type": "tool", "id": "b", "title": "t" * 100000, "status": "running"},
+               {"type": "tool", "id": "c", "title": "d", "diff": [{"path": "p", "new_text": "line\n" * 10000}]}]
+        r = self.call(event_lines(evs))
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertLess(max(len(x) for x in r.stderr.splitlines()), 330)
+        self.assertIn(b"(9994 more)", r.stderr)
+        self.assertIn(b"p (new file, +10000)", r.stderr)
+
+    def test_half_an_event_is_passed_over(self):
+        lines = event_lines([{"type": "text", "text": "one"}])
+        lines.append(log_line(40, b'{"type":"text","te', "event"))
+        r = self.call(lines)
+        self.assertEqual((r.returncode, r.stderr), (0, b"one\n"))
+
+    def test_a_narrow_terminal_cuts_lines_but_not_text(self):
+        import fcntl
+        import pty
+        import struct
+        import termios
+        long = {"type": "tool", "id": "x", "kind": "edit", "title": "\u00fc" * 200, "status": "running"}
+        self.call(event_lines([long, {"type": "text", "text": "w" * 200}]))
+        for more, colour in (({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False)):
+            main, end = pty.openpty()
+            fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))
+            subprocess.run([PHOTON, "call", "some.tool"], env=self.hub.env(**more), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                           stderr=end, timeout=20)
+            os.close(end)
+            got = os.read(main, 65536)
+            os.close(main)
+            self.assertEqual(b"\x1b[" in got, colour, got)
+            lines = re.sub(r"\x1b\[\d*m", "", got.decode()).splitlines()
+            self.assertEqual((len(lines[0]), lines[0][-3:]), (29, "..."), lines)
+            self.assertEqual(lines[1], "w" * 200)
+
+    def test_exec_shows_text_once(self):
+        ev = {"type": "text", "text": "hello\n"}
+        q = {"type": "question", "id": 1, "title": "May it?", "arguments": {}}
+        n = len(json.dumps(ev)) + 1
+        self.call([])
+        self.hub.answers["GET", f"/api/v1/runs/{RUN}/steps/call/logs"] = lambda h, r: h.stream(
+            [event_line(0, ev), log_line(n, b"hello\n"), event_line(n + 6, q)], "application/x-ndjson")
+        r = self.photon("exec", "-n", "--", "x")
+        self.assertEqual((r.returncode, r.stdout), (0, b"hello\n"))
+        self.assertEqual(r.stderr.decode().splitlines()[0], "? May it?")
+        self.assertEqual(self.hub.seen[-2].query["channel"], "all")
+
+
+class Watching(Submitting):
+    def test_steps_side_by_side_are_heard_and_end_after_their_last_word(self):
+        go = threading.Event()
+        self.submit("succeeded", [[]], steps=[step(id="a"), step(id="b")])
+
+        def events(h, q):
+            h.stream([event(1, "run.created"), event(2, "step.started", step="a", agent="x", tool="acp.prompt", attempt=1),
+                      event(3, "step.started", step="b", agent="x", tool="acp.prompt", attempt=1),
+                      event(4, "step.started", step="c", agent="x", tool="process.exec", attempt=1),
+                      event(5, "step.succeeded", step="a", agent="x"), event(6, "run.succeeded")])
+
+        self.hub.answers["GET", f"/api/v1/runs/{RUN}/events"] = events
+
+        def say(name, wait):
+            def logs(h, q):
+                def chunks():
+                    yield event_line(0, {"type": "text", "text": f"I am {name}"}, step_id=name)
+                    if wait:
+                        go.wait(20)
+                    yield event_line(500, {"type": "usage", "input_tokens": 7}, step_id=name)
+                    go.set()
+                h.stream(chunks(), "application/x-ndjson")
+            return logs
+
+        self.hub.answers["GET", f"/api/v1/runs/{RUN}/steps/a/logs"] = say("a", True)
+        self.hub.answers["GET", f"/api/v1/runs/{RUN}/steps/b/logs"] = say("b", False)
+        r = self.photon("run", "w.yaml")
+        lines = r.stdout.decode().splitlines()
+        self.assertEqual(r.returncode, 0, r.stderr)
+        for want in ("a: I am a", "b: I am b", "a: used: 7 in tokens", "b: used: 7 in tokens"):
+            self.assertEqual(lines.count(want), 1, lines)
+        self.assertLess(lines.index("a: used: 7 in tokens"), [i for i, x in enumerate(lines) if x.startswith("a: succeeded")][0])
+        self.assertFalse([q for q in self.hub.seen if q.path.endswith("/steps/c/logs")])
+
+    def test_the_live_view_writes_events_above_itself(self):
+        import pty
+        self.submit("succeeded", [[event(1, "run.created", workflow="w"),
+                                   event(2, "step.started", step="a", agent="x", tool="acp.prompt", attempt=1), event(3, "run.succeeded")]],
+                    steps=[step(id="a")])
+        self.hub.answers["GET", f"/api/v1/runs/{RUN}/steps/a/logs"] = lambda h, q: h.stream(
+            event_lines([{"type": "text", "text": "one\n\x1b[31mtwo"}, {"type": "log", "level": "info", "message": "three"}], step_id="a"),
+            "application/x-ndjson")
+        main, end = pty.openpty()
+        p = subprocess.Popen([PHOTON, "run", "w.yaml"], cwd=self.hub.dir, env=self.hub.env(TERM="xterm", NO_COLOR="1"), stdin=subprocess.DEVNULL,
+                             stdout=end, stderr=subprocess.DEVNULL)
+        os.close(end)
+        got = b""
+        try:
+            while True:
+                got += os.read(main, 65536)
+        except OSError:
+            pass
+        p.wait(timeout=20)
+        os.close(main)
+        text = got.decode()
+        self.assertEqual(p.returncode, 0)
+        for want in ("a: one\r\n", "a: ?[31mtwo\r\n", "a: info: three\r\n"):
+            self.assertEqual(text.count(want), 1, repr(text))
+        self.assertLess(text.index("a: one"), text.rindex("1 step"))
+
+    def test_json_stays_one_document(self):
+        self.submit("succeeded", [[event(1, "step.started", step="a", tool="acp.prompt", attempt=1), event(2, "run.succeeded")]])
+        r = self.photon("run", "w.yaml", "-o", "json")
+        self.assertEqual(len(r.stdout.splitlines()), 1)
+        self.assertFalse([q for q in self.hub.seen if q.path.endswith("/logs")])
+
+
 class Reading(Case):
+    def test_logs_as_json_have_the_events_parsed(self):
+        lines = [log_line(0, b"hi\n"), event_line(3, {"type": "text", "text": "hi\n"})]
+        self.hub.answers["GET", f"/api/v1/runs/{RUN}/logs"] = lambda h, q: h.stream(lines, "application/x-ndjson")
+        for more in ((), ("-f",)):
+            r = self.photon("logs", RUN, "-o", "json", *more)
+            self.assertEqual(r.returncode, 0, r.stderr)
+            self.assertEqual([json.loads(x).get("event") for x in r.stdout.splitlines()], [None, {"type": "text", "text": "hi\n"}])
+            self.assertEqual(self.hub.seen[-1].query["channel"], "all")
+        r = self.photon("logs", RUN, "-f")
+        self.assertEqual(r.stdout, b"hi\n")
+        self.assertEqual(self.photon("logs", RUN, "--channel", "event").returncode, 64)
+        self.assertEqual(self.photon("logs", RUN, "--channel", "smell").returncode, 64)
+
     def test_logs_are_the_bytes(self):
         raw = os.urandom(300000)
         self.hub.answers["GET", f"/api/v1/runs/{RUN}/steps/b/logs"] = lambda h, q: h.stream([raw[:1000], raw[1000:]], "application/octet-stream")

@@ -561,6 +561,7 @@ void world_finish(struct api_world *w)
 struct written {
         const void *p;
         size_t n;
+        int channel;
 };
 
 static void write_first(struct api_world *w, void *arg)
@@ -573,13 +574,20 @@ static void write_first(struct api_world *w, void *arg)
 
         CHECK(!list_empty(&w->attempts));
         must(logs_open(w->logs, a->id, &f, &end, &e), &e);
-        must(log_append(f, end, 1, x->p, x->n, clock_now_us(&clock_system), &e), &e);
+        must(log_append(f, end, x->channel, x->p, x->n, clock_now_us(&clock_system), &e), &e);
         log_close(f);
 }
 
 void world_write(struct api_world *w, const void *p, size_t n)
 {
-        struct written x = {p, n};
+        struct written x = {p, n, 1};
+
+        world_on_loop(w, write_first, &x);
+}
+
+void world_write_event(struct api_world *w, const char *text)
+{
+        struct written x = {text, strlen(text), 3};
 
         world_on_loop(w, write_first, &x);
 }

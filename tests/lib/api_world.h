@@ -38,6 +38,7 @@ size_t world_running(struct api_world *w);
 void world_finish(struct api_world *w);
 /* Output of the oldest attempt arrives. */
 void world_write(struct api_world *w, const void *p, size_t n);
+void world_write_event(struct api_world *w, const char *text);
 /* Standard input that arrived, NUL-terminated; eof seen? Lent until the next call. */
 const char *world_stdin(struct api_world *w, bool *eof);
 

@@ -41,6 +41,8 @@ int tool_output(struct tool_call *c, enum tool_channel ch, const void *p, size_t
         CHECK(!f->finished);
         if (ch == TOOL_STDERR) {
                 CHECK(buf_put(&f->err, p, n) == 0);
+        } else if (ch == TOOL_EVENT) {
+                CHECK(buf_put(&f->events, p, n) == 0);
         } else {
                 for (size_t i = 0; i < n; i++)
                         f->out_sum ^= ((const uint8_t *)p)[i];
@@ -294,6 +296,7 @@ static void forget(struct fake *f)
         f->code[0] = f->msg[0] = '\0';
         buf_fini(&f->out);
         buf_fini(&f->err);
+        buf_fini(&f->events);
         f->out_bytes = f->stdin_taken = 0;
         f->out_sum = 0;
         f->since_full = 0;

@@ -21,11 +21,11 @@ struct fake {
         struct policy *policy;
         struct tool_call c;
         char home[256], scratch[256];
-        struct buf out, err;
-        uint64_t out_bytes; /* stdout, also when not kept */
-        uint8_t out_sum;    /* xor of it */
-        bool count_only;    /* do not keep stdout */
-        size_t full_every;  /* say -E_FULL after so many bytes; room comes on the next turn */
+        struct buf out, err, events; /* events: one JSON object a line */
+        uint64_t out_bytes;          /* stdout, also when not kept */
+        uint8_t out_sum;             /* xor of it */
+        bool count_only;             /* do not keep stdout */
+        size_t full_every;           /* say -E_FULL after so many bytes; room comes on the next turn */
         size_t since_full;
         uv_idle_t room;
         bool room_wanted, idle_open;

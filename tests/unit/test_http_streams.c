@@ -466,6 +466,48 @@ TEST(http_logs, a_follower_sees_bytes_as_they_come_and_ends_with_the_step)
         world_stop(w);
 }
 
+/* However they were cut on the way: a line of events is one line of ours, parsed. */
+TEST(http_logs, events_are_whole_and_parsed_in_json_and_absent_from_the_bytes)
+{
+        struct api_world *w = world_start(NULL);
+        struct tail *raw, *json, *only, *late;
+        char id[64];
+
+        run_call(w, "{\"tool\":\"t.hang\"}", false, id);
+        until_running(w, 1);
+        world_write(w, "one\n", 4);
+        raw = tail_start(w, of_run(id, "/logs?follow=true"));
+        json = tail_start(w, of_run(id, "/logs?follow=true&format=json&channel=all"));
+        only = tail_start(w, of_run(id, "/steps/call/logs?follow=true&format=json&channel=event"));
+        world_write_event(w, "{\"type\":\"text\",\"text\":\"a\"}\n{\"type\":\"te");
+        CHECK(tail_sees(json, "\"offset\":4,\"channel\":\"event\"") &&
+              tail_sees(json, "\"length\":27,\"event\":"));
+        world_write_event(w, "xt\",\"text\":\"b\"}\n\nno event\n[1]\n");
+        CHECK(tail_sees(only, "\"offset\":31,\"channel\":\"event\""));
+        CHECK(tail_sees(only, "\"length\":27,\"event\":{\"type\":\"text\",\"text\":\"b\"}}\n"));
+        CHECK(tail_sees(only, "\"data\":\"no event\"") && tail_sees(only, "\"data\":\"[1]\""));
+        late = tail_start(
+                w, of_run(id, "/steps/call/logs?format=json&channel=event&follow=true&attempt=1&offset=31"));
+        CHECK(tail_sees(late, "\"text\":\"b\""));
+        world_write_event(w, "{\"half");
+        world_write(w, "two\n", 4);
+        world_write_event(w, "{\"end");
+        CHECK(tail_sees(json, "\"data\":\"{\\\"half\""));
+        world_finish(w);
+        CHECK(tail_sees(raw, NULL) && tail_sees(json, NULL) && tail_sees(only, NULL) &&
+              tail_sees(late, NULL));
+        CHECK_INT(raw->got.len, 8);
+        CHECK(memcmp(raw->got.data, "one\ntwo\n", 8) == 0);
+        CHECK(tail_sees(only, "\"data\":\"{\\\"end\""));
+        CHECK(!memmem(only->got.data, only->got.len, "two", 3));
+        CHECK(!memmem(late->got.data, late->got.len, "\"text\":\"a\"", 10));
+        tail_end(raw);
+        tail_end(json);
+        tail_end(only);
+        tail_end(late);
+        world_stop(w);
+}
+
 /* A reader that takes nothing holds up nobody, and gets every byte in the end. */
 TEST(http_logs, a_slow_reader_costs_nobody)
 {
