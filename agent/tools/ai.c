@@ -188,25 +188,26 @@ void ai_alive(struct ai *a)
         uv_timer_start(&a->stall, on_stall, (uint64_t)a->stall_ms, 0);
 }
 
-void ai_text(struct ai *a, const char *p, size_t n)
+int ai_text(struct ai *a, const char *p, size_t n)
 {
         size_t keep = n < AI_TEXT_MAX ? n : AI_TEXT_MAX;
+        int rc;
 
         if (n == 0 || a->finishing)
-                return;
-        event_text(a->c, p, n);
+                return 0;
+        rc = event_text(a->c, p, n);
         if (a->text.len + keep > AI_TEXT_MAX || keep < n)
                 a->text_cut = true;
         if (a->text.len + keep > AI_TEXT_MAX)
                 buf_consume(&a->text, a->text.len + keep - AI_TEXT_MAX);
         if (buf_put(&a->text, p + n - keep, keep))
                 a->text_cut = true;
+        return rc;
 }
 
-void ai_thought(struct ai *a, const char *p, size_t n)
+int ai_thought(struct ai *a, const char *p, size_t n)
 {
-        if (!a->finishing)
-                event_thought(a->c, p, n);
+        return a->finishing ? 0 : event_thought(a->c, p, n);
 }
 
 void ai_set(char **slot, const char *text)

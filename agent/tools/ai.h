@@ -123,8 +123,9 @@ int ai_program(const struct ai *a, const char *name, char **out, struct err *e);
 
 /* Something came from the tool: the stall clock starts again. It stands while a question is open. */
 void ai_alive(struct ai *a);
-void ai_text(struct ai *a, const char *p, size_t n);
-void ai_thought(struct ai *a, const char *p, size_t n);
+/* Both say what tool_output says: -E_FULL means hold the child until output_room. */
+int ai_text(struct ai *a, const char *p, size_t n);
+int ai_thought(struct ai *a, const char *p, size_t n);
 void ai_set(char **slot, const char *text); /* replaces a copy; NULL clears */
 /* Takes the sums as they are now, sends the event, and says whether a limit of the call is now passed
  * (`code`: "cost_limit", "token_limit", "turn_limit"; NULL: none): the driver then ends the turn. */
