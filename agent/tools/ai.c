@@ -38,7 +38,10 @@ static int look(struct ai *a, uv_after_work_cb after)
                 return -E_NOMEM;
         l->a = a;
         l->dir = mem_strdup(a->cwd);
+        if (l->dir)
+                a->looking = true;
         if (!l->dir || uv_queue_work(a->c->loop, &l->work, look_work, after)) {
+                a->looking = false;
                 mem_free(l->dir);
                 mem_free(l);
                 return -E_NOMEM;
@@ -51,6 +54,7 @@ static struct ai_files *look_over(struct look *l)
 {
         struct ai_files *f = l->rc ? NULL : l->files;
 
+        l->a->looking = false;
         mem_free(l->dir);
         mem_free(l);
         return f;
@@ -88,6 +92,12 @@ static cJSON *build_outputs(const struct ai *a, const struct ai_files *after, co
 {
         cJSON *o = cJSON_CreateObject(), *copy = cJSON_Duplicate(usage, true);
 
+        if (copy && a->models) {
+                cJSON *models = cJSON_Duplicate(a->models, true);
+
+                if (!models || !cJSON_AddItemToObject(copy, "models", models))
+                        cJSON_Delete(models);
+        }
         if (o && copy && add_text(o, a) && add_str(o, "session", a->out_session) &&
             add_str(o, "model", a->out_model) && add_str(o, "stop_reason", a->stop_reason) &&
             (!a->turns || cJSON_AddNumberToObject(o, "turns", (double)a->turns)) &&
@@ -116,13 +126,21 @@ static void deliver(struct ai *a, struct ai_files *after)
         tool_finish(a->c, &r);
 }
 
+static void maybe_closed(struct ai *a);
+
 static void on_looked_after(uv_work_t *w, int status)
 {
         struct look *l = container_of(w, struct look, work);
         struct ai *a = l->a;
+        struct ai_files *after = look_over(l);
 
         (void)status;
-        deliver(a, look_over(l));
+        if (a->closing) {
+                ai_files_free(after);
+                maybe_closed(a);
+        } else {
+                deliver(a, after);
+        }
 }
 
 static void on_looked_before(uv_work_t *w, int status)
@@ -133,7 +151,11 @@ static void on_looked_before(uv_work_t *w, int status)
         (void)status;
         a->before = look_over(l);
         a->ready = true;
-        if (a->finishing) {
+        if (a->closing) { /* the call was refused after all, or the agent ends */
+                ai_files_free(a->before);
+                a->before = NULL;
+                maybe_closed(a);
+        } else if (a->finishing) {
                 deliver(a, NULL); /* it was stopped before it began */
         } else {
                 ai_alive(a);
@@ -246,6 +268,7 @@ const char *ai_usage(struct ai *a, const struct event_usage *u)
 struct asked {
         struct list link; /* in ai.asked */
         struct ai *a;
+        uint32_t id;
         char *key;
         void (*on_decision)(void *arg, const struct tool_decision *d);
         void *arg;
@@ -307,6 +330,7 @@ int ai_ask(struct ai *a, struct tool_question *q,
         rc = tool_ask(a->c, q, on_decided, k, out_id);
         if (rc)
                 goto fail;
+        k->id = *out_id;
         list_push_back(&a->asked, &k->link);
         ai_alive(a);
         return 0;
@@ -314,6 +338,21 @@ fail:
         if (k)
                 asked_free(k);
         return rc;
+}
+
+void ai_withdraw(struct ai *a, uint32_t id)
+{
+        LIST_EACH_SAFE (l, nx, &a->asked) {
+                struct asked *q = container_of(l, struct asked, link);
+
+                if (q->id != id)
+                        continue;
+                tool_ask_withdraw(a->c, id);
+                list_remove(&q->link);
+                asked_free(q);
+                ai_alive(a);
+                return;
+        }
 }
 
 /* --- the beginning --------------------------------------------------------------------- */
@@ -431,10 +470,8 @@ static int read_files(struct ai *a, const cJSON *input, struct err *e)
 static int read_input(struct ai *a, const cJSON *input, struct err *e)
 {
         const cJSON *o = NULL;
-        int rc = copy_str(input, "prompt", &a->prompt, e);
+        int rc = ai_prompt_text(input, AI_PROMPT_MAX, &a->prompt, e);
 
-        if (!rc && (!a->prompt || !a->prompt[0] || strlen(a->prompt) > AI_PROMPT_MAX))
-                rc = err_set(e, E_INVAL, "prompt: expected a text of 1 byte to %zu MiB", AI_PROMPT_MAX >> 20);
         if (!rc)
                 rc = copy_str(input, "model", &a->model, e);
         if (!rc)
@@ -515,12 +552,18 @@ int ai_program(const struct ai *a, const char *name, char **out, struct err *e)
 
 /* --- afterwards ---------------------------------------------------------------------------- */
 
+static void maybe_closed(struct ai *a)
+{
+        if (!a->stall_open && !a->looking && a->on_closed)
+                a->on_closed(a);
+}
+
 static void on_timer_closed(uv_handle_t *h)
 {
         struct ai *a = h->data;
 
-        if (a->on_closed)
-                a->on_closed(a);
+        a->stall_open = false;
+        maybe_closed(a);
 }
 
 void ai_close(struct ai *a, void (*on_closed)(struct ai *a))
@@ -541,12 +584,14 @@ void ai_close(struct ai *a, void (*on_closed)(struct ai *a))
         cJSON_Delete(a->files);
         cJSON_Delete(a->mcp_servers);
         cJSON_Delete(a->always);
+        cJSON_Delete(a->models);
         env_free(a->env);
         ai_files_free(a->before);
         buf_fini(&a->text);
         a->on_closed = on_closed;
+        a->closing = true;
         if (a->stall_open)
                 uv_close((uv_handle_t *)&a->stall, on_timer_closed);
-        else if (on_closed)
-                on_closed(a);
+        else
+                maybe_closed(a);
 }

@@ -90,12 +90,13 @@ struct ai {
         int64_t turns;
         struct event_usage usage;
         int denied;
+        cJSON *models; /* usage of each model: {MODEL: event_usage_json}; or NULL. Owned by ai. */
         /* Inside of ai.c. */
         struct buf text;
         bool text_cut;
         struct ai_files *before;
         uv_timer_t stall;
-        bool stall_open, finishing, ready;
+        bool stall_open, finishing, ready, looking, closing;
         struct list asked; /* open questions */
         cJSON *always;
         struct tool_result result;
@@ -134,6 +135,9 @@ const char *ai_usage(struct ai *a, const struct event_usage *u);
  * without asking. */
 int ai_ask(struct ai *a, struct tool_question *q,
            void (*on_decision)(void *arg, const struct tool_decision *d), void *arg, uint32_t *out_id);
+
+/* The program does not want to know any more: no decision comes. */
+void ai_withdraw(struct ai *a, uint32_t id);
 
 /* The end: looks at the folder again, then tool_finish with all outputs. code NULL: succeeded. May be called
  * at any time after ai_open, once; later calls are ignored. No process of the call may be left. */
