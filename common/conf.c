@@ -156,6 +156,8 @@ int conf_defaults(const struct conf_opt *opts, void *into, struct err *e)
                 case CONF_STRLIST:
                         *(struct conf_list *)field(o, into) = (struct conf_list){0};
                         break;
+                case CONF_SECTION:
+                        break;
                 default:
                         *(int64_t *)field(o, into) = 0;
                 }
@@ -225,7 +227,7 @@ static int file_member(const struct conf_opt *opts, const struct doc *m, const c
                 return err_at(e, E_INVAL, m->key_line, m->key_col,
                               "%s:%d:%d: unknown option \"%.100s\"%s%s%s", path, m->key_line, m->key_col,
                               m->key, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
-        if (m->kind == DOC_NULL)
+        if (m->kind == DOC_NULL || o->type == CONF_SECTION)
                 return 0;
         if (o->type == CONF_STRLIST && m->kind == DOC_LIST)
                 return file_list(m, field(o, into), path, e);

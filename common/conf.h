@@ -11,7 +11,7 @@
 
 struct err;
 
-enum conf_type { CONF_STR, CONF_BOOL, CONF_INT, CONF_DURATION, CONF_SIZE, CONF_STRLIST };
+enum conf_type { CONF_STR, CONF_BOOL, CONF_INT, CONF_DURATION, CONF_SIZE, CONF_STRLIST, CONF_SECTION };
 
 /* The holder of the options struct owns what conf puts into it (conf_free).
  * Start-up only, one thread. -E_INVAL and the reasons of file_read are told in
@@ -22,7 +22,8 @@ enum conf_type { CONF_STR, CONF_BOOL, CONF_INT, CONF_DURATION, CONF_SIZE, CONF_S
  * variable name, or NULL; a variable named env + "_FILE" is read as a file
  * holding the value. metavar NULL: not a flag (file and environment only); a
  * BOOL flag has metavar "" and takes no value (`--x`, `--x=false`). STRLIST:
- * commas separate in def and env; flags repeat; a later source replaces. */
+ * commas separate in def and env; flags repeat; a later source replaces. SECTION:
+ * a member of the file that somebody else reads; no field, no flag. */
 struct conf_opt {
         const char *name; /* long flag without dashes, and key in the file */
         char shortname;   /* 0: none */

@@ -34,6 +34,7 @@ static const struct {
         {"curl_easy_cleanup", offsetof(struct curl_lib, easy_cleanup)},
         {"curl_easy_setopt", offsetof(struct curl_lib, easy_set)},
         {"curl_easy_getinfo", offsetof(struct curl_lib, easy_info)},
+        {"curl_easy_pause", offsetof(struct curl_lib, easy_pause)},
         {"curl_easy_strerror", offsetof(struct curl_lib, easy_error)},
         {"curl_slist_append", offsetof(struct curl_lib, slist_append)},
         {"curl_slist_free_all", offsetof(struct curl_lib, slist_free_all)},

@@ -16,6 +16,7 @@ struct curl_lib {
         void (*easy_cleanup)(CURL *h);
         CURLcode (*easy_set)(CURL *h, CURLoption o, ...);
         CURLcode (*easy_info)(CURL *h, CURLINFO i, ...);
+        CURLcode (*easy_pause)(CURL *h, int what);
         const char *(*easy_error)(CURLcode c);
         struct curl_slist *(*slist_append)(struct curl_slist *l, const char *s);
         void (*slist_free_all)(struct curl_slist *l);

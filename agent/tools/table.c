@@ -4,6 +4,8 @@
 #include "agent/tools/echo.h"
 #include "agent/tools/file.h"
 #include "agent/tools/http.h"
+#include "agent/tools/llm.h"
+#include "agent/tools/llm_input.h"
 #include "agent/tools/process.h"
 #include "agent/tools/spawn.h"
 
@@ -114,6 +116,36 @@ const struct tool tools[] = {
                 .start = http_request_start,
                 .cancel = http_request_cancel,
                 .free = http_request_free,
+        },
+        {
+                .name = "llm.chat",
+                .version = "1",
+                .effect = "idempotent",
+                .no_scratch = true,
+                .description = "Asks a model at an endpoint of this agent, and streams its answer.",
+                .input_schema = llm_chat_input,
+                .output_schema = llm_chat_output,
+                .describe = llm_describe,
+                .permit = llm_chat_permit,
+                .start = llm_chat_start,
+                .cancel = llm_cancel,
+                .output_room = llm_output_room,
+                .free = llm_free,
+        },
+        {
+                .name = "zai.chat",
+                .version = "1",
+                .effect = "idempotent",
+                .no_scratch = true,
+                .description = "Asks a model of Z.AI, and streams its answer.",
+                .input_schema = zai_chat_input,
+                .output_schema = llm_chat_output,
+                .describe = zai_describe,
+                .permit = zai_chat_permit,
+                .start = zai_chat_start,
+                .cancel = llm_cancel,
+                .output_room = llm_output_room,
+                .free = llm_free,
         },
         {
                 .name = "photon.echo",
