@@ -79,9 +79,14 @@ static void finish(struct world *w)
         models_close();
 }
 
-static bool said(const struct world *w, const char *text)
+static bool told(const struct world *w, const char *event)
 {
-        return w->f.out.len && memmem(w->f.out.data, w->f.out.len, text, strlen(text));
+        return w->f.events.len && memmem(w->f.events.data, w->f.events.len, event, strlen(event));
+}
+
+static bool stdout_is(const struct world *w, const char *text)
+{
+        return w->f.out.len == strlen(text) && memcmp(w->f.out.data, text, w->f.out.len) == 0;
 }
 
 static bool asked(const struct world *w, size_t i, const char *text)
@@ -116,9 +121,10 @@ TEST(llm, openai_streams_text_thoughts_and_usage)
         CHECK(fake_number(&w.f, "cost_usd") > 0.000239 && fake_number(&w.f, "cost_usd") < 0.000241);
         CHECK_INT(fake_number(&w.f, "started"), 1);
         CHECK_INT(fake_number(&w.f, "requests"), 1);
-        CHECK(said(&w, "{\"type\":\"text\",\"text\":\"Hel\"}\nHel{\"type\":\"text\""));
-        CHECK(said(&w, "{\"type\":\"thought\",\"text\":\"hm\"}"));
-        CHECK(said(&w, "\"cost_source\":\"price-table\""));
+        CHECK(told(&w, "{\"type\":\"text\",\"text\":\"Hel\"}\n{\"type\":\"text\""));
+        CHECK(stdout_is(&w, "Hello \xc3\xa9!"));
+        CHECK(told(&w, "{\"type\":\"thought\",\"text\":\"hm\"}"));
+        CHECK(told(&w, "\"cost_source\":\"price-table\""));
         CHECK(asked(&w, 0, "POST /base/chat/completions HTTP/1.1\r\n"));
         CHECK(asked(&w, 0, "Authorization: Bearer " KEY "\r\n"));
         CHECK_STR(stub_body(&w.s, 0), "{\"model\":\"m1\",\"messages\":[{\"role\":\"user\",\"content\":\"Say "
