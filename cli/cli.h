@@ -89,7 +89,7 @@ int help_json(struct err *e);
         X(token_create) X(token_list) X(token_revoke)                                                  \
         X(agent_list) X(agent_show) X(agent_drain) X(agent_undrain) X(agent_revoke) X(agent_label)     \
         X(run) X(runs) X(run_show) X(run_cancel) X(run_retry) X(run_explain) X(run_resolve) X(run_watch) \
-        X(logs) X(exec) X(call) X(tools) X(validate) X(events) X(import_wfformat)                      \
+        X(logs) X(exec) X(call) X(mcp) X(tools) X(validate) X(events) X(import_wfformat)                      \
         X(api_token_create) X(api_token_list) X(api_token_revoke)                                      \
         X(login) X(logout) X(whoami) X(completion) X(version) X(help)
 /* clang-format on */

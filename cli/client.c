@@ -166,13 +166,20 @@ static int add_headers(struct request *r, const struct request_spec *s)
                 rc = add_header(r, "Content-Type", s->type ? s->type : "application/json");
         if (!rc)
                 rc = add_header(r, "Accept",
-                                s->events    ? "text/event-stream"
+                                s->accept    ? s->accept
+                                : s->events  ? "text/event-stream"
                                 : s->endless ? "*/*"
                                              : "application/json");
         if (!rc && s->key)
                 rc = add_header(r, "Idempotency-Key", s->key);
         if (!rc && s->last_event_id)
                 rc = add_header(r, "Last-Event-ID", s->last_event_id);
+        for (const char *const *h = s->headers; !rc && h && *h; h++) {
+                struct curl_slist *l = curl_slist_append(r->headers, *h);
+
+                rc = l ? 0 : -E_NOMEM;
+                r->headers = l ? l : r->headers;
+        }
         /* No round trip for "100 Continue": bodies are small or welcome. */
         return rc ? rc : add_header(r, "Expect", "");
 }
@@ -246,6 +253,13 @@ fail:
         mem_free(url);
         request_free(r);
         return err_set(e, -rc, "no memory");
+}
+
+const char *client_header(struct request *r, const char *name)
+{
+        struct curl_header *h = NULL;
+
+        return curl_easy_header(r->easy, name, 0, CURLH_HEADER, -1, &h) == CURLHE_OK ? h->value : NULL;
 }
 
 void client_stop(struct client *c, struct request *r)

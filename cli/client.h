@@ -35,11 +35,13 @@ struct request_spec {
         const char *method, *path;
         const void *body; /* copied */
         size_t body_len;
-        const char *type;          /* of the body; NULL: application/json */
-        const char *key;           /* Idempotency-Key or NULL */
-        const char *last_event_id; /* or NULL */
-        bool events;               /* a stream that is never silent for long */
-        bool endless;              /* a stream that may be silent */
+        const char *type;           /* of the body; NULL: application/json */
+        const char *key;            /* Idempotency-Key or NULL */
+        const char *last_event_id;  /* or NULL */
+        const char *accept;         /* NULL: by what follows */
+        const char *const *headers; /* more of them, "Name: value", NULL-ended; or NULL */
+        bool events;                /* a stream that is never silent for long */
+        bool endless;               /* a stream that may be silent */
         /* Bytes of a good answer as they come; non-zero ends the request with that rc. NULL: collected for
          * on_end. */
         int (*on_data)(void *ctx, const void *p, size_t n);
@@ -48,6 +50,8 @@ struct request_spec {
 };
 
 int client_start(struct client *c, const struct request_spec *s, struct request **out, struct err *e);
+/* A header of the answer, or NULL; lent until on_end returns. */
+const char *client_header(struct request *r, const char *name);
 /* Without on_end. Accepts NULL. */
 void client_stop(struct client *c, struct request *r);
 /* Moves what can move, calls back, and waits up to timeout_ms for more (Ctrl-C ends the

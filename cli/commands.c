@@ -114,6 +114,8 @@ const struct command commands[] = {
         {.name = "validate", .args = "FILE", .summary = "check a workflow without running it", .min_args = 1, .max_args = 1, .run = cmd_validate,
          .help = "Mistakes are printed as FILE:LINE:COLUMN: MESSAGE."},
         {.name = "events", .args = "", .summary = "what happened, or happens (-f)", .opts = events_opts, .max_args = 0, .run = cmd_events},
+        {.name = "mcp", .args = "", .summary = "be an MCP server on standard input and output, for a program on this machine", .max_args = 0, .run = cmd_mcp,
+         .help = "One JSON-RPC message a line. All goes to the hub's /mcp under this context's token; docs/MCP.md shows how to\nset up Claude Code, Codex and Gemini CLI. It ends with its standard input."},
         {.name = "agent list", .args = "", .summary = "list agents", .max_args = 0, .run = cmd_agent_list},
         {.name = "agent show", .args = "AGENT", .summary = "one agent", .min_args = 1, .max_args = 1, .run = cmd_agent_show},
         {.name = "agent drain", .args = "AGENT", .summary = "give an agent no new work", .min_args = 1, .max_args = 1, .run = cmd_agent_drain},

@@ -1,0 +1,528 @@
+"""The hub as an MCP server: at /mcp over HTTPS and with `photon mcp` on standard input and output,
+to clients of both eras; the official conformance suite and inspector where npm has installed them."""
+import http.client
+import json
+import re
+import socket
+import ssl
+import subprocess
+import time
+import unittest
+
+import harness
+from harness import BUILD, CLI, ROOT, SLOW, World, clean_env
+from mcp_front import Front
+
+MODERN = "2026-07-28"
+PEERS = ROOT / "tests" / "peers" / "installed" / "bin"
+FIXTURE_HUB = BUILD / "tests" / "photon-hub-mcp"
+
+
+def peer(name):
+    """The path of a real program from npm, or a loud skip."""
+    path = PEERS / name
+    if not path.exists():
+        raise unittest.SkipTest(f"SKIPPED: no {path.relative_to(ROOT)}: tests/peers/install.sh installs it where npm can be reached")
+    return path
+
+
+def modern(msg, caps=None, **meta):
+    """The message with what 2026-07-28 wants in each."""
+    params = msg.setdefault("params", {})
+    params.setdefault("_meta", {}).update({"io.modelcontextprotocol/protocolVersion": MODERN,
+                                           "io.modelcontextprotocol/clientCapabilities": caps or {}, **meta})
+    return msg
+
+
+def call(id, tool, args=None, token=None):
+    params = {"name": tool, "arguments": args or {}}
+    if token is not None:
+        params["_meta"] = {"progressToken": token}
+    return {"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}
+
+
+def exec_args(*argv, **more):
+    return {"tool": "process.exec", "input": {"argv": list(argv)}, **more}
+
+
+class Reply:
+    """Status, headers and the messages of a POST's answer; `open` keeps the connection."""
+
+    def __init__(self, conn, r, is_open):
+        self.conn, self.r, self.status = conn, r, r.status
+        self.type = (r.getheader("Content-Type") or "").split(";")[0]
+        self.session = r.getheader("Mcp-Session-Id")
+        self.messages, self.body = [], b""
+        if not is_open:
+            self.body = r.read()
+            conn.close()
+            if self.type == "text/event-stream":
+                self.messages = [json.loads(d) for d in re.findall(rb"^data: (.*)$", self.body, re.M)]
+            elif self.body:
+                self.messages = [json.loads(self.body)]
+
+    def event(self):
+        """The next message of an open stream; None at its end."""
+        while line := self.r.readline():
+            if line.startswith(b"data: "):
+                return json.loads(line[6:])
+        return None
+
+    @property
+    def last(self):
+        return self.messages[-1]
+
+    @property
+    def result(self):
+        return self.last["result"]
+
+    @property
+    def structured(self):
+        assert not self.result.get("isError"), self.result
+        return self.result["structuredContent"]
+
+
+class Case(World):
+    def post(self, hub, msg, headers=None, session=None, token=None, is_open=False, timeout=60):
+        ctx = ssl.create_default_context(cafile=str(hub.ca))
+        conn = http.client.HTTPSConnection("127.0.0.1", hub.ports[1], context=ctx, timeout=timeout * SLOW)
+        h = {"Authorization": f"Bearer {token or hub.token}", "Content-Type": "application/json",
+             "Accept": "application/json, text/event-stream"}
+        if isinstance(msg, dict):
+            if "io.modelcontextprotocol/protocolVersion" in msg.get("params", {}).get("_meta", {}):
+                h.update({"MCP-Protocol-Version": MODERN, "Mcp-Method": msg["method"]})
+                if "name" in msg["params"]:
+                    h["Mcp-Name"] = msg["params"]["name"]
+            msg = json.dumps(msg)
+        if session:
+            h["Mcp-Session-Id"] = session
+        h.update(headers or {})
+        h = {k: v for k, v in h.items() if v is not None}
+        conn.request("POST", "/mcp", msg, h)
+        return Reply(conn, conn.getresponse(), is_open)
+
+    def initialize(self, hub, version="2025-11-25", caps=None, **kw):
+        r = self.post(hub, {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+            "protocolVersion": version, "capabilities": caps or {}, "clientInfo": {"name": "test", "version": "1"}}}, **kw)
+        self.assertEqual(r.status, 200, r.body)
+        return r
+
+    def ask(self, hub, method, session=None):
+        """Status and Allow of a request without a body."""
+        ctx = ssl.create_default_context(cafile=str(hub.ca))
+        conn = http.client.HTTPSConnection("127.0.0.1", hub.ports[1], context=ctx, timeout=60 * SLOW)
+        h = {"Authorization": f"Bearer {hub.token}", "Accept": "text/event-stream"}
+        if session:
+            h["Mcp-Session-Id"] = session
+        conn.request(method, "/mcp", None, h)
+        r = conn.getresponse()
+        r.read()
+        conn.close()
+        return r.status, r.getheader("Allow")
+
+    def make_token(self, hub, role):
+        r = hub.cli("api-token", "create", "--name", role, "--role", role)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        return r.stdout.strip()
+
+    def runs(self, hub):
+        return hub.api("GET", "/runs")[1]["items"]
+
+
+class OverHttps(Case):
+    def test_a_tool_runs_on_an_agent_and_tells_how_it_goes(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        r = self.post(hub, modern(call(1, "run_tool", exec_args("sh", "-c", "echo one; echo two >&2; exit 3"), token="t")))
+        self.assertEqual((r.status, r.type), (200, "text/event-stream"))
+        said = [m["params"] for m in r.messages[:-1]]
+        self.assertTrue(said and all(m["method"] == "notifications/progress" for m in r.messages[:-1]))
+        self.assertEqual({p["progressToken"] for p in said}, {"t"})
+        self.assertEqual([p["progress"] for p in said], sorted({p["progress"] for p in said}))
+        text = "\n".join(p["message"] for p in said)
+        for part in ("started on a1", "one\n", "two\n", "failed"):
+            self.assertIn(part, text)
+        res = r.result
+        self.assertTrue(res["isError"])  # the command failed
+        doc = res["structuredContent"]
+        self.assertEqual((doc["state"], doc["over"], doc["agent"], doc["exit_code"], doc["output"]),
+                         ("failed", True, "a1", 3, "one\ntwo\n"))
+        self.assertEqual(doc["error"]["code"], "exit_nonzero")
+        self.assertEqual(json.loads(res["content"][0]["text"]), doc)
+        self.assertEqual((res["resultType"], res["_meta"]["io.modelcontextprotocol/serverInfo"]["name"]), ("complete", "photon"))
+
+    def test_a_client_without_streams_gets_one_document(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        r = self.post(hub, modern(call(1, "run_tool", exec_args("echo", "hi"), token=1)), {"Accept": "application/json"})
+        self.assertEqual((r.type, r.structured["output"]), ("application/json", "hi\n"))
+        r = self.post(hub, modern(call(2, "list_agents")), {"Accept": "text/event-stream"})
+        self.assertEqual((r.type, r.structured["items"][0]["name"]), ("text/event-stream", "a1"))
+        self.assertEqual(self.post(hub, modern(call(2, "list_agents")), {"Accept": "text/html"}).status, 406)
+
+    def test_a_workflow_is_started_watched_and_read(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        s = self.initialize(hub).session
+        flow = "name: two\nsteps:\n- {id: a, run: 'echo $((1+1)); seq 1 20000'}\n- {id: b, run: 'exit 1', needs: [a]}\n"
+        run = self.post(hub, call(1, "start_run", {"workflow": flow}), session=s).structured["id"]
+        r = self.post(hub, call(2, "watch_run", {"run": run}, token=7), session=s)
+        self.assertEqual((r.structured["state"], [x["state"] for x in r.structured["steps"]]), ("failed", ["succeeded", "failed"]))
+        said = [m["params"]["message"] for m in r.messages[:-1]]
+        self.assertIn("step a: succeeded", said)
+        self.assertIn("step b: failed: the command ended with exit status 1", said)
+        self.assertNotIn("resultType", r.result)
+        text, at = "", 0
+        while True:
+            p = self.post(hub, call(3, "read_logs", {"run": run, "step": "a", "offset": at, "max_bytes": 9999}), session=s).structured
+            self.assertLessEqual(len(p["text"]), 9999)
+            text, at = text + p["text"], p["next_offset"]
+            if not p["more"]:
+                break
+        self.assertEqual(text, "2\n" + "".join(f"{i}\n" for i in range(1, 20001)))
+        tail = self.post(hub, call(4, "read_logs", {"run": run, "step": "a", "tail": True, "max_bytes": 10}), session=s).structured
+        self.assertEqual((tail["text"], tail["cut"]), ("999\n20000\n"[-10:], True))
+        why = self.post(hub, call(5, "read_logs", {"run": run}), session=s).result
+        self.assertTrue(why["isError"])
+        self.assertIn("name one with", why["content"][0]["text"])
+        listed = self.post(hub, call(6, "list_runs", {"state": "failed", "limit": 1}), session=s).structured
+        self.assertEqual([x["id"] for x in listed["items"]], [run])
+        again = self.post(hub, call(7, "retry_run", {"run": run}), session=s).structured
+        self.assertIn(again["state"], ("running", "failed"))
+
+    def test_output_that_outruns_the_client_is_left_out_not_lost(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        r = self.post(hub, modern(call(1, "run_tool", exec_args("sh", "-c", "seq 1 300000", tail_bytes=100), token=1)))
+        said = "".join(m["params"].get("message", "") for m in r.messages[:-1])
+        self.assertLess(max(len(m["params"].get("message", "")) for m in r.messages[:-1]), 4500)
+        self.assertIn("300000\n", said)
+        self.assertEqual((len(r.structured["output"]), r.structured["output"][-7:], r.structured["output_cut"]), (100, "300000\n", True))
+        p = self.post(hub, modern(call(2, "read_logs", {"run": r.structured["run"], "offset": 6 * 1000, "max_bytes": 12}))).structured
+        self.assertEqual(p["next_offset"], 6012)
+
+    def test_closing_the_stream_cancels_the_call_where_the_role_may(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        for role, state in (("operator", "cancelled"), ("client", "running")):
+            r = self.post(hub, modern(call(1, "run_tool", exec_args("sleep", "600"), token=1)), token=self.make_token(hub, role), is_open=True)
+            while "started" not in r.event()["params"]["message"]:
+                pass
+            run = self.runs(hub)[0]["id"]
+            r.conn.sock.shutdown(socket.SHUT_RDWR)
+            r.conn.close()
+            if state == "cancelled":
+                self.assertEqual(hub.wait_run(run, states=("cancelled",))["state"], "cancelled")
+            else:  # another call's whole life passes, and this one still runs
+                self.post(hub, modern(call(2, "run_tool", exec_args("sleep", "2"))))
+                self.assertEqual(hub.run_json(run)["state"], "running")
+                self.post(hub, modern(call(3, "cancel_run", {"run": run})))
+
+    def test_a_session_cancels_by_notification_and_not_by_hanging_up(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        s = self.initialize(hub).session
+        r = self.post(hub, call("c-1", "run_tool", exec_args("sleep", "600"), token=1), session=s, is_open=True)
+        while "started" not in r.event()["params"]["message"]:
+            pass
+        run = self.runs(hub)[0]["id"]
+        self.assertEqual(self.post(hub, call("c-1", "list_agents"), session=s).last["error"]["code"], -32600)  # the id is taken
+        n = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "c-1"}}
+        self.assertEqual(self.post(hub, n, session=self.initialize(hub).session).status, 202)  # somebody else's session
+        self.assertEqual(hub.run_json(run)["state"], "running")
+        self.assertEqual(self.post(hub, n, session=s).status, 202)
+        self.assertIsNone(r.event())  # no answer follows
+        self.assertEqual(hub.wait_run(run)["state"], "cancelled")
+        r = self.post(hub, call(5, "run_tool", exec_args("sleep", "3"), token=1), session=s, is_open=True)
+        while "started" not in r.event()["params"]["message"]:
+            pass
+        run = self.runs(hub)[0]["id"]
+        r.conn.sock.shutdown(socket.SHUT_RDWR)
+        self.assertEqual(hub.wait_run(run)["state"], "succeeded")
+
+    def test_ending_a_session_cancels_its_calls(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        s = self.initialize(hub).session
+        r = self.post(hub, call(1, "run_tool", exec_args("sleep", "600"), token=1), session=s, is_open=True)
+        while "started" not in r.event()["params"]["message"]:
+            pass
+        run = self.runs(hub)[0]["id"]
+        self.assertEqual(self.ask(hub, "DELETE", s)[0], 204)
+        self.assertEqual(hub.wait_run(run)["state"], "cancelled")
+        self.assertEqual(self.ask(hub, "DELETE", s)[0], 404)
+        self.assertEqual(self.ask(hub, "DELETE")[0], 400)
+        gone = self.post(hub, call(2, "list_agents"), session=s)
+        self.assertEqual((gone.status, gone.last["error"]["code"]), (404, -32001))
+
+    def test_waiting_has_an_end(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        t = time.monotonic()
+        r = self.post(hub, modern(call(1, "run_tool", exec_args("sleep", "600", wait="1s"))))
+        self.assertEqual((r.structured["state"], r.structured["over"]), ("running", False))
+        self.assertLess(time.monotonic() - t, 30 * SLOW)
+        run = r.structured["run"]
+        self.assertEqual(hub.run_json(run)["state"], "running")
+        self.assertEqual(self.post(hub, modern(call(2, "watch_run", {"run": run, "wait": "100ms"}))).structured["state"], "running")
+        self.assertTrue(self.post(hub, modern(call(3, "watch_run", {"run": run, "wait": "2h"}))).result["isError"])
+        self.post(hub, modern(call(4, "cancel_run", {"run": run, "reason": "enough"})))
+        self.assertEqual(hub.wait_run(run)["state"], "cancelled")
+
+    def test_each_role_sees_and_may_what_its_permissions_say(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        run = self.post(hub, modern(call(1, "run_tool", exec_args("true")))).structured["run"]
+        client = self.make_token(hub, "client")
+        names = {t["name"] for t in self.post(hub, modern({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}), token=client).result["tools"]}
+        self.assertTrue({"list_agents", "run_tool", "read_logs"} <= names)
+        self.assertFalse({"cancel_run", "retry_run", "resolve_step"} & names)
+        r = self.post(hub, modern(call(2, "cancel_run", {"run": run})), token=client)
+        self.assertTrue(r.result["isError"])
+        self.assertEqual(json.loads(r.result["content"][0]["text"])["error"],
+                         {"code": "permission_denied", "message": "client (role client) lacks the permission runs.control"})
+        r = self.post(hub, modern(call(3, "list_agents")), token="pat_nonsense")
+        self.assertEqual((r.status, "WWW-Authenticate" in r.r.headers), (401, True))
+
+    def test_bad_input_is_refused_in_words(self):
+        hub = self.hub()
+        good = modern(call(1, "list_agents"))
+        for body, headers, status, code in (
+                ("{", {}, 400, -32700), ("[]", {}, 400, -32600), ('[{"jsonrpc":"2.0","id":1,"method":"ping"}]', {}, 400, -32600), ("7", {}, 400, -32600),
+                ('{"jsonrpc":"2.0","id":1}', {}, 400, -32600), ('{"jsonrpc":"1.0","id":1,"method":"ping"}', {}, 400, -32600),
+                ('{"jsonrpc":"2.0","id":1.5,"method":"ping"}', {}, 400, -32600), ('{"jsonrpc":"2.0","id":null,"method":"ping"}', {}, 400, -32600),
+                ('{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}', {}, 400, -32600),
+                ('{"jsonrpc":"2.0","id":1,"method":"nope"}', {}, 200, -32601),
+                ('{"jsonrpc":"2.0","id":1,"method":"ping"}', {"MCP-Protocol-Version": "1999-01-01"}, 400, -32022),
+                ('{"jsonrpc":"2.0","id":1,"method":"ping"}', {"MCP-Protocol-Version": MODERN}, 400, -32602),
+                ('{"jsonrpc":"2.0","id":1,"method":"ping"}', {"Mcp-Session-Id": "nobody's"}, 404, -32001),
+                (good, {"Mcp-Name": "run_tool"}, 400, -32020), (good, {"Mcp-Name": None}, 400, -32020),
+                (good, {"Mcp-Method": "tools/list"}, 400, -32020), (good, {"MCP-Protocol-Version": None}, 400, -32020),
+                (good, {"Mcp-Name": "=?base64?bGlzdF9hZ2VudHM=?="}, 200, None),
+                ('{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":7}}', {}, 200, -32602),
+                ('{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list_agents","arguments":[]}}', {}, 200, -32602)):
+            r = self.post(hub, body, headers)
+            self.assertEqual((r.status, r.last.get("error", {}).get("code")), (status, code), (body, headers, r.body))
+            self.assertEqual(r.type, "application/json")
+        for tool, args, says in (("nope", {}, "there is no tool 'nope'"), ("run_tool", {}, "tool"), ("run_tool", {"tool": 7}, "tool"),
+                                 ("get_run", {"run": ""}, "run"), ("get_run", {"run": "x", "stepz": 1}, "stepz"), ("get_run", {"run": "x"}, "there is no run 'x'"),
+                                 ("start_run", {"workflow": {"name": "x", "stepz": []}}, "stepz"), ("start_run", {"workflow": 7}, "workflow"),
+                                 ("list_agents", {"limit": 0}, "limit"), ("run_tool", {"tool": "t", "agent": "a", "labels": {}}, "not both")):
+            r = self.post(hub, modern(call(1, tool, args)))
+            self.assertTrue(r.result["isError"], (tool, args))
+            self.assertIn(says, json.loads(r.result["content"][0]["text"])["error"]["message"], (tool, args))
+        self.assertEqual(self.runs(hub), [])
+        self.assertEqual(self.post(hub, "{}", {"Content-Type": "text/plain"}).status, 415)
+        self.assertEqual(self.post(hub, b"x" * (17 << 20)).status, 413)
+        for origin, status in (("https://evil.example", 403), ("null", 403), ("http://localhost.evil.example", 403), ("http://localhost:3000", 200),
+                               ("http://127.0.0.1", 200), ("http://[::1]:8", 200), ("https://localhost", 200)):
+            self.assertEqual(self.post(hub, good, {"Origin": origin}).status, status, origin)
+        for method in ("GET", "PUT"):
+            self.assertEqual(self.ask(hub, method), (405, "POST, DELETE"))
+
+    def test_revisions_are_negotiated(self):
+        hub = self.hub()
+        for asked, got in (("2025-11-25", "2025-11-25"), ("2025-06-18", "2025-06-18"), ("2025-03-26", "2025-03-26"), ("2024-11-05", "2024-11-05"),
+                           ("2030-01-01", "2025-11-25")):
+            self.assertEqual(self.initialize(hub, asked).result["protocolVersion"], got)
+        r = self.post(hub, modern({"jsonrpc": "2.0", "id": 1, "method": "server/discover"}))
+        self.assertEqual(r.result["supportedVersions"], [MODERN])
+        self.assertEqual(r.result["capabilities"], {"tools": {}})
+        self.assertEqual(self.post(hub, modern({"jsonrpc": "2.0", "id": 1, "method": "initialize"})).status, 404)
+        self.assertEqual(self.post(hub, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).status, 200)  # Gemini CLI: no version, no session
+
+    def test_a_stopping_hub_cancels_nothing(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        r = self.post(hub, modern(call(1, "run_tool", exec_args("sleep", "4"), token=1)), is_open=True)
+        while "started" not in r.event()["params"]["message"]:
+            pass
+        run = self.runs(hub)[0]["id"]
+        hub.proc.stop()
+        hub.restart()
+        self.assertEqual(hub.wait_run(run)["state"], "succeeded")
+
+
+class Stdio:
+    """A running `photon mcp`."""
+
+    def __init__(self, t, hub, **env):
+        e = clean_env(t.dir, PHOTON_HUB=hub.url, PHOTON_TOKEN=hub.token, PHOTON_CA=hub.ca)
+        e.update(env)
+        self.err = open(t.dir / "mcp.log", "ab")
+        self.p = subprocess.Popen([str(CLI), "mcp"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.err, text=True, env=e)
+        t.addCleanup(self.kill)
+
+    def kill(self):
+        if self.p.poll() is None:
+            self.p.kill()
+        self.p.wait()
+        self.p.stdin.close()
+        self.p.stdout.close()
+        self.err.close()
+
+    def send(self, *messages):
+        self.p.stdin.write("".join((m if isinstance(m, str) else json.dumps(m)) + "\n" for m in messages))
+        self.p.stdin.flush()
+
+    def get(self):
+        line = self.p.stdout.readline()
+        assert line, "photon mcp ended"
+        return json.loads(line)
+
+    def end(self):
+        self.p.stdin.close()
+        rest = self.p.stdout.read()
+        return self.p.wait(20 * SLOW), rest
+
+
+class OnStdio(Case):
+    hello = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": "2025-06-18", "capabilities": {},
+                                                                           "clientInfo": {"name": "t", "version": "1"}}}
+    ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+
+    def test_requests_overlap_and_cancel(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        s = Stdio(self, hub)
+        s.send(self.hello, self.ready)
+        self.assertEqual(s.get()["result"]["protocolVersion"], "2025-06-18")
+        s.send(call(1, "run_tool", exec_args("sleep", "600"), token="slow"))
+        while "started" not in s.get()["params"]["message"]:
+            pass
+        s.send(call("two", "run_tool", exec_args("echo", "fast")), call(3, "list_agents"))
+        got = {}
+        while len(got) < 2:
+            m = s.get()
+            if "id" in m:
+                got[m["id"]] = m
+        self.assertEqual(got["two"]["result"]["structuredContent"]["output"], "fast\n")
+        self.assertEqual(got[3]["result"]["structuredContent"]["items"][0]["name"], "a1")
+        slow = self.runs(hub)[1]["id"]
+        s.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}})
+        self.assertEqual(hub.wait_run(slow)["state"], "cancelled")
+        self.assertEqual(s.end(), (0, ""))  # and nothing was said of it
+
+    def test_the_modern_era_cancels_too(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        s = Stdio(self, hub)
+        s.send(modern({"jsonrpc": "2.0", "id": 1, "method": "server/discover"}))
+        self.assertEqual(s.get()["result"]["supportedVersions"], [MODERN])
+        s.send(modern(call(2, "run_tool", exec_args("sleep", "600"), token="t")))
+        while "started" not in s.get()["params"]["message"]:
+            pass
+        s.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}})
+        self.assertEqual(hub.wait_run(self.runs(hub)[0]["id"])["state"], "cancelled")
+        s.send(modern(call(3, "run_tool", exec_args("echo", "é\n\tü"))))
+        self.assertEqual(s.get()["result"]["structuredContent"]["output"], "é\n\tü\n")
+        self.assertEqual(s.end(), (0, ""))
+
+    def test_the_end_of_input_ends_it_and_what_it_began(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        for wrap in (lambda m: m, modern):
+            s = Stdio(self, hub)
+            s.send(self.hello)
+            s.get()
+            s.send(wrap(call(1, "run_tool", exec_args("sleep", "600"), token=1)))
+            while "started" not in s.get()["params"]["message"]:
+                pass
+            run = self.runs(hub)[0]["id"]
+            self.assertEqual(s.end()[0], 0)
+            self.assertEqual(hub.wait_run(run)["state"], "cancelled")
+
+    def test_answers_that_are_due_still_come(self):
+        hub = self.hub()
+        r = hub.cli("mcp", stdin="\n".join(map(json.dumps, (self.hello, self.ready, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}))))
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertEqual({m["id"] for m in map(json.loads, r.stdout.splitlines())}, {0, 1})
+
+    def test_a_hub_that_was_restarted_is_spoken_to_again(self):
+        hub = self.hub()
+        s = Stdio(self, hub)
+        s.send(self.hello)
+        s.get()
+        hub.kill9()
+        s.send(call(1, "list_agents"))
+        self.assertIn("cannot be reached", s.get()["error"]["message"])
+        hub.restart()
+        s.send(call(2, "list_agents"), call(3, "list_runs"))
+        self.assertEqual({s.get()["id"], s.get()["id"]}, {2, 3})
+        self.assertEqual(s.end(), (0, ""))
+
+    def test_only_messages_on_standard_output(self):
+        hub = self.hub()
+        s = Stdio(self, hub, PHOTON_TOKEN="pat_nonsense")
+        s.send("{", "[]", '"x"', "", self.hello, '{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"x\\r\\nEvil: 1","_meta":'
+               '{"io.modelcontextprotocol/protocolVersion":"' + MODERN + '"}}}', "x" * (17 << 20), '{"jsonrpc":"2.0","method":"notifications/initialized"}')
+        self.assertEqual([s.get()["error"]["code"] for _ in range(3)], [-32700, -32600, -32600])
+        got = sorted((s.get() for _ in range(3)), key=lambda m: str(m["id"]))
+        self.assertEqual([m["id"] for m in got], [0, 5, None])
+        self.assertIn("photon login", got[0]["error"]["message"])
+        self.assertEqual(got[0]["error"]["data"]["code"], "unauthenticated")
+        self.assertEqual(got[2]["error"]["code"], -32700)
+        self.assertEqual(s.end(), (0, ""))
+        self.assertIn("the hub did not take a message", (self.dir / "mcp.log").read_text())
+
+
+class Official(Case):
+    """The suite and the inspector of the protocol's authors."""
+
+    def conformance(self, revision, required):
+        node, suite = peer("node"), peer("conformance")
+        self.addCleanup(setattr, harness, "HUB", harness.HUB)
+        harness.HUB = FIXTURE_HUB
+        front = Front(self.hub())
+        self.addCleanup(front.close)
+        r = subprocess.run([node, suite.resolve(), "server", "--url", front.url, "--requirements", revision], cwd=self.dir,
+                           env=clean_env(self.dir), capture_output=True, text=True, timeout=300 * SLOW)
+        said = r.stdout[r.stdout.find("=== SUMMARY"):]
+        self.assertEqual(r.returncode, 0, said + r.stderr)
+        passed = dict(re.findall(r"^. ([a-z0-9-]+): (\d+) passed, 0 failed", said, re.M))
+        names = re.search(r"^server:\n((?:  - \S+\n)+)", (suite.resolve().parents[1] / "requirements" / f"{revision}.yaml").read_text(), re.M)
+        wanted = re.findall(r"- (\S+)", names.group(1))
+        self.assertEqual(len(wanted), required)
+        self.assertEqual([n for n in wanted if int(passed.get(n, 0)) == 0], [])
+        # No check of a required scenario was a warning either.
+        for n in wanted:
+            for checks in self.dir.glob(f"results/server-{n}-*/checks.json"):
+                self.assertEqual([c["id"] for c in json.loads(checks.read_text()) if c["status"] in ("FAILURE", "WARNING")], [], n)
+
+    def test_conformance_2025_11_25(self):
+        self.conformance("2025-11-25", 30)
+
+    def test_conformance_2026_07_28(self):
+        self.conformance(MODERN, 37)
+
+    def test_the_product_has_no_fixtures(self):
+        for name in (b"test_simple_text", b"test://static-text"):
+            self.assertNotIn(name, harness.HUB.read_bytes())
+            self.assertIn(name, FIXTURE_HUB.read_bytes())
+        hub = self.hub()
+        names = [t["name"] for t in self.post(hub, modern({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})).result["tools"]]
+        self.assertEqual([n for n in names if n.startswith("test")], [])
+        self.assertEqual(self.post(hub, modern({"jsonrpc": "2.0", "id": 1, "method": "resources/list"})).status, 404)
+
+    def inspect(self, hub, *args):
+        node, inspector = peer("node"), peer("mcp-inspector")
+        r = subprocess.run([node, inspector.resolve(), "--cli", *map(str, args)], cwd=self.dir, env=clean_env(self.dir, NODE_EXTRA_CA_CERTS=hub.ca), capture_output=True, text=True,
+                           timeout=120 * SLOW, stdin=subprocess.DEVNULL)
+        self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+        return json.loads(r.stdout)
+
+    def test_the_inspector_calls_tools_over_both_roads(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        over_https = [f"{hub.url}/mcp", "--transport", "http", "--header", f"Authorization: Bearer {hub.token}"]
+        on_stdio = ["-e", f"PHOTON_HUB={hub.url}", "-e", f"PHOTON_TOKEN={hub.token}", "-e", f"PHOTON_CA={hub.ca}", CLI, "mcp"]
+        for road in (over_https, on_stdio):
+            tools = self.inspect(hub, *road, "--method", "tools/list")["tools"]
+            self.assertIn("run_tool", [t["name"] for t in tools])
+            r = self.inspect(hub, *road, "--method", "tools/call", "--tool-name", "run_tool", "--tool-arg", "tool=process.exec",
+                             "--tool-arg", 'input={"argv":["echo","inspected"]}')
+            self.assertEqual(r["structuredContent"]["output"], "inspected\n")
+
+
+if __name__ == "__main__":
+    unittest.main()
