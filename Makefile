@@ -59,6 +59,11 @@ $(BUILD)/obj/%.o: %.c | $(PROTO_H)
 $(BUILD)/photon-hub: $(call obj,hub/main.c) $(HUB_O) $(COMMON_O)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB)
+# The hub with what the MCP conformance suite wants to call (tests/conformance): the same objects, and more.
+$(BUILD)/tests/photon-hub-mcp: $(call obj,hub/main.c $(wildcard tests/conformance/*.c)) $(HUB_O) $(COMMON_O)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB)
 $(BUILD)/photon-agent: $(call obj,agent/main.c) $(AGENT_O) $(COMMON_O)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_AGENT)
@@ -102,8 +107,10 @@ sim: $(BUILD)/tests/sim ## hub and agents in one process
 run-tests: $(TEST_BINS)
 	@set -e; for t in $^; do echo $$t; $$t $(TESTS); done
 
-e2e: all ## real programs end to end, two tests at a time; E2E="name ..." picks some
+e2e: all $(BUILD)/tests/photon-hub-mcp ## real programs end to end, two tests at a time; E2E="name ..." picks some
 	BUILD=$(abspath $(BUILD)) python3 tests/e2e/run.py $(E2E)
+conformance: all $(BUILD)/tests/photon-hub-mcp ## the official MCP suite against the hub, both revisions
+	BUILD=$(abspath $(BUILD)) python3 tests/e2e/run.py test_mcp_server.Official
 deploy-test: all ## units, make install
 	BUILD=$(abspath $(BUILD)) python3 tests/e2e/run.py --dir tests/deploy
 
@@ -212,7 +219,7 @@ deps-test: ## and those that tests and lint need
 	deploy/deps.sh test
 	tests/peers/install.sh
 
-.PHONY: install uninstall e2e deploy-test test bench bench-build demo help unit tools sim run-tests check check-cli lint format san asan tsan fuzz fuzz-build deps deps-test
+.PHONY: install uninstall e2e conformance deploy-test test bench bench-build demo help unit tools sim run-tests check check-cli lint format san asan tsan fuzz fuzz-build deps deps-test
 
 .SECONDARY: $(PROTO_C) $(PROTO_H)
 .PHONY: all clean

@@ -20,7 +20,7 @@ COUNTS = re.compile(r"^(\d+) passed, (\d+) failed$", re.M)
 
 def parts():
     make = [MAKE, "--no-print-directory", f"-j{os.cpu_count() or 2}", f"BUILD={BUILD}"]
-    yield "build", make + ["all", f"{BUILD}/tests/unit", f"{BUILD}/tests/tools"]
+    yield "build", make + ["all", f"{BUILD}/tests/unit", f"{BUILD}/tests/tools", f"{BUILD}/tests/photon-hub-mcp"]
     for target in ("lint", "unit", "tools", "sim"):
         if target != "sim" or list((ROOT / "tests/sim").glob("*.c")):
             yield target, make + [target]

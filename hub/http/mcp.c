@@ -104,13 +104,13 @@ void mcp_answer_fault(struct http_req *q, struct mcp_call *c)
 
 /* ---- methods of every server ---- */
 
-static int capabilities(struct jsonw *w)
+static int capabilities(struct jsonw *w, enum mcp_era era)
 {
         struct buf b;
         int rc;
 
         buf_init(&b, 0);
-        rc = buf_printf(&b, "{\"tools\":{}%s}", &mcp_extra ? mcp_extra.capabilities : "");
+        rc = buf_printf(&b, "{\"tools\":{}%s}", &mcp_extra ? mcp_extra.capabilities[era] : "");
         if (!rc)
                 rc = buf_putc(&b, '\0');
         if (!rc)
@@ -143,7 +143,7 @@ static int on_initialize(struct http_req *q, struct mcp_call *c)
         buf_init(&b, 0);
         jw_begin(&w, &b);
         jw_str(&w, "protocolVersion", mcp_negotiate(asked->valuestring));
-        rc = capabilities(&w);
+        rc = capabilities(&w, MCP_LEGACY);
         jw_raw(&w, "serverInfo", SERVER_INFO, "");
         jw_str(&w, "instructions", mcp_instructions);
         snprintf(q->mcp_session, sizeof q->mcp_session, "%s", c->session);
@@ -164,7 +164,7 @@ static int on_discover(struct http_req *q, struct mcp_call *c)
         buf_init(&b, 0);
         jw_begin(&w, &b);
         jw_raw(&w, "supportedVersions", "[\"" MCP_MODERN_VERSION "\"]", "");
-        rc = capabilities(&w);
+        rc = capabilities(&w, MCP_MODERN);
         jw_str(&w, "instructions", mcp_instructions);
         jw_i64(&w, "ttlMs", DISCOVER_TTL_MS);
         jw_str(&w, "cacheScope", "private");

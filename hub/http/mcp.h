@@ -90,7 +90,7 @@ extern const char mcp_instructions[];
 /* More of the protocol than the product has: a test build links one (tests/conformance) for what the
  * official conformance suite wants to call. Absent, and so NULL, everywhere else. */
 struct mcp_extra {
-        const char *capabilities; /* JSON members with a leading comma */
+        const char *capabilities[2]; /* by enum mcp_era: JSON members with a leading comma */
         const struct mcp_method *methods;
         const struct mcp_tool *tools;
 };
