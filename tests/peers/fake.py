@@ -22,7 +22,7 @@ import time
 import traceback
 import uuid
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import script  # noqa: E402
 
 VERSION = "0.0.1-stand-in"
