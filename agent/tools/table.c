@@ -1,5 +1,6 @@
 /* Every tool of this agent, in one place. A new tool is a row here, a file
  * beside this one, and a section in docs/TOOLS.md (a test looks). */
+#include "agent/tools/acp.h"
 #include "agent/tools/curl.h"
 #include "agent/tools/echo.h"
 #include "agent/tools/file.h"
@@ -159,6 +160,32 @@ const struct tool tools[] = {
                 .start = echo_start,
                 .cancel = echo_cancel,
                 .free = echo_free,
+        },
+        {
+                .name = "acp.prompt",
+                .version = "1",
+                .effect = "at-most-once",
+                .description = "Asks an AI agent that speaks the Agent Client Protocol.",
+                .input_schema = acp_input_schema,
+                .output_schema = acp_output_schema,
+                .permit = acp_permit,
+                .start = acp_start,
+                .cancel = acp_cancel,
+                .output_room = acp_output_room,
+                .free = acp_free,
+        },
+        {
+                .name = "gemini.prompt",
+                .version = "1",
+                .effect = "at-most-once",
+                .description = "Asks Gemini CLI to do something in a folder of this machine.",
+                .input_schema = acp_known_input_schema,
+                .output_schema = acp_output_schema,
+                .permit = gemini_permit,
+                .start = gemini_start,
+                .cancel = acp_cancel,
+                .output_room = acp_output_room,
+                .free = acp_free,
         },
         {.name = NULL},
 };

@@ -1,0 +1,545 @@
+#include "agent/tools/acp.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/policy.h"
+#include "agent/tools/acp_in.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/str.h"
+
+#define TO(s) (1U << (s))
+#define END   (TO(ACP_LEAVING) | TO(ACP_GONE))
+static const struct {
+        const char *name;
+        unsigned next;
+} states[] = {
+        [ACP_LOOKING] = {"looking", TO(ACP_INITIALIZING) | TO(ACP_GONE)},
+        [ACP_INITIALIZING] = {"initializing", TO(ACP_AUTHENTICATING) | TO(ACP_OPENING) | END},
+        [ACP_AUTHENTICATING] = {"authenticating", TO(ACP_OPENING) | END},
+        [ACP_OPENING] = {"opening", TO(ACP_SETTING) | END},
+        [ACP_SETTING] = {"setting", TO(ACP_READING) | END},
+        [ACP_READING] = {"reading", TO(ACP_PROMPTING) | END},
+        [ACP_PROMPTING] = {"prompting", TO(ACP_CANCELLING) | END},
+        [ACP_CANCELLING] = {"cancelling", END},
+        [ACP_LEAVING] = {"leaving", TO(ACP_GONE)},
+        [ACP_GONE] = {"gone", 0},
+};
+
+const char acp_input_schema[] =
+        "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{" AI_INPUT_PROPERTIES ","
+        "\"agent\":{\"type\":\"string\",\"description\":\"The ACP agent: claude-agent-acp, codex-acp, "
+        "gemini, cursor, "
+        "or a name of `acp:` in the agent's configuration\"},"
+        "\"command\":{\"type\":\"array\",\"minItems\":1,\"maxItems\":64,\"items\":{\"type\":\"string\"},"
+        "\"description\":\"Or the program itself and its arguments\"}}}";
+const char acp_known_input_schema[] =
+        "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{" AI_INPUT_PROPERTIES "}}";
+const char acp_output_schema[] = AI_OUTPUT_SCHEMA;
+
+bool acp_move(struct acp *x, enum acp_state to)
+{
+        if (!(states[x->state].next & TO(to))) {
+                log_error("acp", "state move refused", "from=%s to=%s attempt=%llu", states[x->state].name,
+                          states[to].name, (unsigned long long)x->c->attempt_id);
+                return false;
+        }
+        x->state = to;
+        if (x->timer_open)
+                uv_timer_stop(&x->timer);
+        return true;
+}
+
+void acp_timer(struct acp *x, int ms, uv_timer_cb cb)
+{
+        uv_update_time(x->c->loop);
+        uv_timer_start(&x->timer, cb, (uint64_t)ms, 0);
+}
+
+/* --- the outcome ------------------------------------------------------------- */
+
+void acp_decide(struct acp *x, enum tool_outcome o, const char *code, const struct err *why)
+{
+        if (x->decided)
+                return;
+        x->decided = true;
+        x->outcome = o;
+        snprintf(x->code, sizeof x->code, "%s", code ? code : "");
+        if (why)
+                x->why = *why;
+}
+
+void acp_decidef(struct acp *x, enum tool_outcome o, const char *code, const char *fmt, ...)
+{
+        struct err e = {0};
+        va_list ap;
+
+        va_start(ap, fmt);
+        err_setv(&e, E_UNAVAIL, fmt, ap);
+        va_end(ap);
+        acp_decide(x, o, code, &e);
+}
+
+const char *acp_last_words(struct acp *x)
+{
+        static char line[201];
+        const char *all = x->peer ? stdio_peer_stderr(x->peer) : "", *end = all + strlen(all), *from;
+
+        while (end > all && strchr(" \t\r\n", end[-1]))
+                end--;
+        for (from = end; from > all && from[-1] != '\n';)
+                from--;
+        while (from < end && (end - from > 200 || ((unsigned char)*from & 0xc0) == 0x80))
+                from++;
+        snprintf(line, sizeof line, "%.*s", (int)(end - from), from);
+        return line;
+}
+
+/* It ended before it answered. */
+static void decide_ended(struct acp *x)
+{
+        const char *said = acp_last_words(x), *name = x->program.name;
+        const struct acp_known *k = x->program.known;
+        int code = 0, signal = 0;
+
+        (void)stdio_peer_exited(x->peer, &code, &signal);
+        if (x->half)
+                acp_decidef(x, TOOL_FAILED, "half_message",
+                            "%s ended in the middle of a message%s%s: it crashed or was killed; look at its "
+                            "own log",
+                            name, *said ? "; its last words: " : "", said);
+        else if (k && k->login_exit && code == k->login_exit)
+                acp_decidef(x, TOOL_FAILED, "not_logged_in",
+                            "%s is not logged in on this machine (%s): %s; log in there as the agent's user "
+                            "and try again",
+                            name, said, k->login);
+        else
+                acp_decidef(x, TOOL_FAILED, "stream_ended",
+                            "%s ended (%s %d) before it had answered%s%s: it crashed or was killed; try it "
+                            "by hand on "
+                            "that machine",
+                            name, signal ? "signal" : "status", signal ? signal : code,
+                            *said ? "; its last words: " : "", said);
+}
+
+static void finish(struct acp *x)
+{
+        char *kind, *text;
+
+        if (x->session && x->ai.cwd) {
+                kind = x->program.known && strcmp(x->kind_prefix, "acp.prompt") != 0
+                               ? mem_strdup(x->kind_prefix)
+                               : str_printf("%s %s", x->kind_prefix, x->program.name);
+                text = kind ? ai_session_make(kind, x->session, x->ai.cwd,
+                                              x->ai.usage.cost_usd > 0
+                                                      ? x->view.cost_before + x->ai.usage.cost_usd
+                                                      : x->view.cost_before)
+                            : NULL;
+                ai_set(&x->ai.out_session, text);
+                mem_free(kind);
+                mem_free(text);
+        }
+        if (!x->ai.out_model && x->offer.model.current)
+                ai_set(&x->ai.out_model, x->offer.model.current);
+        ai_finish(&x->ai, x->outcome, x->code[0] ? x->code : NULL, &x->why);
+}
+
+static void on_gone(void *arg)
+{
+        struct acp *x = arg;
+
+        if (!x->decided)
+                decide_ended(x);
+        acp_ask_withdraw(x, false);
+        acp_move(x, ACP_GONE);
+        stdio_peer_free(x->peer);
+        x->peer = NULL;
+        finish(x);
+}
+
+/* --- leaving ------------------------------------------------------------------- */
+
+static void on_too_slow(uv_timer_t *t)
+{
+        struct acp *x = t->data;
+
+        stdio_peer_stop(x->peer, x->kill_ms);
+}
+
+void acp_leave(struct acp *x, bool now)
+{
+        if (x->state == ACP_GONE)
+                return;
+        acp_ask_withdraw(x, false);
+        if (x->state != ACP_LEAVING && !acp_move(x, ACP_LEAVING))
+                return;
+        x->view.hurry = true;
+        stdio_peer_hold(x->peer, false);
+        if (now) {
+                uv_timer_stop(&x->timer);
+                stdio_peer_stop(x->peer, x->kill_ms);
+        } else {
+                stdio_peer_end_input(x->peer);
+                acp_timer(x, ACP_LEAVE_MS, on_too_slow);
+        }
+}
+
+static void on_no_answer(uv_timer_t *t)
+{
+        acp_leave(t->data, true);
+}
+
+void acp_stop_turn(struct acp *x, int patience_ms)
+{
+        cJSON *params = cJSON_CreateObject();
+
+        if (!acp_move(x, ACP_CANCELLING))
+                return;
+        acp_ask_withdraw(x, true);
+        x->view.hurry = true;
+        stdio_peer_hold(x->peer, false);
+        if (!params || !cJSON_AddStringToObject(params, "sessionId", x->session)) {
+                cJSON_Delete(params);
+                acp_leave(x, true);
+        } else if (jsonrpc_notify(&x->rpc, "session/cancel", params)) {
+                acp_leave(x, true);
+        } else {
+                acp_timer(x, patience_ms, on_no_answer);
+        }
+}
+
+static void stop_before_start(struct acp *x)
+{
+        acp_move(x, ACP_GONE);
+        finish(x);
+}
+
+void acp_cancel(struct tool_call *c, int grace_ms)
+{
+        struct acp *x = c->state;
+
+        if (!x || x->state == ACP_GONE)
+                return;
+        acp_decidef(x, TOOL_CANCELLED, "cancelled", "the call was cancelled");
+        x->kill_ms = grace_ms / 2;
+        if (x->state == ACP_LOOKING)
+                stop_before_start(x);
+        else if (x->state == ACP_PROMPTING)
+                acp_stop_turn(x, grace_ms / 2);
+        else
+                acp_leave(x, true);
+}
+
+static void on_stall(struct ai *a)
+{
+        struct acp *x = container_of(a, struct acp, ai);
+        int status = x->peer ? acp_find_status(acp_last_words(x)) : 0;
+        char took[32];
+
+        str_format_duration(a->stall_ms, took);
+        if (status)
+                acp_decidef(x, TOOL_FAILED, acp_status_code(status),
+                            "%s has said nothing for %s and tries again and again: %s", x->program.name, took,
+                            acp_last_words(x));
+        acp_decidef(x, TOOL_FAILED, "stalled",
+                    "%s has said nothing for %s (limits.stall); it hangs, or what it does takes longer: "
+                    "allow more",
+                    x->program.name, took);
+        if (x->peer)
+                acp_leave(x, true);
+        else if (x->state == ACP_LOOKING)
+                stop_before_start(x);
+}
+
+/* --- the program ------------------------------------------------------------------ */
+
+static void on_message(void *arg, char *text, size_t n)
+{
+        struct acp *x = arg;
+
+        acp_message(x, text, n);
+        if (x->view.full && x->peer && !x->view.hurry) {
+                x->view.full = false;
+                x->held = true;
+                stdio_peer_hold(x->peer, true);
+        }
+}
+
+static void on_fault(void *arg, const struct err *e)
+{
+        struct acp *x = arg;
+
+        if (e->code == E_TOOBIG) {
+                acp_decidef(x, TOOL_FAILED, "message_too_large", "%s sent a message that is too large: %s",
+                            x->program.name, e->msg);
+                acp_leave(x, true);
+        } else {
+                x->half = true;
+        }
+}
+
+static int on_send(void *arg, const cJSON *message)
+{
+        struct acp *x = arg;
+
+        return stdio_peer_send_json(x->peer, message);
+}
+
+static void on_no_initialize(uv_timer_t *t)
+{
+        struct acp *x = t->data;
+
+        acp_decidef(x, TOOL_FAILED, "stalled", "%s has not answered `%s` within %d s: is it an ACP agent?",
+                    x->program.name, x->state == ACP_INITIALIZING ? "initialize" : "authenticate",
+                    ACP_INIT_MS / 1000);
+        acp_leave(x, true);
+}
+
+static int spawn(struct acp *x, const char *path, struct err *e)
+{
+        const struct stdio_peer_options o = {
+                .loop = x->c->loop,
+                .path = path,
+                .argv = x->program.argv,
+                .env = x->ai.env,
+                .cwd = x->ai.cwd,
+                .marker = x->ai.marker,
+                .on_message = on_message,
+                .on_fault = on_fault,
+                .on_gone = on_gone,
+                .arg = x,
+        };
+
+        return stdio_peer_start(&o, &x->peer, e);
+}
+
+/* Nothing was started, and this is why. */
+static void not_started(struct acp *x, int rc, struct err *e)
+{
+        struct err why = *e;
+
+        if (rc == -E_NOENT) {
+                err_set(&why, E_NOENT, "%s: %s; install it on this machine for the agent's user",
+                        x->program.name, e->msg);
+                acp_decide(x, TOOL_REFUSED, "tool_missing", &why);
+        } else {
+                acp_decide(x, TOOL_REFUSED, rc == -E_DENIED ? "policy_denied" : "spawn_failed", &why);
+        }
+        stop_before_start(x);
+}
+
+static void on_ready(struct ai *a)
+{
+        struct acp *x = container_of(a, struct acp, ai);
+        struct err e = {0};
+        char *path = NULL;
+        int rc = acp_program_env(&x->program, a, &e);
+
+        if (!rc && a->model)
+                rc = acp_program_model(&x->program, a->model);
+        if (!rc)
+                rc = ai_program(a, x->program.argv[0], &path, &e);
+        if (!rc)
+                rc = spawn(x, path, &e);
+        mem_free(path);
+        if (rc) {
+                not_started(x, rc, &e);
+                return;
+        }
+        acp_move(x, ACP_INITIALIZING);
+        acp_timer(x, ACP_INIT_MS, on_no_initialize);
+        if (tool_owns_process(x->c, (int)stdio_peer_pid(x->peer))) {
+                acp_decidef(x, TOOL_REFUSED, "journal_failed",
+                            "the agent could not write down that it started %s", x->program.name);
+                x->kill_ms = 0;
+                acp_leave(x, true);
+                return;
+        }
+        acp_initialize(x);
+}
+
+/* --- the call -------------------------------------------------------------------- */
+
+int acp_permit(const struct policy *p, const cJSON *input, struct err *e)
+{
+        struct acp_program program;
+        int rc = acp_program_of(input, &program, e);
+
+        if (!rc)
+                rc = policy_command(p, program.argv[0], false, e);
+        acp_program_fini(&program);
+        return rc;
+}
+
+static void release(struct acp *x)
+{
+        acp_program_fini(&x->program);
+        ai_session_fini(&x->resumed);
+        acp_offer_fini(&x->offer);
+        acp_view_fini(&x->view);
+        jsonrpc_fini(&x->rpc);
+        mem_free(x->session);
+        mem_free(x);
+}
+
+static void on_ai_closed(struct ai *a)
+{
+        release(container_of(a, struct acp, ai));
+}
+
+static void on_timer_closed(uv_handle_t *h)
+{
+        struct acp *x = h->data;
+
+        ai_close(&x->ai, on_ai_closed);
+}
+
+/* The session's folder, where the input says none: agents keep their sessions by folder. */
+static int with_folder(const struct ai_session *s, const cJSON *input, cJSON **out)
+{
+        cJSON *copy = cJSON_Duplicate(input, true);
+
+        if (copy && (!s->cwd || cJSON_GetObjectItemCaseSensitive(copy, "cwd") ||
+                     cJSON_AddStringToObject(copy, "cwd", s->cwd))) {
+                *out = copy;
+                return 0;
+        }
+        cJSON_Delete(copy);
+        return -E_NOMEM;
+}
+
+static int read_session(struct acp *x, const cJSON *input, struct err *e)
+{
+        const char *text = NULL;
+        char *kind;
+        int rc = json_str_opt(input, "session", &text, e);
+
+        if (rc || !text)
+                return rc;
+        kind = strcmp(x->kind_prefix, "acp.prompt") != 0
+                       ? mem_strdup(x->kind_prefix)
+                       : str_printf("%s %s", x->kind_prefix, x->program.name);
+        rc = kind ? ai_session_read(text, kind, &x->resumed, e) : -E_NOMEM;
+        mem_free(kind);
+        x->resumes = rc == 0;
+        return rc;
+}
+
+static struct acp *make(struct tool_call *c)
+{
+        struct acp *x = mem_calloc(1, sizeof *x);
+
+        if (!x)
+                return NULL;
+        x->c = c;
+        x->state = ACP_LOOKING;
+        x->kind_prefix = c->tool->name;
+        x->kill_ms = ACP_KILL_MS;
+        list_init(&x->asks);
+        acp_offer_init(&x->offer);
+        if (jsonrpc_init(&x->rpc, false, on_send, x) || acp_view_init(&x->view, &x->ai, &x->offer)) {
+                release(x);
+                return NULL;
+        }
+        return x;
+}
+
+/* Takes x->program. A session that is none or another's is an outcome of its own, not a bad input. */
+static int start(struct acp *x, const cJSON *input, struct err *e)
+{
+        struct err why = {0};
+        int session = read_session(x, input, &why), rc;
+        cJSON *whole = NULL;
+
+        if (with_folder(&x->resumed, input, &whole)) {
+                release(x);
+                return err_set(e, E_NOMEM, "out of memory");
+        }
+        rc = ai_open(&x->ai, x->c, whole, on_ready, on_stall, e);
+        cJSON_Delete(whole);
+        if (rc) {
+                ai_close(&x->ai, on_ai_closed);
+                return rc;
+        }
+        uv_timer_init(x->c->loop, &x->timer);
+        x->timer.data = x;
+        x->timer_open = true;
+        x->view.cost_before = x->resumed.cost_usd;
+        x->c->state = x;
+        if (session) {
+                acp_decide(x, TOOL_REFUSED, session == -E_NOMEM ? "out_of_memory" : "session_unknown", &why);
+                stop_before_start(x);
+        }
+        return 0;
+}
+
+int acp_start(struct tool_call *c, const cJSON *input, struct err *e)
+{
+        struct acp *x = make(c);
+        int rc;
+
+        if (!x)
+                return err_set(e, E_NOMEM, "out of memory");
+        rc = acp_program_of(input, &x->program, e);
+        if (rc) {
+                release(x);
+                return rc;
+        }
+        return start(x, input, e);
+}
+
+int acp_start_known(struct tool_call *c, const cJSON *input, const char *program, struct err *e)
+{
+        struct acp *x = make(c);
+        int rc;
+
+        if (!x)
+                return err_set(e, E_NOMEM, "out of memory");
+        rc = acp_program_known(program, &x->program, e);
+        if (rc) {
+                release(x);
+                return rc;
+        }
+        return start(x, input, e);
+}
+
+void acp_output_room(struct tool_call *c)
+{
+        struct acp *x = c->state;
+
+        if (!x || !x->held)
+                return;
+        x->held = false;
+        if (x->peer)
+                stdio_peer_hold(x->peer, false);
+}
+
+void acp_free(struct tool_call *c)
+{
+        struct acp *x = c->state;
+
+        c->state = NULL;
+        if (!x)
+                return;
+        acp_reading_abandon(x);
+        acp_ask_withdraw(x, false);
+        if (x->peer)
+                stdio_peer_abandon(x->peer);
+        x->peer = NULL;
+        uv_close((uv_handle_t *)&x->timer, on_timer_closed);
+}
+
+/* --- gemini.prompt ------------------------------------------------------------------ */
+
+int gemini_permit(const struct policy *p, const cJSON *input, struct err *e)
+{
+        (void)input;
+        return policy_command(p, "gemini", false, e);
+}
+
+int gemini_start(struct tool_call *c, const cJSON *input, struct err *e)
+{
+        return acp_start_known(c, input, "gemini", e);
+}

@@ -1,0 +1,97 @@
+/* The inside of the ACP client: one call. acp.c owns its life, acp_talk.c the
+ * conversation, acp_ask.c the agent's questions. Loop thread only. */
+#ifndef PHOTON_AGENT_TOOLS_ACP_IN_H
+#define PHOTON_AGENT_TOOLS_ACP_IN_H
+
+#include <uv.h>
+
+#include "agent/tools/acp_agents.h"
+#include "agent/tools/acp_error.h"
+#include "agent/tools/acp_offer.h"
+#include "agent/tools/acp_update.h"
+#include "agent/tools/ai.h"
+#include "agent/tools/ai_session.h"
+#include "agent/tools/jsonrpc.h"
+#include "agent/tools/stdio_peer.h"
+#include "common/list.h"
+
+/*  LOOKING --folder seen--> INITIALIZING [-> AUTHENTICATING] -> OPENING -> SETTING -> READING -> PROMPTING
+ *     |                         |                                                           |         |
+ *     |                         | anything wrong, cancel                          cancel, limit    answer
+ *     |                         v                                                           v         |
+ *     +-- cancel -------------> LEAVING <-----------answer, or grace over------------- CANCELLING     |
+ *                               |  ^------------------------------------------------------------------+
+ *                               +-- gone with all it started --> GONE */
+enum acp_state {
+        ACP_LOOKING,        /* at the folder */
+        ACP_INITIALIZING,   /* the program runs and says what it can do */
+        ACP_AUTHENTICATING, /* the few that want it asked for */
+        ACP_OPENING,        /* session/new, session/load or session/resume */
+        ACP_SETTING,        /* mode and model */
+        ACP_READING,        /* the files that travel with the prompt */
+        ACP_PROMPTING,
+        ACP_CANCELLING, /* session/cancel is sent; the turn's answer is awaited */
+        ACP_LEAVING,    /* the program is on its way out */
+        ACP_GONE,       /* no process of it is left */
+};
+
+#define ACP_INIT_MS  60000 /* initialize, authenticate: nothing of a model is in them */
+#define ACP_LEAVE_MS 2500  /* from the end of its input to TERM: time to write its session down */
+#define ACP_KILL_MS  2000  /* from TERM to KILL, where no cancel says otherwise */
+
+struct acp_reading;
+
+struct acp {
+        struct ai ai;
+        struct tool_call *c;
+        enum acp_state state;
+        struct acp_program program;
+        const char *kind_prefix; /* the tool's name */
+        struct ai_session resumed;
+        bool resumes, authenticated;
+        struct acp_offer offer;
+        struct acp_view view;
+        struct jsonrpc rpc;
+        struct stdio_peer *peer;
+        uv_timer_t timer; /* of the state */
+        bool timer_open, held, half;
+        struct list asks; /* questions that the agent waits for */
+        struct acp_reading *reading;
+        char *session; /* the agent's own id of it */
+        unsigned noise;
+        int kill_ms;
+        /* What becomes of the call; the first word counts. */
+        bool decided;
+        enum tool_outcome outcome;
+        char code[64];
+        struct err why;
+};
+
+/* --- acp.c --- */
+
+bool acp_move(struct acp *x, enum acp_state to);
+void acp_timer(struct acp *x, int ms, uv_timer_cb cb);
+/* The call's outcome, unless there is one. code NULL: it succeeded. */
+void acp_decide(struct acp *x, enum tool_outcome o, const char *code, const struct err *why);
+void acp_decidef(struct acp *x, enum tool_outcome o, const char *code, const char *fmt, ...)
+        __attribute__((format(printf, 4, 5)));
+/* Ends the program: politely, or (now) with TERM at once. */
+void acp_leave(struct acp *x, bool now);
+/* Asks it to end the turn; patience for its answer. */
+void acp_stop_turn(struct acp *x, int patience_ms);
+/* The last line of its standard error; "" if there is none. Lent until the next call. */
+const char *acp_last_words(struct acp *x);
+
+/* --- acp_talk.c --- */
+
+void acp_initialize(struct acp *x);
+void acp_message(struct acp *x, char *text, size_t n);
+void acp_reading_abandon(struct acp *x);
+
+/* --- acp_ask.c --- */
+
+void acp_ask(struct acp *x, const struct jsonrpc_msg *m);
+/* Nobody waits for answers any more: each question is withdrawn; tell: and answered "cancelled". */
+void acp_ask_withdraw(struct acp *x, bool tell);
+
+#endif
