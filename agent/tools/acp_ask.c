@@ -98,7 +98,7 @@ void acp_ask_withdraw(struct acp *x, bool tell)
         LIST_EACH_SAFE (it, next, &x->asks) {
                 struct ask *q = container_of(it, struct ask, link);
 
-                tool_ask_withdraw(x->c, q->number);
+                ai_withdraw(&x->ai, q->number);
                 if (tell)
                         reply(x, q->id, NULL);
                 ask_free(q);
