@@ -67,7 +67,7 @@ $(BUILD)/tests/photon-hub-mcp: $(call obj,hub/main.c $(wildcard tests/conformanc
 $(BUILD)/photon-agent: $(call obj,agent/main.c) $(AGENT_O) $(COMMON_O)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_AGENT)
-$(BUILD)/photon: $(CLI_O) $(call obj,common/err.c common/mem.c common/buf.c common/str.c common/encode.c common/map.c common/clock.c common/id.c common/log.c common/json.c common/json_mend.c common/json_scan.c common/json_schema.c common/secret.c common/file.c common/conf.c common/yaml.c)
+$(BUILD)/photon: $(CLI_O) $(call obj,common/auditchain.c common/err.c common/mem.c common/buf.c common/str.c common/encode.c common/map.c common/clock.c common/id.c common/log.c common/json.c common/json_mend.c common/json_scan.c common/json_schema.c common/secret.c common/file.c common/conf.c common/yaml.c)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_CLI)
 $(BUILD)/tests/unit: $(call obj,tests/lib/main.c $(TESTLIB_C) $(UNIT_C)) $(HUB_O) $(AGENT_O) $(COMMON_O)

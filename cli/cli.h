@@ -74,6 +74,8 @@ extern const struct conf_opt global_opts[];
 
 /* Says what is wrong with the command line and how it is meant; returns STATUS_USAGE. */
 int cli_usage(struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Finds the hub and makes c->client: main does it for every command that is not local. */
+int cli_connect(struct cli *c, struct err *e);
 /* A status for an error that ended a command. */
 int cli_status(int rc);
 
@@ -90,6 +92,7 @@ int help_json(struct err *e);
         X(agent_list) X(agent_show) X(agent_drain) X(agent_undrain) X(agent_revoke) X(agent_label)     \
         X(run) X(runs) X(run_show) X(run_cancel) X(run_retry) X(run_explain) X(run_resolve) X(run_watch) \
         X(logs) X(exec) X(call) X(mcp) X(tools) X(validate) X(events) X(import_wfformat)                      \
+        X(audit_list) X(audit_export) X(audit_verify) X(audit_erase) X(audit_trim)                     \
         X(api_token_create) X(api_token_list) X(api_token_revoke)                                      \
         X(login) X(logout) X(whoami) X(completion) X(version) X(help)
 /* clang-format on */

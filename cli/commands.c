@@ -89,6 +89,21 @@ static const struct conf_opt import_opts[] = {
         {"max-bytes", 0, CONF_SIZE, O(max_bytes), "0", NULL, "SIZE", "a step writes at most this; 0: no limit", 0, 0},
         {0},
 };
+static const struct conf_opt audit_list_opts[] = {
+        {"actor", 0, CONF_STR, O(name), NULL, NULL, "NAME", "what this one did", 0, 0},
+        {"action", 0, CONF_STR, O(kind), NULL, NULL, "NAME", "only this, e.g. run.cancel", 0, 0},
+        FLAG_LIMIT,
+        {0},
+};
+static const struct conf_opt audit_erase_opts[] = {
+        {"actor", 0, CONF_STR, O(name), NULL, NULL, "NAME", "who did it", 0, 0},
+        {"object", 0, CONF_STR, O(kind), NULL, NULL, "TEXT", "what it was done to", 0, 0},
+        {0},
+};
+static const struct conf_opt audit_trim_opts[] = {
+        {"older-than", 0, CONF_DURATION, O(ttl_ms), "365d", NULL, "TIME", "what is older goes", 1000, 0x7fffffffffff},
+        {0},
+};
 static const struct conf_opt login_opts[] = {
         {"ca-sha256", 0, CONF_STR, O(ca_sha256), NULL, NULL, "HEX", "fetch the hub's authority and pin it, if it has this SHA-256", 0, 0},
         {"token-file", 0, CONF_STR, O(token_file), NULL, NULL, "FILE", "read the token from a file, or from - (standard input)", 0, 0},
@@ -129,6 +144,12 @@ const struct command commands[] = {
         {.name = "api-token create", .args = "", .summary = "make a token for a person or a script; prints it alone", .opts = api_token_create_opts, .max_args = 0, .run = cmd_api_token_create},
         {.name = "api-token list", .args = "", .summary = "list API tokens", .max_args = 0, .run = cmd_api_token_list},
         {.name = "api-token revoke", .args = "ID", .summary = "revoke an API token", .min_args = 1, .max_args = 1, .run = cmd_api_token_revoke},
+        {.name = "audit list", .args = "", .summary = "who did what, newest first", .opts = audit_list_opts, .max_args = 0, .run = cmd_audit_list},
+        {.name = "audit export", .args = "", .summary = "all records as lines of JSON, checked on their way", .max_args = 0, .run = cmd_audit_export},
+        {.name = "audit verify", .args = "[FILE]", .summary = "prove that no record was changed: in the hub, or in an export", .max_args = 1, .local = true, .run = cmd_audit_verify,
+         .help = "With FILE (- is standard input) no hub is needed. Keep the head that it prints elsewhere: a chain\nthat was written anew from its beginning has another one. Exit status 1: the first bad record is named."},
+        {.name = "audit erase", .args = "", .summary = "erase a person or a thing from all records; the chain stays provable", .opts = audit_erase_opts, .max_args = 0, .run = cmd_audit_erase},
+        {.name = "audit trim", .args = "", .summary = "remove old records; the chain stays provable", .opts = audit_trim_opts, .max_args = 0, .run = cmd_audit_trim},
         {.name = "import wfformat", .args = "FILE", .summary = "turn a WfFormat 1.5 instance into a workflow", .opts = import_opts, .min_args = 1, .max_args = 1, .local = true, .run = cmd_import_wfformat,
          .help = "Each task becomes a step that sleeps for its measured runtime times F and writes its measured bytes\nto standard output. No hub is needed."},
         {.name = "login", .args = "", .summary = "remember a hub and a token (--hub, --token)", .opts = login_opts, .max_args = 0, .local = true, .run = cmd_login},

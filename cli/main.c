@@ -146,7 +146,7 @@ static int check_words(struct cli *c, bool dashes)
         return 0;
 }
 
-static int connect_hub(struct cli *c, struct err *e)
+int cli_connect(struct cli *c, struct err *e)
 {
         struct context where = {0};
         int rc = context_resolve(c->o.hub, c->o.token, c->o.ca, &where, e);
@@ -166,7 +166,7 @@ static int connect_hub(struct cli *c, struct err *e)
 
 static int run(struct cli *c, struct err *e)
 {
-        int rc = c->command->local ? 0 : connect_hub(c, e);
+        int rc = c->command->local ? 0 : cli_connect(c, e);
 
         if (!rc)
                 rc = c->command->run(c, e);

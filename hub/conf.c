@@ -53,6 +53,8 @@ const struct conf_opt hub_serve_opts[] = {
         {"certificate-life", 0, CONF_DURATION, OFF(cert_life_ms), "24h", "PHOTON_HUB_CERTIFICATE_LIFE",
          "TIME", "life of an agent's certificate; it renews itself before two thirds of it", 2000,
          INT64_C(31536000000)},
+        {"accept-damaged-audit", 0, CONF_BOOL, OFF(accept_damaged_audit), NULL, NULL, "",
+         "serve although the audit's chain is damaged; this is written down in the audit", 0, 0},
         {"max-agents", 0, CONF_INT, OFF(max_agents), "10000", "PHOTON_HUB_MAX_AGENTS", "N",
          "connections from agents at once", 1, 100000},
         {"http-threads", 0, CONF_INT, OFF(http_threads), "2", "PHOTON_HUB_HTTP_THREADS", "N",

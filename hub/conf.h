@@ -16,6 +16,7 @@ struct hub_conf {
         char *log_level;
         bool log_json;
         int64_t lost_after_ms, cancel_grace_ms, heartbeat_ms, drain_ms, cert_life_ms;
+        bool accept_damaged_audit;
         int64_t max_agents, http_threads, http_connections, http_per_ip;
 };
 

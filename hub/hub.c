@@ -8,10 +8,13 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "common/auditchain.h"
+#include "common/buf.h"
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/file.h"
 #include "common/jointoken.h"
+#include "common/json.h"
 #include "common/link.h"
 #include "common/log.h"
 #include "common/mailbox.h"
@@ -202,6 +205,71 @@ static int enroll_address(const struct hub_conf *c, char out[HOST_PORT_MAX], str
         return 0;
 }
 
+/* ---- the audit's chain ---- */
+
+#define AUDIT_ACCEPTED "audit_accepted" /* meta: the last record when somebody accepted what was damaged */
+
+static void accept_damage(struct hub *h, int64_t up_to, const struct err *damage)
+{
+        struct store_tx *tx = store_begin(h->store);
+        char *text = NULL, *detail = NULL, seq[24];
+        struct buf b;
+
+        buf_init(&b, 0);
+        if (!buf_puts(&b, "{\"damage\":") && !json_append_str(&b, damage->msg, strlen(damage->msg)) &&
+            !buf_putc(&b, '}'))
+                detail = text = buf_steal_str(&b);
+        buf_fini(&b);
+        snprintf(seq, sizeof seq, "%lld", (long long)up_to);
+        store_put_meta(tx, AUDIT_ACCEPTED, seq);
+        store_put_audit(tx, clock_now_us(&clock_system), "hub", "audit.damage_accepted", NULL, detail);
+        store_commit(tx, NULL, NULL);
+        mem_free(text);
+        log_warn("hub", "the audit is damaged; serving all the same, as told", "damage=\"%s\"", damage->msg);
+}
+
+static int newest(void *arg, const struct audit_record *r)
+{
+        *(int64_t *)arg = r->seq;
+        return 0;
+}
+
+/* A chain that does not hold means that somebody wrote to the database: nothing is served until a person has
+ * looked, and said so. */
+static int check_audit(struct hub *h, struct store_reader *rd, struct err *e)
+{
+        struct audit_filter last_one = {.newest_first = true, .limit = 1};
+        int64_t accepted = 0, records, last, top = 0;
+        char *text = NULL, hex[65];
+        uint8_t head[32];
+        int rc;
+
+        if (read_meta(rd, AUDIT_ACCEPTED, &text) == 0 && str_parse_i64(text, 1, INT64_MAX, &accepted))
+                accepted = 0;
+        mem_free(text);
+        rc = audit_verify(rd, accepted, &records, &last, head, e);
+        if (rc == -E_CORRUPT && h->conf->accept_damaged_audit) {
+                (void)read_audit(rd, &last_one, newest, &top);
+                accept_damage(h, top, e);
+                *e = (struct err){0};
+                return 0;
+        }
+        if (rc == -E_CORRUPT) {
+                struct err why = *e;
+
+                return err_set(e, E_CORRUPT,
+                               "%s. Look who could write %s/hub.db; to serve all the same, start once with "
+                               "--accept-damaged-audit, which is written down",
+                               why.msg, h->conf->data);
+        }
+        if (rc)
+                return rc;
+        str_hex(head, sizeof head, hex);
+        log_info("hub", "audit verified", "records=%lld last=%lld head=%s", (long long)records,
+                 (long long)last, hex);
+        return 0;
+}
+
 static int build_state(struct hub *h, struct err *e)
 {
         const struct hub_conf *c = h->conf;
@@ -215,6 +283,8 @@ static int build_state(struct hub *h, struct err *e)
                 rc = store_reader_open(h->store, &rd, e);
         if (!rc && (rc = read_max(rd, &seq, &attempt, &event)))
                 err_set(e, -rc, "the database's counters could not be read");
+        if (!rc)
+                rc = check_audit(h, rd, e);
         if (rd)
                 store_reader_close(rd);
         if (!rc && (rc = bus_create(event, &h->bus)))

@@ -21,6 +21,8 @@
         X(AGENTS_MANAGE, "agents.manage", 0, 1, 1, 1)                                                        \
         X(JOIN_TOKENS, "join_tokens.manage", 0, 1, 1, 1)                                                     \
         X(API_TOKENS, "api_tokens.manage", 0, 0, 0, 1)                                                       \
+        X(AUDIT_READ, "audit.read", 0, 0, 1, 1)                                                              \
+        X(AUDIT_MANAGE, "audit.manage", 0, 0, 0, 1)                                                          \
         X(METRICS_READ, "metrics.read", 0, 1, 1, 1)
 
 enum permission {

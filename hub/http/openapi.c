@@ -79,6 +79,16 @@ static const struct {
          ",\"column\":" INTEGER ",\"message\":" STRING ",\"code\":" STRING
          "}}},\"warnings\":{\"type\":\"array\",\"items\":" STRING "},\"name\":" STRING ",\"steps\":" INTEGER
          "}}"},
+        {"AuditRecord",
+         "{\"type\":\"object\",\"required\":[\"seq\",\"at\",\"action\",\"hash\"],\"properties\":{"
+         "\"seq\":" INTEGER ",\"at\":" TIME ",\"action\":" STRING
+         ",\"actor\":" NULLABLE("string") ",\"object\":" NULLABLE("string") ",\"detail\":" NULLABLE(
+                 "object") ",\"erased\":{\"type\":\"array\",\"items\":" STRING "},\"hash\":" STRING "}}"},
+        {"AuditPage", PAGE("AuditRecord")},
+        {"AuditErase", "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"actor\":" STRING
+                       ",\"object\":" STRING "}}"},
+        {"AuditTrim", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"older_than\"],"
+                      "\"properties\":{\"older_than\":" DURATION "}}"},
         {"RunPage", PAGE("Run")},
         {"AgentPage", PAGE("Agent")},
         {"ToolPage", PAGE("Tool")},

@@ -387,19 +387,27 @@ static int read_failed(sqlite3 *h, int sqlite_rc)
         return rc;
 }
 
-int read_audit(struct store_reader *r, int64_t after_seq, int64_t limit,
+int read_audit(struct store_reader *r, const struct audit_filter *f,
                int (*cb)(void *, const struct audit_record *), void *arg)
 {
+        static const char *const sql[] = {
+                "SELECT " COLUMNS " FROM audit WHERE seq>?1 AND (?3 IS NULL OR actor=?3) AND"
+                " (?4 IS NULL OR action=?4) ORDER BY seq LIMIT ?2",
+                "SELECT " COLUMNS " FROM audit WHERE seq<?1 AND (?3 IS NULL OR actor=?3) AND"
+                " (?4 IS NULL OR action=?4) ORDER BY seq DESC LIMIT ?2",
+        };
         sqlite3 *h = reader_handle(r);
         struct audit_record row;
         sqlite3_stmt *st = NULL;
-        int rc = db_prepare(h, "SELECT " COLUMNS " FROM audit WHERE seq>?1 ORDER BY seq LIMIT ?2", &st);
+        int rc = db_prepare(h, sql[f->newest_first], &st);
         int step = SQLITE_DONE;
 
         if (rc != SQLITE_OK)
                 return read_failed(h, rc);
-        sqlite3_bind_int64(st, 1, after_seq);
-        sqlite3_bind_int64(st, 2, limit > 0 ? limit : -1);
+        sqlite3_bind_int64(st, 1, f->newest_first && f->after_seq == 0 ? INT64_MAX : f->after_seq);
+        sqlite3_bind_int64(st, 2, f->limit > 0 ? f->limit : -1);
+        bind_text(st, 3, f->actor);
+        bind_text(st, 4, f->action);
         while (rc == 0 && (step = sqlite3_step(st)) == SQLITE_ROW) {
                 if (!decode(st, &row))
                         memset(row.hash, 0, sizeof row.hash); /* fits nothing: the check will say so */
@@ -456,10 +464,17 @@ static int verify_one(void *arg, const struct audit_record *r)
         return 0;
 }
 
-int audit_verify(struct store_reader *r, int64_t *records, int64_t *last_seq, uint8_t head[AUDITCHAIN_HASH],
-                 struct err *e)
+static int take_hash(void *arg, const struct audit_record *r)
+{
+        memcpy(arg, r->hash, AUDITCHAIN_HASH);
+        return 0;
+}
+
+int audit_verify(struct store_reader *r, int64_t from_seq, int64_t *records, int64_t *last_seq,
+                 uint8_t head[AUDITCHAIN_HASH], struct err *e)
 {
         struct verify v = {.records = records, .last_seq = last_seq, .head = head, .e = e};
+        struct audit_filter f = {.after_seq = from_seq}, one = {.after_seq = from_seq - 1, .limit = 1};
         int64_t after;
         int rc;
 
@@ -467,8 +482,14 @@ int audit_verify(struct store_reader *r, int64_t *records, int64_t *last_seq, ui
         rc = read_audit_start(r, last_seq, head);
         after = *last_seq;
         str_hex(head, AUDITCHAIN_HASH, v.start);
+        if (from_seq > after) {
+                *last_seq = from_seq;
+                if (!rc)
+                        rc = read_audit(r, &one, take_hash, head);
+                after = 0; /* what names the start may lie before it */
+        }
         if (!rc)
-                rc = read_audit(r, 0, 0, verify_one, &v);
+                rc = read_audit(r, &f, verify_one, &v);
         if (!rc && after > 0 && !v.start_named)
                 rc = err_set(e, E_CORRUPT,
                              "audit record %" PRId64

@@ -252,16 +252,21 @@ int read_api_token(struct store_reader *r, const char *sha256_hex,
                    int (*cb)(void *, const struct row_api_token *), void *arg);
 int read_idempotency(struct store_reader *r, const char *key, const char *token_id, char **out_request_sha256,
                      int *status, char **out_body);
-/* Records after after_seq, oldest first, at most limit (0: all); texts are lent. */
 struct audit_record;
-int read_audit(struct store_reader *r, int64_t after_seq, int64_t limit,
+struct audit_filter {
+        int64_t after_seq; /* those after it; newest_first: those before it (0: all) */
+        int64_t limit;     /* 0: all */
+        bool newest_first;
+        const char *actor, *action; /* NULL: any */
+};
+int read_audit(struct store_reader *r, const struct audit_filter *f,
                int (*cb)(void *, const struct audit_record *), void *arg);
 /* Where the chain begins (0 and zeros, unless older records were removed), as this database says. */
 int read_audit_start(struct store_reader *r, int64_t *after_seq, uint8_t after_hash[32]);
-/* Walks the whole chain. 0 and its head; -E_CORRUPT: e names the first bad record. *records and *last_seq are
- * what was good up to there. */
-int audit_verify(struct store_reader *r, int64_t *records, int64_t *last_seq, uint8_t head[32],
-                 struct err *e);
+/* Walks the chain: all of it (from_seq 0), or what follows record from_seq. 0 and its head; -E_CORRUPT: e
+ * names the first bad record. *records and *last_seq: what was good up to there. */
+int audit_verify(struct store_reader *r, int64_t from_seq, int64_t *records, int64_t *last_seq,
+                 uint8_t head[32], struct err *e);
 /* High-water marks: ids go on above them. The attempt is a bound: none above it was ever used. */
 int read_max(struct store_reader *r, int64_t *run_seq, uint64_t *attempt_id, int64_t *event_id);
 

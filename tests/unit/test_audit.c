@@ -45,7 +45,7 @@ static int verify(struct world *w, int64_t *records, uint8_t head[32], struct er
 {
         int64_t last;
 
-        return audit_verify(w->reader, records, &last, head, e);
+        return audit_verify(w->reader, 0, records, &last, head, e);
 }
 
 static void check_good(struct world *w, int64_t want)
@@ -175,7 +175,7 @@ TEST(audit, a_person_can_be_erased_and_the_rest_stays_proved)
         tx = store_begin(w.store);
         store_erase_audit(tx, 5000, "bob", "ada", "ada");
         commit(&w, tx);
-        CHECK_INT(read_audit(w.reader, 0, 0, count_text, &n), 0);
+        CHECK_INT(read_audit(w.reader, &(struct audit_filter){0}, count_text, &n), 0);
         CHECK_INT(n, 0);
         check_good(&w, 5);
         reopen(&w);
@@ -299,7 +299,7 @@ TEST(audit, an_export_verifies_without_the_hub)
         tx = store_begin(w.store);
         store_erase_audit(tx, 5000, "root", "bob", NULL);
         commit(&w, tx);
-        CHECK_INT(read_audit(w.reader, 0, 0, keep_line, &l), 0);
+        CHECK_INT(read_audit(w.reader, &(struct audit_filter){0}, keep_line, &l), 0);
         CHECK_INT(l.n, 4);
         CHECK(!strstr(l.text[1], "bob"));
         CHECK_INT(walk(&l, -1, &k, &e), 0);
@@ -325,7 +325,7 @@ TEST(audit, an_export_that_begins_later_says_after_what)
         char first[200], hex[65];
 
         three(&w);
-        CHECK_INT(read_audit(w.reader, 0, 0, keep_line, &l), 0);
+        CHECK_INT(read_audit(w.reader, &(struct audit_filter){0}, keep_line, &l), 0);
         CHECK_INT(auditchain_step(&k, l.text[0], strlen(l.text[0]), &e), 0);
         str_hex(k.head, 32, hex);
         snprintf(first, sizeof first, "{\"after_seq\":1,\"after_hash\":\"%s\"}", hex);

@@ -51,6 +51,8 @@ TEST(http_access, every_cell_of_the_table)
                 {PERM_AGENTS_MANAGE, "agents.manage", {0, 1, 1, 1}},
                 {PERM_JOIN_TOKENS, "join_tokens.manage", {0, 1, 1, 1}},
                 {PERM_API_TOKENS, "api_tokens.manage", {0, 0, 0, 1}},
+                {PERM_AUDIT_READ, "audit.read", {0, 0, 1, 1}},
+                {PERM_AUDIT_MANAGE, "audit.manage", {0, 0, 0, 1}},
                 {PERM_METRICS_READ, "metrics.read", {0, 1, 1, 1}},
         };
 
