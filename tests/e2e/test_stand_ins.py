@@ -1,10 +1,14 @@
 """The stand-ins say what the real programs say: each conversation is held with both, and the
 same is expected of them. Without the real ones, half of this is skipped."""
+import json
+import os
 import signal
+import subprocess
+import sys
 import unittest
 
 from ai import BIN, PEERS, Talk, ai_env, models, needs_peer
-from harness import World, wait_for
+from harness import SLOW, World, wait_for
 
 CLAUDE = ["--input-format", "stream-json", "--output-format", "stream-json", "--verbose", "--permission-prompt-tool", "stdio",
           "--include-partial-messages"]
@@ -335,6 +339,48 @@ class CodexStandIn(CodexTalks, World):
 @needs_peer("codex")
 class CodexReal(CodexTalks, World):
     program = [BIN / "codex"]
+
+
+@needs_peer("node", "mcp-inspector")
+class McpStandIn(World):
+    """fake_mcp.py, to the official clients."""
+
+    def node(self, *args):
+        env = {"PATH": f"{BIN}:{os.path.dirname(sys.executable)}:/usr/bin:/bin", "HOME": str(self.dir), "MODULES": str(BIN.parent / "node_modules")}
+        r = subprocess.run([str(a) for a in args], env=env, capture_output=True, text=True, timeout=60 * SLOW, stdin=subprocess.DEVNULL)
+        self.assertEqual(r.returncode, 0, r.stderr + r.stdout)
+        return json.loads(r.stdout)
+
+    def hold(self, era, *target):
+        got = self.node(BIN / "node", PEERS / "mcp_client.mjs", era, *target)
+        self.assertEqual(got["version"], {"legacy": "2025-11-25", "modern": "2026-07-28"}[era])
+        self.assertIn("slow", got["tools"])
+        self.assertEqual(got["echo"], {"text": "ho", "error": False})
+        self.assertEqual(got["add"]["structured"], {"sum": 5})
+        self.assertEqual(got["fail"], {"text": "no", "error": True})
+        self.assertEqual(got["slow"]["text"], "3 steps done")
+        # This client drops what it reads in the same breath as the result.
+        self.assertIn(got["progress"], ([1], [1, 2], [1, 2, 3]))
+        self.assertEqual(got["ask"]["text"], "they said blue")
+        self.assertIn("no_such_tool", got["unknown"]["thrown"])
+
+    def test_the_official_client_of_both_eras_over_stdin_and_stdout(self):
+        for era in ("legacy", "modern"):
+            self.hold(era, sys.executable, PEERS / "fake_mcp.py")
+
+    def test_the_official_client_of_both_eras_over_http(self):
+        p = subprocess.Popen([sys.executable, PEERS / "fake_mcp.py", "--http", "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(lambda: (p.stdin.close(), p.wait(10 * SLOW), p.stdout.close()))
+        url = f"http://127.0.0.1:{p.stdout.readline().split()[1]}/mcp"
+        for era in ("legacy", "modern"):
+            self.hold(era, url)
+
+    def test_the_inspector_reads_all_pages_of_its_tools(self):
+        got = self.node(BIN / "mcp-inspector", "--cli", sys.executable, PEERS / "fake_mcp.py", "--page", "5", "--method", "tools/list")
+        self.assertGreaterEqual(len(got["tools"]), 5)
+        got = self.node(BIN / "mcp-inspector", "--cli", sys.executable, PEERS / "fake_mcp.py", "--method", "tools/call", "--tool-name", "add",
+                        "--tool-arg", "a=2", "--tool-arg", "b=3")
+        self.assertEqual(got["structuredContent"], {"sum": 5})
 
 
 if __name__ == "__main__":
