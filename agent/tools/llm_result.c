@@ -127,7 +127,9 @@ void llm_finish(struct llm *l, enum tool_outcome o, const char *code, const stru
 
         if (l->state == LLM_OVER)
                 return;
-        if (l->stream_open && !code) {
+        if (o != TOOL_SUCCEEDED && !code)
+                r.error_code = err_name(why.code);
+        if (l->stream_open && o == TOOL_SUCCEEDED) {
                 r.error_code = check_answer(l, &json, &why);
                 if (r.error_code)
                         r.outcome = TOOL_FAILED;
