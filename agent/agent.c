@@ -12,6 +12,7 @@
 #include "agent/policy.h"
 #include "agent/procid.h"
 #include "agent/status.h"
+#include "agent/tools/acp_agents.h"
 #include "agent/tools/models.h"
 #include "agent/tools/process.h"
 #include "agent/tools/tool.h"
@@ -423,6 +424,7 @@ static int open_loop(struct agent *a, struct err *e)
 static void fini(struct agent *a)
 {
         models_close();
+        acp_agents_close();
         journal_free(a->journal);
         inventory_fini(&a->inventory);
         identity_free(a->id);
@@ -449,6 +451,8 @@ int agent_run(const struct agent_conf *conf, struct err *e)
         rc = open_data(a, e);
         if (!rc)
                 rc = models_load(conf->config, e);
+        if (!rc)
+                rc = acp_agents_load(conf->config, e);
         if (rc) {
                 fini(a);
                 return rc;

@@ -45,6 +45,8 @@ const struct conf_opt agent_conf_opts[] = {
          "how long running calls may go on after SIGTERM", 0, 86400000},
         /* agent/tools/models.h */
         {"models", 0, CONF_SECTION, 0, NULL, NULL, NULL, NULL, 0, 0},
+        /* agent/tools/acp_agents.h */
+        {"acp", 0, CONF_SECTION, 0, NULL, NULL, NULL, NULL, 0, 0},
         {"log-level", 0, CONF_STR, AT(log_level), "info", "PHOTON_LOG_LEVEL", "LEVEL",
          "debug, info, warn or error", 0, 0},
         {"log-format", 0, CONF_STR, AT(log_format), "text", "PHOTON_LOG_FORMAT", "FORMAT", "text or json", 0,

@@ -3,9 +3,11 @@
 #include <string.h>
 
 #include "agent/tools/ai.h"
+#include "common/file.h"
 #include "common/json.h"
 #include "common/mem.h"
 #include "common/str.h"
+#include "common/yaml.h"
 
 #define LIST(...)                                                                                            \
         (const char *const[])                                                                                \
@@ -58,7 +60,9 @@ static const struct acp_known known[] = {
 
 #define N_KNOWN (sizeof known / sizeof *known)
 
-static const cJSON *configured;
+#define CONFIG_MAX ((size_t)1 << 20)
+
+static cJSON *configured; /* the map `acp`, checked; or NULL */
 
 /* --- the configuration -------------------------------------------------------- */
 
@@ -99,21 +103,68 @@ static int check_one(const cJSON *a, struct err *e)
         return 0;
 }
 
-int acp_configure(const cJSON *section, struct err *e)
+/* With the place of the agent that is wrong. */
+static int read_section(const struct doc *section, struct err *e)
 {
-        const cJSON *a;
         int rc = 0;
 
-        if (section && !cJSON_IsNull(section) && !cJSON_IsObject(section))
-                return err_set(e, E_INVAL, "acp: expected a map of names to {command: [...]}");
-        cJSON_ArrayForEach(a, section)
-        {
-                if (!rc)
-                        rc = check_one(a, e);
+        if (section->kind == DOC_NULL)
+                return 0;
+        if (section->kind != DOC_MAP)
+                return err_at(e, E_INVAL, section->line, section->col,
+                              "acp: expected a map of names to {command: [...]}, got %s",
+                              doc_kind_name(section->kind));
+        if (section->count > ACP_AGENTS_MAX)
+                return err_at(e, E_INVAL, section->line, section->col, "acp: at most %d agents",
+                              ACP_AGENTS_MAX);
+        rc = doc_to_json(section, &configured);
+        for (const struct doc *d = section->child; d && !rc; d = d->next) {
+                struct err why = {0};
+
+                rc = check_one(cJSON_GetObjectItemCaseSensitive(configured, d->key), &why);
+                if (rc)
+                        err_at(e, -rc, d->key_line, d->key_col, "%s", why.msg);
         }
-        if (!rc)
-                configured = section;
         return rc;
+}
+
+int acp_agents_parse(const char *text, size_t n, const char *path, struct err *e)
+{
+        struct doc *d = NULL, *section;
+        struct err why = {0};
+        int rc = text ? doc_parse(text, n, &d, &why) : 0;
+
+        acp_agents_close();
+        section = !rc && d && d->kind == DOC_MAP ? doc_get(d, "acp") : NULL;
+        if (section)
+                rc = read_section(section, &why);
+        doc_free(d);
+        if (!rc)
+                return 0;
+        acp_agents_close();
+        if (!why.msg[0])
+                return err_set(e, -rc, "no memory for the ACP agents");
+        return err_at(e, -rc, why.line, why.col, "%s:%d:%d: %s", path, why.line, why.col, err_unplaced(&why));
+}
+
+int acp_agents_load(const char *path, struct err *e)
+{
+        char *text = NULL;
+        size_t n = 0;
+        int rc = path ? file_read(path, CONFIG_MAX, &text, &n, e) : 0;
+
+        if (!rc)
+                rc = acp_agents_parse(text, n, path, e);
+        if (text)
+                mem_wipe(text, n); /* other sections may hold secrets */
+        mem_free(text);
+        return rc;
+}
+
+void acp_agents_close(void)
+{
+        cJSON_Delete(configured);
+        configured = NULL;
 }
 
 /* --- which one ------------------------------------------------------------------ */
@@ -187,7 +238,7 @@ int acp_program_known(const char *name, struct acp_program *out, struct err *e)
 
 static int no_agent(const char *name, struct err *e)
 {
-        const char *names[N_KNOWN + 100], *near;
+        const char *names[N_KNOWN + ACP_AGENTS_MAX], *near;
         const cJSON *a;
         size_t n = 0;
 
@@ -195,8 +246,7 @@ static int no_agent(const char *name, struct err *e)
                 names[n] = known[n].name;
         cJSON_ArrayForEach(a, configured)
         {
-                if (n < sizeof names / sizeof *names)
-                        names[n++] = a->string;
+                names[n++] = a->string;
         }
         near = str_nearest(name, names, n);
         return err_set(e, E_INVAL,

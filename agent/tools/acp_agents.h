@@ -5,7 +5,7 @@
  *     acp:
  *       reviewer: {command: [/opt/reviewer/bin/reviewer, --acp], env: {MODE: strict}}
  *
- * Loop thread only; acp_configure once, before the first call. */
+ * Loop thread only; acp_agents_load once, before the first call. */
 #ifndef PHOTON_AGENT_TOOLS_ACP_AGENTS_H
 #define PHOTON_AGENT_TOOLS_ACP_AGENTS_H
 
@@ -15,7 +15,8 @@
 struct ai;
 struct err;
 
-#define ACP_ARGS_MAX 64
+#define ACP_ARGS_MAX   64
+#define ACP_AGENTS_MAX 100 /* in the configuration */
 
 /* What is special about a program. All but name and argv may be NULL. */
 struct acp_known {
@@ -39,8 +40,14 @@ struct acp_program {
         const cJSON *env;              /* of the configuration; lent; or NULL */
 };
 
-/* section: the map `acp:` of the configuration, lent for ever; NULL: none. -E_INVAL names what is wrong. */
-int acp_configure(const cJSON *section, struct err *e);
+/* Reads the section `acp` of a configuration file (YAML or JSON); what was read before is forgotten. path
+ * NULL or no such section: only the well-known ones. -E_INVAL with the place, and why the file cannot be
+ * read. */
+int acp_agents_load(const char *path, struct err *e);
+/* The same from a text; `path` is only for messages. */
+int acp_agents_parse(const char *text, size_t n, const char *path, struct err *e);
+/* No call may be live. */
+void acp_agents_close(void);
 /* From `agent` or `command` of the input. -E_INVAL: neither, both, or no such agent (names the nearest). */
 int acp_program_of(const cJSON *input, struct acp_program *out, struct err *e);
 /* A well-known one. -E_NOMEM. */
