@@ -61,8 +61,8 @@ struct slice {
         struct buf raw;
         unsigned channels;
         size_t max;
-        uint64_t next;    /* behind what was looked at */
-        uint64_t raw_end; /* behind the last byte in raw */
+        uint64_t next;     /* behind what was looked at */
+        uint64_t where[4]; /* the places of raw's last bytes, by their index: other channels lie between */
         bool full;
         int rc;
 };
@@ -81,8 +81,10 @@ static int on_piece(void *arg, uint64_t offset, int channel, const void *p, size
                 n = left;
                 s->full = true;
         }
+        for (size_t i = n > 4 ? n - 4 : 0; i < n; i++)
+                s->where[(s->raw.len + i) % 4] = offset + i;
         s->rc = buf_put(&s->raw, p, n);
-        s->next = s->raw_end = offset + n;
+        s->next = offset + n;
         return s->rc ? s->rc : s->full;
 }
 
@@ -107,7 +109,7 @@ int attempt_log_text(struct log_reader *r, unsigned channels, size_t max, bool o
         if (!rc && s.raw.len)
                 rc = put_text(out, s.raw.data, s.raw.len - back);
         if (!rc) {
-                *next = back ? s.raw_end - back : s.next;
+                *next = back ? s.where[(s.raw.len - back) % 4] : s.next;
                 *more = s.full;
                 rc = log_reader_seek(r, *next);
         }

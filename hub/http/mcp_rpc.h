@@ -18,8 +18,8 @@ struct buf;
 #define MCP_MODERN_VERSION "2026-07-28"
 #define MCP_LEGACY_VERSION "2025-11-25" /* the newest of its era */
 #define MCP_META           "io.modelcontextprotocol/"
-#define MCP_ID_MAX         256  /* bytes of a request's id */
-#define MCP_INT_MAX        9e15 /* of a numeric id; beyond it a double is not exact */
+#define MCP_ID_MAX         256                /* bytes of a request's id */
+#define MCP_INT_MAX        9007199254740992.0 /* of a numeric id; beyond it a double is not exact */
 #define MCP_METHOD_MAX     128
 
 /* JSON-RPC's numbers, and those that MCP adds. */
