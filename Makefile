@@ -186,7 +186,7 @@ COMPLETIONS = share/bash-completion/completions/photon:bash share/zsh/vendor-com
 	share/fish/vendor_completions.d/photon.fish:fish
 
 install: all ## to DESTDIR and PREFIX (/usr): programs, systemd units, completions, documents, /etc/photon
-	install -d $(D)/bin $(DOC)/examples $(DESTDIR)$(SYSCONFDIR)/photon
+	install -d $(D)/bin $(DOC)/examples/tools.d $(DESTDIR)$(SYSCONFDIR)/photon/tools.d
 	install -m 755 $(BUILD)/photon-hub $(BUILD)/photon-agent $(BUILD)/photon $(D)/bin
 	@set -e; for f in $(SYSTEMD_FILES); do \
 		install -d "$$(dirname "$(D)/$${f%%:*}")"; \
@@ -196,6 +196,8 @@ install: all ## to DESTDIR and PREFIX (/usr): programs, systemd units, completio
 		$(BUILD)/photon completion "$${f##*:}" >"$(D)/$${f%%:*}"; chmod 644 "$(D)/$${f%%:*}"; done
 	install -m 644 README.md $(wildcard docs/*.md) proto/PROTOCOL.md $(DOC)
 	install -m 644 deploy/examples/*.yaml $(DOC)/examples
+	install -m 644 deploy/examples/tools.d/*.yaml $(DOC)/examples/tools.d
+	install -m 755 deploy/examples/tools.d/*.sh deploy/examples/tools.d/*.py $(DOC)/examples/tools.d
 	@set -e; for f in hub.yaml agent.yaml policy.yaml; do to="$(DESTDIR)$(SYSCONFDIR)/photon/$$f"; \
 		if [ -e "$$to" ]; then echo "kept $$to"; else $(UNIT_SED) "deploy/etc/$$f" >"$$to"; chmod 644 "$$to"; fi; done
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \

@@ -14,6 +14,7 @@
 #include "agent/status.h"
 #include "agent/tools/acp_agents.h"
 #include "agent/tools/models.h"
+#include "agent/toolset.h"
 #include "agent/tools/process.h"
 #include "agent/tools/tool.h"
 #include "common/clock.h"
@@ -28,6 +29,7 @@
 #include "common/version.h"
 
 #include <malloc.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -117,6 +119,7 @@ static void close_rest(struct agent *a)
         if (a->status)
                 status_server_close(a->status, NULL, NULL);
         a->status = NULL;
+        toolset_close();
         close_handle((uv_handle_t *)&a->prepare);
         close_handle((uv_handle_t *)&a->check);
         close_handle((uv_handle_t *)&a->sigterm);
@@ -275,6 +278,8 @@ static void on_tools_change(void *arg)
         struct agent *a = arg;
 
         inventory_stale(&a->inventory);
+        if (a->jobs)
+                jobs_tools_changed(a->jobs);
         if (a->conn)
                 agent_conn_inventory_changed(a->conn);
 }
@@ -335,6 +340,9 @@ static int build(struct agent *a, struct err *e)
         if (rc)
                 return rc;
         tools_on_change(on_tools_change, a);
+        rc = toolset_open(&a->loop, conf, a->policy, e);
+        if (rc)
+                return rc;
         agent_conn_start(a->conn);
         sd_notify_send("READY=1");
         log_info("agent", "running", "version=%s name=%s data=%s max_running=%lld", PHOTON_VERSION,
@@ -393,6 +401,25 @@ static int open_data(struct agent *a, struct err *e)
         return join_token_parse(a->conf->token, &a->token, e);
 }
 
+static void on_reload(uv_signal_t *h, int signum)
+{
+        struct agent *a = h->data;
+
+        (void)signum;
+        log_info("agent", "reading the tools again", "signal=SIGHUP");
+        if (a->phase == AGENT_RUNS && a->jobs)
+                toolset_reload();
+}
+
+static bool has_terminal(void)
+{
+        int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+
+        if (fd >= 0)
+                close(fd);
+        return fd >= 0;
+}
+
 static int open_loop(struct agent *a, struct err *e)
 {
         int rc = uv_loop_init(&a->loop);
@@ -414,7 +441,8 @@ static int open_loop(struct agent *a, struct err *e)
         }
         uv_signal_start(&a->sigterm, on_signal, SIGTERM);
         uv_signal_start(&a->sigint, on_signal, SIGINT);
-        uv_signal_start(&a->sighup, on_signal, SIGHUP); /* the terminal it was started from is gone */
+        /* At a terminal it means that the terminal is gone. */
+        uv_signal_start(&a->sighup, has_terminal() ? on_signal : on_reload, SIGHUP);
         /* After link_net, so that libuv runs ours first and what we send leaves in the same turn. */
         uv_prepare_start(&a->prepare, on_prepare);
         uv_check_start(&a->check, on_check);

@@ -2,9 +2,10 @@
  *
  * One loop. At the end of each turn (uv_prepare and uv_check, so that both
  * timers and I/O are covered) outputs are sent, the journal is written and one
- * AgentMessage leaves. SIGTERM, SIGINT or SIGHUP: no new calls, running ones may go on
+ * AgentMessage leaves. SIGTERM or SIGINT: no new calls, running ones may go on
  * for the drain timeout and are then stopped, results are written down, goodbye.
- * The second signal ends at once; the journal makes that safe. */
+ * The second signal ends at once; the journal makes that safe. SIGHUP: the same at
+ * a terminal (it is gone), without one the plug-ins are read again. */
 #ifndef PHOTON_AGENT_AGENT_H
 #define PHOTON_AGENT_AGENT_H
 

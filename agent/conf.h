@@ -10,7 +10,7 @@ struct err;
 
 struct agent_conf {
         char *data, *config, *policy, *name, *kind, *token, *token_file, *log_level, *log_format, *output;
-        struct conf_list labels;
+        struct conf_list labels, tools_dirs;
         int64_t max_running, drain_timeout_ms, timeout_ms;
         bool replace;
 };

@@ -5,6 +5,8 @@
 #include "agent/identity.h"
 #include "agent/policy.h"
 #include "agent/status.h"
+#include "agent/tools/plugin_manifest.h"
+#include "agent/toolset.h"
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/file.h"
@@ -295,6 +297,29 @@ static void check_running(struct doctor *d)
         mem_free(path);
 }
 
+static void on_plugin(void *arg, const char *path, struct plugin_manifest *m, const struct err *e)
+{
+        struct doctor *d = arg;
+
+        if (m)
+                say(d, CHECK_OK, "plug-in", "%s %s, from %s", m->name, m->version, path);
+        else
+                say(d, CHECK_FAIL, "plug-in", "%s", e->msg);
+}
+
+static void check_plugins(struct doctor *d)
+{
+        struct toolset_dirs dirs;
+        struct err e = {0};
+
+        if (toolset_dirs(d->conf, &dirs, &e)) {
+                say(d, CHECK_FAIL, "plug-in", "%s", e.msg);
+                return;
+        }
+        plugins_scan((const char *const *)dirs.v, dirs.n, on_plugin, d);
+        toolset_dirs_free(&dirs);
+}
+
 int doctor_run(const struct agent_conf *conf, bool *out_ok, struct err *e)
 {
         struct doctor d = {.conf = conf};
@@ -312,6 +337,7 @@ int doctor_run(const struct agent_conf *conf, bool *out_ok, struct err *e)
         check_folder(&d);
         check_running(&d);
         check_policy(&d);
+        check_plugins(&d);
         check_identity(&d);
         check_connection(&d);
         if (doc) {

@@ -103,7 +103,8 @@ static int fill(struct job *j, const struct tool *t, const Photon__V1__StepStart
         j->run_id = mem_strdup(m->run_id);
         j->step_id = mem_strdup(m->step_id);
         j->traceparent = mem_strdup(m->traceparent);
-        if (!j->run_id || !j->step_id || !j->traceparent || !job_take_scratch(j, t))
+        j->tool_name = mem_strdup(t->name);
+        if (!j->run_id || !j->step_id || !j->traceparent || !j->tool_name || !job_take_scratch(j, t))
                 return -E_NOMEM;
         j->timeout_ms = m->timeout_ms;
         j->call = (struct tool_call){
@@ -456,8 +457,7 @@ void tool_finish(struct tool_call *c, struct tool_result *r)
         struct job *j = c->job;
 
         if (j->state == JOB_FINISHED) {
-                log_error("job", "a tool finished twice", "attempt=%" PRIu64 " tool=%s", j->id,
-                          c->tool->name);
+                log_error("job", "a tool finished twice", "attempt=%" PRIu64 " tool=%s", j->id, j->tool_name);
                 cJSON_Delete(r->outputs);
                 cJSON_Delete(r->usage);
                 return;
@@ -478,6 +478,7 @@ void job_reap(struct job *j)
         if (!j->tool_done) {
                 if (j->call.tool->free)
                         j->call.tool->free(&j->call);
+                j->call.tool = NULL; /* the row may go before the hub has the result */
                 drop_scratch(j);
                 j->tool_done = true;
         }

@@ -72,6 +72,8 @@ void jobs_apply_held(struct jobs *js, const Photon__V1__HelloReply *r);
 void jobs_set_clock_offset(struct jobs *js, int64_t offset_us); /* hub's clock minus ours */
 
 void jobs_handle(struct jobs *js, const Photon__V1__HubMessage *m);
+/* The table of tools changed: schemas that were read are read again. */
+void jobs_tools_changed(struct jobs *js);
 /* At the end of every loop turn: writes the journal, sends, releases. */
 void jobs_turn(struct jobs *js);
 

@@ -48,7 +48,7 @@ struct job {
         bool told;       /* HelloReply spoke of it */
         bool lost, gone; /* gone: the hub has it or does not want it; freed when nothing points here */
         bool capped;     /* over the output limit: the rest is dropped */
-        char *run_id, *step_id, *traceparent, *scratch;
+        char *run_id, *step_id, *traceparent, *tool_name, *scratch;
         int slot; /* of the scratch folder, -1: none taken */
         bool slot_made;
         cJSON *input;

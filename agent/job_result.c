@@ -74,6 +74,7 @@ void job_refuse_made(struct job *j, const char *code, const char *message)
         finished_msg m = PHOTON__V1__STEP_FINISHED__INIT;
 
         job_move(j, JOB_FINISHED);
+        j->call.tool = NULL; /* its row may go */
         output_free(j->out);
         j->out = NULL;
         cJSON_Delete(j->input);

@@ -77,6 +77,7 @@ static void job_free(struct job *j)
         mem_free(j->run_id);
         mem_free(j->step_id);
         mem_free(j->traceparent);
+        mem_free(j->tool_name);
         mem_free(j->scratch);
         mem_free(j->cancel_reason);
         mem_free(j->lost_question);
@@ -119,6 +120,18 @@ void job_release(struct job *j)
                 uv_close((uv_handle_t *)&j->timer, on_timer_closed);
         else
                 job_free(j);
+}
+
+void jobs_tools_changed(struct jobs *js)
+{
+        size_t it = 0;
+        const char *name;
+        void *v;
+
+        while (map_next(js->schemas, &it, &name, &v)) {
+                cJSON_Delete(v);
+                map_del(js->schemas, name);
+        }
 }
 
 const cJSON *jobs_schema(struct jobs *js, const struct tool *t)
@@ -599,7 +612,7 @@ cJSON *jobs_describe(const struct jobs *js)
                 cJSON_AddStringToObject(o, "attempt", id);
                 cJSON_AddStringToObject(o, "run", j->run_id ? j->run_id : "");
                 cJSON_AddStringToObject(o, "step", j->step_id ? j->step_id : "");
-                cJSON_AddStringToObject(o, "tool", j->call.tool ? j->call.tool->name : "");
+                cJSON_AddStringToObject(o, "tool", j->tool_name ? j->tool_name : "");
                 cJSON_AddStringToObject(o, "state", names[j->state]);
                 cJSON_AddStringToObject(o, "started_at", at);
                 cJSON_AddNumberToObject(o, "output_bytes", j->out ? (double)output_total(j->out) : 0);

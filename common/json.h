@@ -48,5 +48,8 @@ int json_only(const cJSON *o, const char *const *keys, struct err *e);
  * maxLength, minItems, maxItems, pattern-free, anyOf, description ignored). -E_INVAL
  * names the path, e.g. "argv[1]: expected a string, got a number". */
 int json_check(const cJSON *schema, const cJSON *v, struct err *e);
+/* Is the schema one that json_check can go by? Keywords that it does not know are none of its business.
+ * -E_INVAL names the place, e.g. "properties.size.type". */
+int json_check_schema(const cJSON *schema, struct err *e);
 
 #endif

@@ -287,3 +287,95 @@ int json_check(const cJSON *schema, const cJSON *v, struct err *e)
 {
         return check(schema, v, NULL, 0, e);
 }
+
+/* --- the schema itself ---------------------------------------------------------- */
+
+static int schema_at(const cJSON *schema, const struct at *at, int depth, struct err *e);
+
+/* Each member of the object or list `all` is a schema. */
+static int schemas_in(const cJSON *all, const struct at *at, int depth, struct err *e)
+{
+        struct at here = {.up = at};
+        int rc = 0;
+
+        for (const cJSON *s = all->child; s && !rc; s = s->next, here.index++) {
+                here.key = cJSON_IsObject(all) ? s->string : NULL;
+                rc = schema_at(s, &here, depth + 1, e);
+        }
+        return rc;
+}
+
+static int type_at(const cJSON *type, const struct at *at, struct err *e)
+{
+        const cJSON *one = cJSON_IsArray(type) ? type->child : type;
+
+        if (!one)
+                return fail(e, at, "is empty");
+        for (; one; one = cJSON_IsArray(type) ? one->next : NULL)
+                if (!cJSON_IsString(one) || !type_words(one->valuestring))
+                        return fail(e, at,
+                                    "expected object, array, string, number, integer, boolean or null");
+        return 0;
+}
+
+static int names_at(const cJSON *list, const struct at *at, struct err *e)
+{
+        const cJSON *one;
+
+        if (!cJSON_IsArray(list))
+                return fail(e, at, "expected a list of strings");
+        cJSON_ArrayForEach(one, list)
+        {
+                if (!cJSON_IsString(one))
+                        return fail(e, at, "expected a list of strings");
+        }
+        return 0;
+}
+
+static int keyword_at(const cJSON *k, const struct at *at, int depth, struct err *e)
+{
+        static const char *const numbers[] = {"minimum",   "maximum",  "minLength",
+                                              "maxLength", "minItems", "maxItems"};
+        const char *name = k->string;
+
+        if (strcmp(name, "type") == 0)
+                return type_at(k, at, e);
+        if (strcmp(name, "required") == 0)
+                return names_at(k, at, e);
+        if (strcmp(name, "items") == 0 || strcmp(name, "additionalProperties") == 0)
+                return schema_at(k, at, depth + 1, e);
+        if (strcmp(name, "properties") == 0)
+                return cJSON_IsObject(k) ? schemas_in(k, at, depth, e) : fail(e, at, "expected an object");
+        if (strcmp(name, "anyOf") == 0)
+                return cJSON_IsArray(k) && k->child ? schemas_in(k, at, depth, e)
+                                                    : fail(e, at, "expected a list of schemas");
+        if (strcmp(name, "enum") == 0 && (!cJSON_IsArray(k) || !k->child))
+                return fail(e, at, "expected a list of values");
+        for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+                if (strcmp(name, numbers[i]) == 0 && !cJSON_IsNumber(k))
+                        return fail(e, at, "expected a number, got %s", kind(k));
+        return 0;
+}
+
+static int schema_at(const cJSON *schema, const struct at *at, int depth, struct err *e)
+{
+        struct at here = {.up = at};
+        int rc = 0;
+
+        if (depth > 2 * JSON_DEPTH_MAX)
+                return fail(e, at, "nested too deeply");
+        if (cJSON_IsBool(schema))
+                return 0;
+        if (!cJSON_IsObject(schema))
+                return fail(e, at, "a schema is an object, true or false; got %s", kind(schema));
+        for (const cJSON *k = schema->child; k && !rc; k = k->next) {
+                here.key = k->string;
+                rc = keyword_at(k, &here, depth, e);
+        }
+        return rc;
+}
+
+int json_check_schema(const cJSON *schema, struct err *e)
+{
+        return schema_at(schema, NULL, 0, e);
+}
