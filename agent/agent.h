@@ -5,7 +5,8 @@
  * AgentMessage leaves. SIGTERM or SIGINT: no new calls, running ones may go on
  * for the drain timeout and are then stopped, results are written down, goodbye.
  * The second signal ends at once; the journal makes that safe. SIGHUP: the same at
- * a terminal (it is gone), without one the plug-ins are read again. */
+ * a terminal (it is gone), without one the plug-ins are read again and
+ * programs looked for. */
 #ifndef PHOTON_AGENT_AGENT_H
 #define PHOTON_AGENT_AGENT_H
 

@@ -6,6 +6,7 @@
 
 #include "agent/conf.h"
 #include "agent/policy.h"
+#include "agent/tools/discover.h"
 #include "common/err.h"
 #include "common/file.h"
 #include "common/log.h"
@@ -56,15 +57,17 @@ int toolset_open(uv_loop_t *loop, const struct agent_conf *conf, struct policy *
         if (!rc)
                 rc = plugins_open(loop, (const char *const *)d.v, d.n, e);
         toolset_dirs_free(&d);
-        return rc;
+        return rc ? rc : discover_start(loop, policy, e);
 }
 
 void toolset_reload(void)
 {
+        discover_again();
         plugins_reload();
 }
 
 void toolset_close(void)
 {
+        discover_close();
         plugins_close();
 }

@@ -1,5 +1,6 @@
 /* The tools that are not built in: opens and closes what adds rows to the
- * table while the agent runs (plug-ins), from the agent's options. Loop thread. */
+ * table while the agent runs (plug-ins), from the agent's options; and the look
+ * at which programs this machine has for those that are (discover). Loop thread. */
 #ifndef PHOTON_AGENT_TOOLSET_H
 #define PHOTON_AGENT_TOOLSET_H
 

@@ -1,7 +1,10 @@
 /* Every tool of this agent, in one place. A new tool is a row here, a file
  * beside this one, and a section in docs/TOOLS.md (a test looks). */
 #include "agent/tools/acp.h"
+#include "agent/tools/ai_run.h"
+#include "agent/tools/claude.h"
 #include "agent/tools/curl.h"
+#include "agent/tools/discover.h"
 #include "agent/tools/echo.h"
 #include "agent/tools/file.h"
 #include "agent/tools/http.h"
@@ -149,6 +152,22 @@ const struct tool tools[] = {
                 .free = llm_free,
         },
         {
+                .name = "claude-code.prompt",
+                .version = "1",
+                .effect = "at-most-once",
+                .description = "Has Claude Code do something in a folder, and asks people what it may.",
+                .input_schema = claude_input_schema,
+                .output_schema = claude_output_schema,
+                .describe = discover_describe,
+                .available = discover_has_claude,
+                .install = "install it with npm install -g @anthropic-ai/claude-code, and log in with claude",
+                .permit = claude_permit,
+                .start = claude_start,
+                .cancel = ai_run_cancel,
+                .output_room = ai_run_room,
+                .free = ai_run_free,
+        },
+        {
                 .name = "photon.echo",
                 .version = "1",
                 .effect = "pure",
@@ -168,6 +187,7 @@ const struct tool tools[] = {
                 .description = "Asks an AI agent that speaks the Agent Client Protocol.",
                 .input_schema = acp_input_schema,
                 .output_schema = acp_output_schema,
+                .describe = discover_describe,
                 .permit = acp_permit,
                 .start = acp_start,
                 .cancel = acp_cancel,
@@ -181,6 +201,9 @@ const struct tool tools[] = {
                 .description = "Asks Gemini CLI to do something in a folder of this machine.",
                 .input_schema = acp_known_input_schema,
                 .output_schema = acp_output_schema,
+                .describe = discover_describe,
+                .available = discover_has_gemini,
+                .install = "install it with npm install -g @google/gemini-cli, and log in with gemini",
                 .permit = gemini_permit,
                 .start = gemini_start,
                 .cancel = acp_cancel,
@@ -192,6 +215,7 @@ const struct tool tools[] = {
 
 void tools_close(void)
 {
+        discover_close();
         curl_close();
         spawn_close();
 }
