@@ -10,20 +10,12 @@ import time
 import unittest
 
 import harness
+from ai import BIN, needs_peer
 from harness import BUILD, CLI, ROOT, SLOW, World, clean_env
 from mcp_front import Front
 
 MODERN = "2026-07-28"
-PEERS = ROOT / "tests" / "peers" / "installed" / "bin"
 FIXTURE_HUB = BUILD / "tests" / "photon-hub-mcp"
-
-
-def peer(name):
-    """The path of a real program from npm, or a loud skip."""
-    path = PEERS / name
-    if not path.exists():
-        raise unittest.SkipTest(f"SKIPPED: no {path.relative_to(ROOT)}: tests/peers/install.sh installs it where npm can be reached")
-    return path
 
 
 def modern(msg, caps=None, **meta):
@@ -470,17 +462,18 @@ class Official(Case):
     """The suite and the inspector of the protocol's authors."""
 
     def conformance(self, revision, required):
-        node, suite = peer("node"), peer("conformance")
+        node, suite = BIN / "node", (BIN / "conformance").resolve()
+        self.assertTrue(FIXTURE_HUB.exists(), f"make {FIXTURE_HUB.relative_to(ROOT)} first, or make conformance")
         self.addCleanup(setattr, harness, "HUB", harness.HUB)
         harness.HUB = FIXTURE_HUB
         front = Front(self.hub())
         self.addCleanup(front.close)
-        r = subprocess.run([node, suite.resolve(), "server", "--url", front.url, "--requirements", revision], cwd=self.dir,
+        r = subprocess.run([node, suite, "server", "--url", front.url, "--requirements", revision], cwd=self.dir,
                            env=clean_env(self.dir), capture_output=True, text=True, timeout=300 * SLOW)
         said = r.stdout[r.stdout.find("=== SUMMARY"):]
         self.assertEqual(r.returncode, 0, said + r.stderr)
         passed = dict(re.findall(r"^. ([a-z0-9-]+): (\d+) passed, 0 failed", said, re.M))
-        names = re.search(r"^server:\n((?:  - \S+\n)+)", (suite.resolve().parents[1] / "requirements" / f"{revision}.yaml").read_text(), re.M)
+        names = re.search(r"^server:\n((?:  - \S+\n)+)", (suite.parents[1] / "requirements" / f"{revision}.yaml").read_text(), re.M)
         wanted = re.findall(r"- (\S+)", names.group(1))
         self.assertEqual(len(wanted), required)
         self.assertEqual([n for n in wanted if int(passed.get(n, 0)) == 0], [])
@@ -489,9 +482,11 @@ class Official(Case):
             for checks in self.dir.glob(f"results/server-{n}-*/checks.json"):
                 self.assertEqual([c["id"] for c in json.loads(checks.read_text()) if c["status"] in ("FAILURE", "WARNING")], [], n)
 
+    @needs_peer("node", "conformance")
     def test_conformance_2025_11_25(self):
         self.conformance("2025-11-25", 30)
 
+    @needs_peer("node", "conformance")
     def test_conformance_2026_07_28(self):
         self.conformance(MODERN, 37)
 
@@ -505,12 +500,12 @@ class Official(Case):
         self.assertEqual(self.post(hub, modern({"jsonrpc": "2.0", "id": 1, "method": "resources/list"})).status, 404)
 
     def inspect(self, hub, *args):
-        node, inspector = peer("node"), peer("mcp-inspector")
-        r = subprocess.run([node, inspector.resolve(), "--cli", *map(str, args)], cwd=self.dir, env=clean_env(self.dir, NODE_EXTRA_CA_CERTS=hub.ca), capture_output=True, text=True,
+        r = subprocess.run([BIN / "node", (BIN / "mcp-inspector").resolve(), "--cli", *map(str, args)], cwd=self.dir, env=clean_env(self.dir, NODE_EXTRA_CA_CERTS=hub.ca), capture_output=True, text=True,
                            timeout=120 * SLOW, stdin=subprocess.DEVNULL)
         self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
         return json.loads(r.stdout)
 
+    @needs_peer("node", "mcp-inspector")
     def test_the_inspector_calls_tools_over_both_roads(self):
         hub = self.hub()
         self.agent(hub, "a1")
