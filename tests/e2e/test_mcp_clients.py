@@ -57,7 +57,7 @@ class Clients(World):
     @needs_peer("codex")
     def test_codex_on_stdio(self):
         config = self.home / ".codex" / "config.toml"
-        lines = ["[mcp_servers.photon]", f'command = "{CLI}"', 'args = ["mcp"]', "[mcp_servers.photon.env]",
+        lines = ["[mcp_servers.photon]", f'command = "{CLI}"', 'args = ["mcp"]', "tool_timeout_sec = 3600", "[mcp_servers.photon.env]",
                  *(f'{k} = "{v}"' for k, v in self.photon.items()), "[mcp_servers.photon.tools.run_tool]", 'approval_mode = "approve"']
         config.write_text(config.read_text() + "\n" + "\n".join(lines) + "\n")
         self.run_client(BIN / "codex", "exec", "--json", "--skip-git-repo-check", "-s", "workspace-write",
@@ -68,7 +68,7 @@ class Clients(World):
     def test_gemini_cli_on_stdio(self):
         settings = self.home / ".gemini" / "settings.json"
         doc = json.loads(settings.read_text())
-        doc["mcpServers"] = {"photon": {"command": str(CLI), "args": ["mcp"], "env": self.photon, "trust": True}}
+        doc["mcpServers"] = {"photon": {"command": str(CLI), "args": ["mcp"], "env": self.photon, "trust": True, "timeout": 3600000}}
         settings.write_text(json.dumps(doc))
         self.run_client(BIN / "gemini", "-p", f"[[tool: mcp_photon_run_tool {WANTED}]]", "--skip-trust", "-m", "gemini-2.5-pro", "-o", "json")
         self.check()
