@@ -5,6 +5,7 @@
 
 #include "agent/policy.h"
 #include "agent/tools/acp_in.h"
+#include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -16,11 +17,13 @@ static const struct {
         const char *name;
         unsigned next;
 } states[] = {
-        [ACP_LOOKING] = {"looking", TO(ACP_INITIALIZING) | TO(ACP_GONE)},
+        [ACP_LOOKING] = {"looking", TO(ACP_WAITING) | TO(ACP_INITIALIZING) | TO(ACP_GONE)},
+        [ACP_WAITING] = {"waiting", TO(ACP_INITIALIZING) | TO(ACP_GONE)},
         [ACP_INITIALIZING] = {"initializing", TO(ACP_AUTHENTICATING) | TO(ACP_OPENING) | END},
         [ACP_AUTHENTICATING] = {"authenticating", TO(ACP_OPENING) | END},
-        [ACP_OPENING] = {"opening", TO(ACP_SETTING) | END},
-        [ACP_SETTING] = {"setting", TO(ACP_READING) | END},
+        [ACP_OPENING] = {"opening a session", TO(ACP_SETTING) | END},
+        [ACP_SETTING] = {"setting mode and model", TO(ACP_SETTLING) | TO(ACP_READING) | END},
+        [ACP_SETTLING] = {"settling", TO(ACP_READING) | END},
         [ACP_READING] = {"reading", TO(ACP_PROMPTING) | END},
         [ACP_PROMPTING] = {"prompting", TO(ACP_CANCELLING) | END},
         [ACP_CANCELLING] = {"cancelling", END},
@@ -124,32 +127,65 @@ static void decide_ended(struct acp *x)
                             *said ? "; its last words: " : "", said);
 }
 
+/* What a session of this call belongs to; mem_free it. */
+static char *session_kind(const struct acp *x)
+{
+        return strcmp(x->tool, "acp.prompt") == 0 ? str_printf("%s %s", x->tool, x->program.name)
+                                                  : mem_strdup(x->tool);
+}
+
+static void tell_session(struct acp *x)
+{
+        char *kind = session_kind(x), *text;
+        const struct ai_session s = {
+                .kind = kind,
+                .id = x->session,
+                .cwd = x->ai.cwd,
+                .cost_usd = x->view.cost_before + (x->ai.usage.cost_usd > 0 ? x->ai.usage.cost_usd : 0),
+                .opened_ms = x->opened_ms,
+        };
+
+        text = kind ? ai_session_text(&s) : NULL;
+        ai_set(&x->ai.out_session, text);
+        mem_free(kind);
+        mem_free(text);
+}
+
 static void finish(struct acp *x)
 {
-        char *kind, *text;
-
-        if (x->session && x->ai.cwd) {
-                kind = x->program.known && strcmp(x->kind_prefix, "acp.prompt") != 0
-                               ? mem_strdup(x->kind_prefix)
-                               : str_printf("%s %s", x->kind_prefix, x->program.name);
-                text = kind ? ai_session_make(kind, x->session, x->ai.cwd,
-                                              x->ai.usage.cost_usd > 0
-                                                      ? x->view.cost_before + x->ai.usage.cost_usd
-                                                      : x->view.cost_before)
-                            : NULL;
-                ai_set(&x->ai.out_session, text);
-                mem_free(kind);
-                mem_free(text);
-        }
+        if (x->session)
+                tell_session(x);
         if (!x->ai.out_model && x->offer.model.current)
                 ai_set(&x->ai.out_model, x->offer.model.current);
         ai_finish(&x->ai, x->outcome, x->code[0] ? x->code : NULL, &x->why);
+}
+
+/* Silence has a reason sometimes, which only its standard error tells, and in the end: an API that is asked
+ * again and again. */
+static void decide_stalled(struct acp *x)
+{
+        int status = acp_said_status(stdio_peer_stderr(x->peer));
+        char took[32];
+
+        str_format_duration(x->ai.stall_ms, took);
+        if (status)
+                acp_decidef(x, TOOL_FAILED, acp_status_code(status),
+                            "%s has said nothing for %s (limits.stall): the API answers with status %d, and "
+                            "it tries again "
+                            "and again",
+                            x->program.name, took, status);
+        acp_decidef(x, TOOL_FAILED, "stalled",
+                    "%s has said nothing for %s (limits.stall); it hangs, or what it does takes longer: "
+                    "allow more",
+                    x->program.name, took);
 }
 
 static void on_gone(void *arg)
 {
         struct acp *x = arg;
 
+        if (x->stalled)
+                decide_stalled(x);
         if (!x->decided)
                 decide_ended(x);
         acp_ask_withdraw(x, false);
@@ -224,7 +260,7 @@ void acp_cancel(struct tool_call *c, int grace_ms)
                 return;
         acp_decidef(x, TOOL_CANCELLED, "cancelled", "the call was cancelled");
         x->kill_ms = grace_ms / 2;
-        if (x->state == ACP_LOOKING)
+        if (x->state == ACP_LOOKING || x->state == ACP_WAITING)
                 stop_before_start(x);
         else if (x->state == ACP_PROMPTING)
                 acp_stop_turn(x, grace_ms / 2);
@@ -232,25 +268,17 @@ void acp_cancel(struct tool_call *c, int grace_ms)
                 acp_leave(x, true);
 }
 
+/* Leaving politely: what has gone wrong may be told on the way out. */
 static void on_stall(struct ai *a)
 {
         struct acp *x = container_of(a, struct acp, ai);
-        int status = x->peer ? acp_find_status(acp_last_words(x)) : 0;
-        char took[32];
 
-        str_format_duration(a->stall_ms, took);
-        if (status)
-                acp_decidef(x, TOOL_FAILED, acp_status_code(status),
-                            "%s has said nothing for %s and tries again and again: %s", x->program.name, took,
-                            acp_last_words(x));
-        acp_decidef(x, TOOL_FAILED, "stalled",
-                    "%s has said nothing for %s (limits.stall); it hangs, or what it does takes longer: "
-                    "allow more",
-                    x->program.name, took);
-        if (x->peer)
-                acp_leave(x, true);
-        else if (x->state == ACP_LOOKING)
-                stop_before_start(x);
+        if (x->state < ACP_PROMPTING) { /* the timers of those states rule: a program may start slowly */
+                ai_alive(a);
+        } else if (x->state < ACP_LEAVING) {
+                x->stalled = true;
+                acp_leave(x, false);
+        }
 }
 
 /* --- the program ------------------------------------------------------------------ */
@@ -287,13 +315,13 @@ static int on_send(void *arg, const cJSON *message)
         return stdio_peer_send_json(x->peer, message);
 }
 
-static void on_no_initialize(uv_timer_t *t)
+void acp_on_slow_start(uv_timer_t *t)
 {
         struct acp *x = t->data;
 
-        acp_decidef(x, TOOL_FAILED, "stalled", "%s has not answered `%s` within %d s: is it an ACP agent?",
-                    x->program.name, x->state == ACP_INITIALIZING ? "initialize" : "authenticate",
-                    ACP_INIT_MS / 1000);
+        acp_decidef(x, TOOL_FAILED, "stalled",
+                    "%s is still %s after %d s: is it an ACP agent? Try it by hand there", x->program.name,
+                    states[x->state].name, (x->state < ACP_OPENING ? ACP_INIT_MS : ACP_OPEN_MS) / 1000);
         acp_leave(x, true);
 }
 
@@ -330,9 +358,9 @@ static void not_started(struct acp *x, int rc, struct err *e)
         stop_before_start(x);
 }
 
-static void on_ready(struct ai *a)
+static void begin(struct acp *x)
 {
-        struct acp *x = container_of(a, struct acp, ai);
+        struct ai *a = &x->ai;
         struct err e = {0};
         char *path = NULL;
         int rc = acp_program_env(&x->program, a, &e);
@@ -349,7 +377,7 @@ static void on_ready(struct ai *a)
                 return;
         }
         acp_move(x, ACP_INITIALIZING);
-        acp_timer(x, ACP_INIT_MS, on_no_initialize);
+        acp_timer(x, ACP_INIT_MS, acp_on_slow_start);
         if (tool_owns_process(x->c, (int)stdio_peer_pid(x->peer))) {
                 acp_decidef(x, TOOL_REFUSED, "journal_failed",
                             "the agent could not write down that it started %s", x->program.name);
@@ -358,6 +386,26 @@ static void on_ready(struct ai *a)
                 return;
         }
         acp_initialize(x);
+}
+
+static void on_waited(uv_timer_t *t)
+{
+        begin(t->data);
+}
+
+static void on_ready(struct ai *a)
+{
+        struct acp *x = container_of(a, struct acp, ai);
+        int ms = acp_program_wait_ms(&x->program, x->resumed.opened_ms, clock_now_us(&clock_system) / 1000);
+
+        if (ms == 0) {
+                begin(x);
+                return;
+        }
+        event_log(x->c, "info",
+                  "waits for the next minute: this program loses a session that is opened twice in one");
+        acp_move(x, ACP_WAITING);
+        acp_timer(x, ms, on_waited);
 }
 
 /* --- the call -------------------------------------------------------------------- */
@@ -396,13 +444,28 @@ static void on_timer_closed(uv_handle_t *h)
         ai_close(&x->ai, on_ai_closed);
 }
 
-/* The session's folder, where the input says none: agents keep their sessions by folder. */
-static int with_folder(const struct ai_session *s, const cJSON *input, cJSON **out)
+/* Was it a call's own folder, which is gone or another call's by now? Those are numbered, side by side
+ * (job.c). */
+static bool was_scratch(const struct acp *x, const char *cwd)
 {
+        const char *own = x->c->scratch_dir, *slash = strrchr(cwd, '/');
+        size_t n = (size_t)(slash - cwd) + 1;
+
+        if (strcmp(own, cwd) == 0)
+                return true;
+        return strncmp(own, cwd, n) == 0 && slash[1] &&
+               strspn(slash + 1, "0123456789") == strlen(slash + 1) &&
+               strspn(own + n, "0123456789") == strlen(own + n);
+}
+
+/* The session's folder, where the input says none: programs keep their sessions by folder. */
+static int with_folder(const struct acp *x, const cJSON *input, cJSON **out)
+{
+        const char *cwd = x->resumed.cwd;
         cJSON *copy = cJSON_Duplicate(input, true);
 
-        if (copy && (!s->cwd || cJSON_GetObjectItemCaseSensitive(copy, "cwd") ||
-                     cJSON_AddStringToObject(copy, "cwd", s->cwd))) {
+        if (copy && (!cwd || was_scratch(x, cwd) || cJSON_GetObjectItemCaseSensitive(copy, "cwd") ||
+                     cJSON_AddStringToObject(copy, "cwd", cwd))) {
                 *out = copy;
                 return 0;
         }
@@ -418,9 +481,7 @@ static int read_session(struct acp *x, const cJSON *input, struct err *e)
 
         if (rc || !text)
                 return rc;
-        kind = strcmp(x->kind_prefix, "acp.prompt") != 0
-                       ? mem_strdup(x->kind_prefix)
-                       : str_printf("%s %s", x->kind_prefix, x->program.name);
+        kind = session_kind(x);
         rc = kind ? ai_session_read(text, kind, &x->resumed, e) : -E_NOMEM;
         mem_free(kind);
         x->resumes = rc == 0;
@@ -435,7 +496,7 @@ static struct acp *make(struct tool_call *c)
                 return NULL;
         x->c = c;
         x->state = ACP_LOOKING;
-        x->kind_prefix = c->tool->name;
+        x->tool = c->tool->name;
         x->kill_ms = ACP_KILL_MS;
         list_init(&x->asks);
         acp_offer_init(&x->offer);
@@ -453,7 +514,7 @@ static int start(struct acp *x, const cJSON *input, struct err *e)
         int session = read_session(x, input, &why), rc;
         cJSON *whole = NULL;
 
-        if (with_folder(&x->resumed, input, &whole)) {
+        if (with_folder(x, input, &whole)) {
                 release(x);
                 return err_set(e, E_NOMEM, "out of memory");
         }
@@ -467,6 +528,7 @@ static int start(struct acp *x, const cJSON *input, struct err *e)
         x->timer.data = x;
         x->timer_open = true;
         x->view.cost_before = x->resumed.cost_usd;
+        x->view.notes = x->program.known && x->program.known->notes;
         x->c->state = x;
         if (session) {
                 acp_decide(x, TOOL_REFUSED, session == -E_NOMEM ? "out_of_memory" : "session_unknown", &why);

@@ -34,19 +34,21 @@ static const struct acp_known known[] = {
                 .pass = LIST("OPENAI_*", "CODEX_*"),
                 .mode = "workspace-write",
                 .mode_deny = "read-only",
+                .notes = true,
                 .login = "run `codex login`, or set OPENAI_API_KEY",
         },
         {
                 .name = "gemini",
                 .argv = LIST("gemini", "--acp", "--skip-trust"),
                 .pass = LIST("GEMINI_*", "GOOGLE_*"),
-                .set = LIST("NO_BROWSER", "1"),
+                .set = LIST("NO_BROWSER", "1", "GEMINI_CLI_NO_RELAUNCH", "true"),
                 .model_flag = "-m",
                 .mode = "default",
                 .login = "run `gemini` and choose how, or set GEMINI_API_KEY and security.auth.selectedType "
                          "in "
                          "~/.gemini/settings.json",
                 .login_exit = 41,
+                .by_minute = true,
         },
         {
                 .name = "cursor",
@@ -321,6 +323,15 @@ int acp_program_env(const struct acp_program *p, struct ai *ai, struct err *e)
         for (const char *const *s = p->known->set; !rc && s && *s; s += 2)
                 rc = set_absent(ai, s[0], s[1], e);
         return rc;
+}
+
+int acp_program_wait_ms(const struct acp_program *p, int64_t opened_ms, int64_t now_ms)
+{
+        const int64_t minute = 60000;
+
+        if (!p->known || !p->known->by_minute || opened_ms <= 0 || opened_ms / minute != now_ms / minute)
+                return 0;
+        return (int)(minute - now_ms % minute);
 }
 
 void acp_program_fini(struct acp_program *p)

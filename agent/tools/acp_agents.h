@@ -10,7 +10,9 @@
 #define PHOTON_AGENT_TOOLS_ACP_AGENTS_H
 
 #include <cjson/cJSON.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct ai;
 struct err;
@@ -30,6 +32,9 @@ struct acp_known {
         const char *mode, *mode_deny; /* its mode in which it asks; for calls that may change nothing */
         const char *login;            /* how one logs in there */
         int login_exit;               /* its exit status when it is not logged in; 0: none */
+        bool notes;                   /* its own remarks are message chunks without a messageId */
+        bool by_minute; /* it names a session's file by the minute: opened again in the same one, it is lost
+                         */
 };
 
 /* The program of one call. */
@@ -56,6 +61,8 @@ int acp_program_known(const char *name, struct acp_program *out, struct err *e);
 int acp_program_model(struct acp_program *p, const char *model);
 /* Its variables go into the call's environment, below what the call itself says. */
 int acp_program_env(const struct acp_program *p, struct ai *ai, struct err *e);
+/* How long to wait before a session is opened again that was opened at `opened_ms`; 0: not at all. */
+int acp_program_wait_ms(const struct acp_program *p, int64_t opened_ms, int64_t now_ms);
 void acp_program_fini(struct acp_program *p);
 
 #endif

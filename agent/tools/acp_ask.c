@@ -16,6 +16,7 @@ struct ask {
         struct list link; /* in acp.asks */
         struct acp *x;
         cJSON *id, *options;
+        char *use; /* the tool use that is asked about */
         uint32_t number;
 };
 
@@ -31,6 +32,7 @@ static void ask_free(struct ask *q)
         list_remove(&q->link);
         cJSON_Delete(q->id);
         cJSON_Delete(q->options);
+        mem_free(q->use);
         mem_free(q);
 }
 
@@ -85,10 +87,13 @@ static void on_decision(void *arg, const struct tool_decision *d)
         struct ask *q = arg;
         struct acp *x = q->x;
         const char *option = choose(q->options, d);
+        const struct event_tool refused = {.id = q->use, .status = "failed"};
 
         if (d->outcome == ASK_ALLOWED && !option)
                 event_log(x->c, "warning",
                           "allowed, but the program offers no way to allow it once: it is cancelled");
+        if (d->outcome != ASK_ALLOWED)
+                event_tool(x->c, &refused); /* not every program says so itself */
         reply(x, q->id, option);
         ask_free(q);
 }
@@ -216,8 +221,8 @@ static int put_question(struct ask *q, const struct acp_use *u)
 
 void acp_ask(struct acp *x, const struct jsonrpc_msg *m)
 {
-        const struct acp_use *u =
-                acp_view_use(&x->view, cJSON_GetObjectItemCaseSensitive(m->params, "toolCall"));
+        const cJSON *call = cJSON_GetObjectItemCaseSensitive(m->params, "toolCall");
+        const struct acp_use *u = acp_view_use(&x->view, call);
         const cJSON *options = cJSON_GetObjectItemCaseSensitive(m->params, "options");
         struct ask *q;
 
@@ -235,9 +240,10 @@ void acp_ask(struct acp *x, const struct jsonrpc_msg *m)
                 list_init(&q->link);
                 q->x = x;
                 q->id = cJSON_Duplicate(m->id, true);
+                q->use = mem_strdup(text(call, "toolCallId"));
                 q->options = cJSON_Duplicate(options, true);
         }
-        if (!q || !q->id || !q->options || put_question(q, u)) {
+        if (!q || !q->id || !q->use || !q->options || put_question(q, u)) {
                 event_log(x->c, "error", "a question of the program could not be asked: it is cancelled");
                 reply(x, m->id, NULL);
                 if (q)

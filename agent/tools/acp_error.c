@@ -77,6 +77,19 @@ int acp_find_status(const char *text)
         return 0;
 }
 
+int acp_said_status(const char *text)
+{
+        int status = 0;
+
+        for (const char *p = text; (p = strstr(p, "status")) != NULL;) {
+                p += strlen("status");
+                p += strspn(p, " :=\"");
+                if ((*p == '4' || *p == '5') && strspn(p, "0123456789") == 3)
+                        status = atoi(p);
+        }
+        return status;
+}
+
 static const char *advice(const char *code)
 {
         for (size_t i = 0; i < sizeof advices / sizeof *advices; i++)
@@ -139,8 +152,8 @@ static const char *auth(const struct acp_failure *f, struct err *e)
 static const char *session_unknown(const struct acp_failure *f, struct err *e)
 {
         err_set(e, E_NOENT,
-                "%s does not know the session %.80s any more (%.200s); start without `session`, or run on "
-                "the agent and in the folder where it was made",
+                "%s does not know the session %.80s any more (%.200s); start without `session`, or say "
+                "the `cwd` where it was made",
                 f->agent, f->session ? f->session : "", words(f->answer));
         return "session_unknown";
 }

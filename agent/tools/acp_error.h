@@ -30,5 +30,8 @@ const char *acp_error(const struct acp_failure *f, struct err *e);
 const char *acp_status_code(int status);
 /* The first HTTP error status (400 to 599) that stands alone in a text; 0: none. */
 int acp_find_status(const char *text);
+/* The last one that is called so ("status 429", "status: 503"), for the chatter on standard error; 0: none.
+ */
+int acp_said_status(const char *text);
 
 #endif

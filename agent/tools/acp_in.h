@@ -15,19 +15,21 @@
 #include "agent/tools/stdio_peer.h"
 #include "common/list.h"
 
-/*  LOOKING --folder seen--> INITIALIZING [-> AUTHENTICATING] -> OPENING -> SETTING -> READING -> PROMPTING
- *     |                         |                                                           |         |
- *     |                         | anything wrong, cancel                          cancel, limit    answer
- *     |                         v                                                           v         |
- *     +-- cancel -------------> LEAVING <-----------answer, or grace over------------- CANCELLING     |
- *                               |  ^------------------------------------------------------------------+
- *                               +-- gone with all it started --> GONE */
+/*  LOOKING [-> WAITING] -> INITIALIZING [-> AUTHENTICATING] -> OPENING -> SETTING [-> SETTLING] -> READING ->
+ * PROMPTING |          |               |                                                               | | |
+ * |               | anything wrong, cancel                           cancel, limit     answer |          | v
+ * v          | |          |            LEAVING <----------- answer, or patience over ---------------
+ * CANCELLING      | |          |               |
+ * ^------------------------------------------------------------------------+
+ *     +--cancel--+-> GONE <------+ gone with all it started */
 enum acp_state {
         ACP_LOOKING,        /* at the folder */
+        ACP_WAITING,        /* for the moment when the session can be opened again */
         ACP_INITIALIZING,   /* the program runs and says what it can do */
         ACP_AUTHENTICATING, /* the few that want it asked for */
         ACP_OPENING,        /* session/new, session/load or session/resume */
         ACP_SETTING,        /* mode and model */
+        ACP_SETTLING,       /* until the old conversation has been told again */
         ACP_READING,        /* the files that travel with the prompt */
         ACP_PROMPTING,
         ACP_CANCELLING, /* session/cancel is sent; the turn's answer is awaited */
@@ -35,9 +37,11 @@ enum acp_state {
         ACP_GONE,       /* no process of it is left */
 };
 
-#define ACP_INIT_MS  60000 /* initialize, authenticate: nothing of a model is in them */
-#define ACP_LEAVE_MS 2500  /* from the end of its input to TERM: time to write its session down */
-#define ACP_KILL_MS  2000  /* from TERM to KILL, where no cancel says otherwise */
+#define ACP_INIT_MS  60000  /* initialize, authenticate, mode and model: nothing of a model is in them */
+#define ACP_OPEN_MS  120000 /* a session: MCP servers are started for it, an old one is read back */
+#define ACP_QUIET_MS 250    /* Gemini CLI tells an old conversation after it has answered session/load */
+#define ACP_LEAVE_MS 2500   /* from the end of its input to TERM: time to write its session down */
+#define ACP_KILL_MS  2000   /* from TERM to KILL, where no cancel says otherwise */
 
 struct acp_reading;
 
@@ -46,9 +50,10 @@ struct acp {
         struct tool_call *c;
         enum acp_state state;
         struct acp_program program;
-        const char *kind_prefix; /* the tool's name */
+        const char *tool; /* its name */
         struct ai_session resumed;
-        bool resumes, authenticated;
+        bool resumes, stalled;
+        int64_t opened_ms;
         struct acp_offer offer;
         struct acp_view view;
         struct jsonrpc rpc;
@@ -75,6 +80,7 @@ void acp_timer(struct acp *x, int ms, uv_timer_cb cb);
 void acp_decide(struct acp *x, enum tool_outcome o, const char *code, const struct err *why);
 void acp_decidef(struct acp *x, enum tool_outcome o, const char *code, const char *fmt, ...)
         __attribute__((format(printf, 4, 5)));
+void acp_on_slow_start(uv_timer_t *t);
 /* Ends the program: politely, or (now) with TERM at once. */
 void acp_leave(struct acp *x, bool now);
 /* Asks it to end the turn; patience for its answer. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agent/tools/acp_content.h"
+#include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -194,7 +195,7 @@ static void on_read(uv_work_t *w, int status)
         call(x, "session/prompt", params, on_prompted);
 }
 
-static void prompt(struct acp *x)
+static void read_files(struct acp *x)
 {
         struct acp_reading *r = mem_calloc(1, sizeof *r);
 
@@ -215,6 +216,26 @@ static void prompt(struct acp *x)
                 return;
         }
         x->reading = r;
+}
+
+static void on_quiet(uv_timer_t *t)
+{
+        struct acp *x = t->data;
+
+        x->view.replaying = false;
+        read_files(x);
+}
+
+/* After session/load the old conversation may still be on its way: it is waited for until nothing more comes.
+ */
+static void prompt(struct acp *x)
+{
+        if (!x->view.replaying) {
+                read_files(x);
+                return;
+        }
+        acp_move(x, ACP_SETTLING);
+        acp_timer(x, ACP_QUIET_MS, on_quiet);
 }
 
 /* --- mode and model -------------------------------------------------------------------- */
@@ -331,6 +352,7 @@ static void set_mode(struct acp *x)
         const char *id = wanted_mode(x);
 
         acp_move(x, ACP_SETTING);
+        acp_timer(x, ACP_INIT_MS, acp_on_slow_start);
         if (id && (!c->current || strcmp(c->current, id) != 0)) {
                 choose(x, c, "session/set_mode", "modeId", id, on_mode_set);
                 return;
@@ -351,7 +373,7 @@ static void on_opened(void *arg, const struct jsonrpc_msg *m)
 
         if (x->state != ACP_OPENING)
                 return;
-        x->view.replaying = false;
+        x->opened_ms = clock_now_us(&clock_system) / 1000;
         if (m->kind == JSONRPC_ERROR) {
                 fail_answer(x, x->resumes ? ACP_PHASE_RESUME : ACP_PHASE_OPEN, m);
                 return;
@@ -377,6 +399,7 @@ static void open_session(struct acp *x)
         int rc;
 
         acp_move(x, ACP_OPENING);
+        acp_timer(x, ACP_OPEN_MS, acp_on_slow_start);
         if (x->resumes && !x->offer.resume && !x->offer.load) {
                 acp_decidef(x, TOOL_FAILED, "session_unsupported",
                             "%s cannot go on with an earlier session: leave "
@@ -400,7 +423,7 @@ static void open_session(struct acp *x)
                 cJSON_Delete(params);
                 params = NULL;
         }
-        x->view.replaying = x->resumes;
+        x->view.replaying = x->resumes && !x->offer.resume;
         call(x, method, params, on_opened);
 }
 
@@ -456,6 +479,7 @@ static void on_initialized(void *arg, const struct jsonrpc_msg *m)
                 return;
         }
         acp_move(x, ACP_AUTHENTICATING);
+        acp_timer(x, ACP_INIT_MS, acp_on_slow_start);
         params = cJSON_CreateObject();
         cJSON_AddStringToObject(params, "methodId", x->program.known->auth);
         call(x, "authenticate", params, on_authenticated);
@@ -543,6 +567,8 @@ void acp_message(struct acp *x, char *line, size_t n)
                 return;
         }
         ai_alive(&x->ai);
+        if (x->state == ACP_SETTLING)
+                acp_timer(x, ACP_QUIET_MS, on_quiet);
         switch (m.kind) {
         case JSONRPC_REQUEST:
                 on_request(x, &m);

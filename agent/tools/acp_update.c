@@ -73,8 +73,12 @@ static void on_text(struct acp_view *v, const cJSON *u)
                 return;
         if (v->between || v->ai->turns == 0)
                 v->tail[0] = '\0';
-        in_turn(v);
         keep_tail(v, s, strlen(s));
+        if (v->notes && !text(u, "messageId")) {
+                sent(v, event_log(v->ai->c, "warning", s));
+                return;
+        }
+        in_turn(v);
         sent(v, ai_text(v->ai, s, strlen(s)));
 }
 

@@ -30,11 +30,12 @@ struct acp_view {
         struct ai *ai;
         struct acp_offer *offer; /* current mode and model are kept here */
         struct map *uses;
-        bool replaying;          /* an older conversation is being told again: no events */
-        bool broken;             /* the agent says that its turn broke down (codex: systemError) */
-        bool between;            /* the last thing was a tool's end: what comes next is a new turn */
-        bool full;               /* an event said -E_FULL: hold the agent until there is room */
-        bool hurry;              /* never hold it again */
+        bool replaying; /* an older conversation is being told again: no events */
+        bool broken;    /* the agent says that its turn broke down (codex: systemError) */
+        bool between;   /* the last thing was a tool's end: what comes next is a new turn */
+        bool notes; /* message chunks without a messageId are the program's remarks, not the model's words */
+        bool full;  /* an event said -E_FULL: hold the agent until there is room */
+        bool hurry; /* never hold it again */
         double cost_before;      /* of the session before this call */
         const char *limit;       /* a limit of the call was passed: its code */
         unsigned unknown;        /* updates of a kind that is not known */

@@ -17,15 +17,16 @@ static void host(char out[256])
         out[255] = '\0';
 }
 
-char *ai_session_make(const char *kind, const char *id, const char *cwd, double cost_usd)
+char *ai_session_text(const struct ai_session *s)
 {
         cJSON *o = cJSON_CreateObject();
         char name[256], *json = NULL, *b64 = NULL, *out = NULL;
 
         host(name);
-        if (o && cJSON_AddStringToObject(o, "kind", kind) && cJSON_AddStringToObject(o, "id", id) &&
-            cJSON_AddStringToObject(o, "cwd", cwd) && cJSON_AddStringToObject(o, "host", name) &&
-            (cost_usd <= 0 || cJSON_AddNumberToObject(o, "cost", cost_usd)))
+        if (o && cJSON_AddStringToObject(o, "kind", s->kind) && cJSON_AddStringToObject(o, "id", s->id) &&
+            cJSON_AddStringToObject(o, "cwd", s->cwd) && cJSON_AddStringToObject(o, "host", name) &&
+            (s->cost_usd <= 0 || cJSON_AddNumberToObject(o, "cost", s->cost_usd)) &&
+            (s->opened_ms <= 0 || cJSON_AddNumberToObject(o, "opened", (double)s->opened_ms)))
                 json = json_text(o);
         if (json)
                 b64 = str_b64url(json, strlen(json));
@@ -35,6 +36,18 @@ char *ai_session_make(const char *kind, const char *id, const char *cwd, double 
         mem_free(json);
         mem_free(b64);
         return out;
+}
+
+char *ai_session_make(const char *kind, const char *id, const char *cwd, double cost_usd)
+{
+        const struct ai_session s = {
+                .kind = (char *)(uintptr_t)kind,
+                .id = (char *)(uintptr_t)id,
+                .cwd = (char *)(uintptr_t)cwd,
+                .cost_usd = cost_usd,
+        };
+
+        return ai_session_text(&s);
 }
 
 static int no_session(struct err *e)
@@ -85,14 +98,16 @@ static int take(const cJSON *o, struct ai_session *out, struct err *e)
 {
         const cJSON *cost = cJSON_GetObjectItemCaseSensitive(o, "cost");
         const char *kind, *id, *cwd;
+        int64_t opened = 0;
 
-        if (json_str(o, "kind", &kind, NULL) || json_str(o, "id", &id, NULL) || !*id ||
-            json_str(o, "cwd", &cwd, NULL) || cwd[0] != '/')
+        if (json_i64_opt(o, "opened", 0, INT64_MAX / 2, &opened, NULL) || json_str(o, "kind", &kind, NULL) ||
+            json_str(o, "id", &id, NULL) || !*id || json_str(o, "cwd", &cwd, NULL) || cwd[0] != '/')
                 return no_session(e);
         out->kind = mem_strdup(kind);
         out->id = mem_strdup(id);
         out->cwd = mem_strdup(cwd);
         out->cost_usd = cJSON_IsNumber(cost) && cost->valuedouble > 0 ? cost->valuedouble : 0;
+        out->opened_ms = opened;
         if (out->kind && out->id && out->cwd)
                 return 0;
         ai_session_fini(out);

@@ -4,7 +4,7 @@ that a bad agent does: for the unit tests of the client. fake_acp.py stands in f
 
 What it does in a turn stands in the prompt, in order:
 
-    [[text: T]] [[thought: T]]       says T, thinks T (\\uXXXX escapes are written as they are)
+    [[text: T]] [[id-text: T]] [[thought: T]]  says T, also with a messageId, thinks T (\\uXXXX escapes are written as they are)
     [[plan]] [[usage: USED SIZE USD]]
     [[tool: KIND TITLE]]             a tool use from pending to completed, with a diff for `edit`
     [[ask: KIND WHAT]]               asks permission; WHAT is a file to write (edit, delete) or a command (execute);
@@ -15,7 +15,7 @@ What it does in a turn stands in the prompt, in order:
     [[reject-ends]]                  a refusal ends the turn, as in Codex
     [[sleep: MS]] [[hang]]           waits; `hang` till it is cancelled, [[deaf]] whatever comes
     [[die: STATUS]] [[half]]         exits; `half` in the middle of a message
-    [[big: BYTES]] [[junk]] [[noise: T]] [[unknown]] [[twice]]
+    [[big: BYTES]] [[junk]] [[noise: T]] [[stderr: T]] [[unknown]] [[twice]]
     [[error: {"code": .., ..}]]      answers the prompt with that error
     [[stop: REASON]] [[broken: T]]   ends for that reason; as Codex does when its API fails
     [[grandchild]]                   starts a process that ignores TERM in a session of its own, says its pid
@@ -193,6 +193,9 @@ class Agent:
             self.say(s, "x" * int(value))
         elif key == "junk":
             raw('{"jsonrpc":"2.0","method":\n')
+        elif key == "stderr":
+            sys.stderr.write(value + "\n")
+            sys.stderr.flush()
         elif key == "noise":
             raw(value + "\n")
         elif key == "unknown":
@@ -204,6 +207,8 @@ class Agent:
             state["error"] = json.loads(value)
         elif key == "stop":
             raise Ended(value)
+        elif key == "id-text":
+            self.update(s, sessionUpdate="agent_message_chunk", messageId="m1", content={"type": "text", "text": value})
         elif key == "broken":
             self.update(s, sessionUpdate="session_info_update", _meta={"codex": {"threadStatus": {"type": "systemError"}}})
             self.say(s, value)
@@ -287,9 +292,14 @@ class Agent:
             raise LookupError(-32002, "Resource not found")
         s = self.sessions[p["sessionId"]] = Session(p["sessionId"], p["cwd"], old["prompts"], old["cost"])
         s.servers = p["mcpServers"]
-        for t in old["prompts"] if replay else []:
-            self.update(s, sessionUpdate="user_message_chunk", content={"type": "text", "text": t})
-            self.say(s, "REPLAYED")
+        def tell():
+            for t in old["prompts"]:
+                self.update(s, sessionUpdate="user_message_chunk", content={"type": "text", "text": t})
+                self.say(s, "REPLAYED")
+        if replay and "--replay-late" in ARGS:
+            threading.Timer(0.05, tell).start()
+        elif replay:
+            tell()
         return self.offer(s)
 
     def handle(self, method, p):

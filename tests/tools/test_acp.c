@@ -417,6 +417,18 @@ TEST(acp, silence_is_a_stall)
         fake_fini(&f);
 }
 
+TEST(acp, silence_of_one_that_is_refused_again_and_again)
+{
+        struct fake f;
+
+        fake_init(&f, NULL);
+        ask(&f, "", "[[stderr: Attempt 3 failed with status 429. Retrying]][[hang]]",
+            "\"limits\":{\"stall\":\"300ms\"}");
+        CHECK_STR(f.code, "rate_limited");
+        CHECK(strstr(f.msg, "status 429"));
+        fake_fini(&f);
+}
+
 TEST(acp, an_open_question_is_no_stall)
 {
         const struct tool_decision yes = {.outcome = ASK_ALLOWED};
@@ -447,9 +459,9 @@ static void next_in(struct fake *f, const char *options, const char *prompt, con
 
 TEST(acp, a_session_is_gone_on_with)
 {
-        static const char *const how[] = {"", ",\"--resume\""};
+        static const char *const how[] = {"", ",\"--resume\"", ",\"--replay-late\""};
 
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 3; i++) {
                 struct fake f;
 
                 fake_init(&f, NULL);
@@ -481,6 +493,18 @@ TEST(acp, a_session_that_is_not_there_any_more)
         ask(&f, "", "[[text: one]]", "\"cwd\":\"~\"");
         next_in(&f, ",\"--no-load\"", "[[history]]", "");
         CHECK_STR(f.code, "session_unsupported");
+        fake_fini(&f);
+}
+
+TEST(acp, a_session_without_a_folder_takes_the_calls_own)
+{
+        struct fake f;
+
+        fake_init(&f, NULL);
+        ask(&f, "", "[[text: one]]", "");
+        next_in(&f, "", "[[history]]", "");
+        succeeded(&f);
+        CHECK_STR(fake_text(&f, "text"), "2");
         fake_fini(&f);
 }
 
@@ -671,6 +695,35 @@ TEST(acp, gemini_is_found_and_gets_its_flags_and_its_key)
         succeeded(&f);
         CHECK_STR(fake_text(&f, "text"), "[\"--acp\", \"--skip-trust\", \"-m\", \"fast\"]fake-key(unset)");
         fake_fini(&f);
+}
+
+TEST(acp, remarks_of_codex_are_not_its_answer)
+{
+        struct fake f;
+
+        fake_init(&f, NULL);
+        on_path(&f, "codex-acp", "");
+        fake_call(&f, ACP,
+                  "{\"agent\":\"codex-acp\",\"prompt\":\"[[text: Warning: old]][[id-text: hello]]\"}");
+        succeeded(&f);
+        CHECK_STR(fake_text(&f, "text"), "hello");
+        CHECK(strstr(events(&f), "{\"type\":\"log\",\"level\":\"warning\",\"message\":\"Warning: old\"}"));
+        fake_fini(&f);
+}
+
+TEST(acp, gemini_opens_no_session_twice_in_a_minute)
+{
+        struct acp_program gemini, codex;
+
+        CHECK_INT(acp_program_known("gemini", &gemini, NULL), 0);
+        CHECK_INT(acp_program_known("codex-acp", &codex, NULL), 0);
+        CHECK_INT(acp_program_wait_ms(&gemini, 60000, 60000), 60000);
+        CHECK_INT(acp_program_wait_ms(&gemini, 60000, 119999), 1);
+        CHECK_INT(acp_program_wait_ms(&gemini, 119999, 120000), 0);
+        CHECK_INT(acp_program_wait_ms(&gemini, 0, 10), 0);
+        CHECK_INT(acp_program_wait_ms(&codex, 60000, 60000), 0);
+        acp_program_fini(&gemini);
+        acp_program_fini(&codex);
 }
 
 TEST(acp, sessions_of_two_tools_are_kept_apart)

@@ -25,6 +25,22 @@ TEST(ai_session, carries_what_is_needed)
         mem_free(text);
 }
 
+TEST(ai_session, tells_when_it_was_opened)
+{
+        struct ai_session s = {.kind = (char *)(uintptr_t) "t",
+                               .id = (char *)(uintptr_t) "i",
+                               .cwd = (char *)(uintptr_t) "/",
+                               .opened_ms = 1795916974976};
+        char *text = ai_session_text(&s);
+        struct err e = {0};
+
+        CHECK_INT(ai_session_read(text, "t", &s, &e), 0);
+        CHECK_INT(s.opened_ms, 1795916974976);
+        CHECK(s.cost_usd == 0);
+        ai_session_fini(&s);
+        mem_free(text);
+}
+
 TEST(ai_session, of_another_tool_is_told_apart)
 {
         char *text = ai_session_make("gemini.prompt", "id-1", "/srv/www", 0);
