@@ -3,6 +3,7 @@
 #include "agent/tools/acp.h"
 #include "agent/tools/ai_run.h"
 #include "agent/tools/claude.h"
+#include "agent/tools/codex.h"
 #include "agent/tools/curl.h"
 #include "agent/tools/discover.h"
 #include "agent/tools/echo.h"
@@ -163,6 +164,22 @@ const struct tool tools[] = {
                 .install = "install it with npm install -g @anthropic-ai/claude-code, and log in with claude",
                 .permit = claude_permit,
                 .start = claude_start,
+                .cancel = ai_run_cancel,
+                .output_room = ai_run_room,
+                .free = ai_run_free,
+        },
+        {
+                .name = "codex.prompt",
+                .version = "1",
+                .effect = "at-most-once",
+                .description = "Has Codex do something in a folder, and asks people what it may.",
+                .input_schema = codex_input_schema,
+                .output_schema = codex_output_schema,
+                .describe = discover_describe,
+                .available = discover_has_codex,
+                .install = "install it with npm install -g @openai/codex, and log in with codex login",
+                .permit = codex_permit,
+                .start = codex_start,
                 .cancel = ai_run_cancel,
                 .output_room = ai_run_room,
                 .free = ai_run_free,
