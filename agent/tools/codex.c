@@ -426,9 +426,10 @@ static int prepare(struct ai_run *r, struct err *e)
         cx->base_known = r->ai.session == NULL;
         cx->base = event_usage_unknown;
         if (r->ai.max_cost_usd >= 0)
-                return err_set(e, E_INVAL,
-                               "Codex does not tell what it costs, so that limits.cost_usd cannot be kept: use "
-                               "limits.tokens");
+                return err_set(
+                        e, E_INVAL,
+                        "Codex does not tell what it costs, so that limits.cost_usd cannot be kept: use "
+                        "limits.tokens");
         if (jsonrpc_init(&cx->rpc, true, send_message, r))
                 return err_set(e, E_NOMEM, "the agent is out of memory");
         cx->rpc_open = true;
