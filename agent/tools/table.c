@@ -4,6 +4,7 @@
 #include "agent/tools/ai_run.h"
 #include "agent/tools/claude.h"
 #include "agent/tools/codex.h"
+#include "agent/tools/ask.h"
 #include "agent/tools/curl.h"
 #include "agent/tools/discover.h"
 #include "agent/tools/echo.h"
@@ -226,6 +227,19 @@ const struct tool tools[] = {
                 .cancel = acp_cancel,
                 .output_room = acp_output_room,
                 .free = acp_free,
+        },
+        {
+                .name = "photon.ask",
+                .version = "1",
+                .effect = "idempotent",
+                .no_scratch = true,
+                .description = "Asks people for permission or for values, and returns their answer.",
+                .input_schema = ask_input_schema,
+                .output_schema = ask_output_schema,
+                .permit = ask_permit,
+                .start = ask_start,
+                .cancel = ask_cancel,
+                .free = ask_free,
         },
         {.name = NULL},
 };

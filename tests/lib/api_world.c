@@ -370,7 +370,7 @@ static void build_engine(struct api_world *w)
         struct engine_options eo = {.clock = &clock_system,
                                     .store = w->store,
                                     .bus = w->bus,
-                                    .wire = {wire_start, wire_cancel, wire_ack, wire_stdin, w},
+                                    .wire = {wire_start, wire_cancel, wire_ack, wire_stdin, NULL, w},
                                     .want_timer = want_timer,
                                     .want_flush = want_flush,
                                     .ctx = w};
