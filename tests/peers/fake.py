@@ -187,7 +187,7 @@ class Fake:
             if name.lower() in ("delete", "delete_file"):
                 os.unlink(path)
                 return True, f"deleted {path}"
-            if name.lower() in ("bash", "shell", "exec_command", "run"):
+            if name.lower() in ("bash", "shell", "exec_command", "run_shell_command", "run"):
                 rc, out = self.shell(args.get("command") or args.get("cmd") or "true", cwd, cancelled)
                 return rc == 0, out
         except OSError as e:
@@ -246,7 +246,7 @@ class Sessions:
 
 
 KINDS = {"write": "edit", "write_file": "edit", "edit": "edit", "read": "read", "read_file": "read", "delete": "delete",
-         "bash": "execute", "shell": "execute", "exec_command": "execute", "run": "execute"}
+         "bash": "execute", "shell": "execute", "exec_command": "execute", "run_shell_command": "execute", "run": "execute"}
 
 
 def kind_of(name):

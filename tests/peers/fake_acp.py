@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A stand-in for an agent that speaks ACP v1 on stdin and stdout: `fake_acp.py [--acp] [anything]`.
+"""A stand-in for an agent that speaks ACP v1 on stdin and stdout: `fake_acp.py [--acp] [-m MODEL]`.
 The prompt says what it does: see script.py and fake.py for the markers, and besides
 
     [[tool: Write {"path": "a.txt", "content": "hi"}]]   also Read, Bash {"command": ..}, Delete: asks
@@ -94,8 +94,9 @@ class Agent(fake.Fake):
         return s
 
     def state(self, s):
+        given = sys.argv[sys.argv.index("-m") + 1] if "-m" in sys.argv else "stand-in"
         return {"modes": {"currentModeId": s.mode, "availableModes": MODES},
-                "models": {"currentModelId": "stand-in", "availableModels": [{"modelId": "stand-in", "name": "Stand-in"}]}}
+                "models": {"currentModelId": given, "availableModels": [{"modelId": m, "name": m} for m in sorted({given, "stand-in"})]}}
 
     def new(self, p):
         if self.how == "auth":

@@ -124,8 +124,13 @@ class Claude(fake.Fake):
                                         "stop_reason": None, "usage": self.usage}, parent_tool_use_id=None, **more)
 
     def result(self, **more):
+        # The costs and the usage of models are those of the whole session, the usage that of this turn.
         doc = {"subtype": "success", "is_error": False, "duration_ms": 1, "num_turns": 1, "total_cost_usd": round(self.doc["cost"], 9),
                "usage": getattr(self, "usage", {}), "modelUsage": {}, "permission_denials": [], **more}
+        if self.begun:
+            sums = self.doc.setdefault("sums", [0, 0, 0])
+            doc["modelUsage"] = {self.model: {"inputTokens": sums[0], "outputTokens": sums[1], "cacheReadInputTokens": sums[2],
+                                              "cacheCreationInputTokens": 0, "costUSD": doc["total_cost_usd"], "contextWindow": 200000}}
         self.failed = doc["is_error"]
         self.tell("result", **doc)
 
@@ -192,6 +197,7 @@ class Claude(fake.Fake):
         got = (step.usage or [100, 10, 0]) + [0, 0, 0]
         for key, n in zip(("input_tokens", "output_tokens", "cache_read_input_tokens"), got):
             self.usage[key] += n
+        self.doc["sums"] = [a + b for a, b in zip(self.doc.get("sums", [0, 0, 0]), got)]
         self.doc["cost"] += sum(float(c) for c in o.get("cost", ["0.001"]))
         for t in step.thoughts:
             self.say(t, step, thinking=True)
