@@ -24,6 +24,7 @@
 #define ASK_CALL_MAX  ((size_t)4 << 20)  /* all open questions of a call together */
 #define ASK_EVENT_MAX ((size_t)64 << 10) /* longer arguments are left out of the event */
 #define TITLE_MAX     512
+#define TOOL_MAX      256
 
 enum ask_state { ASK_OPEN, ASK_DECIDED };
 
@@ -217,21 +218,58 @@ static void write_event(struct ask *a, const struct tool_question *q, const char
         cJSON_Delete(m);
 }
 
+/* A program's words as the wire takes them: whole characters, at most `max` bytes. */
+static int plain(const char *s, size_t max, char *out)
+{
+        char *clean = str_utf8_lossy(s, strlen(s));
+        size_t n = clean ? strlen(clean) : 0;
+
+        if (!clean)
+                return -E_NOMEM;
+        if (n > max)
+                for (n = max; n > 0 && ((unsigned char)clean[n] & 0xc0) == 0x80;)
+                        n--;
+        memcpy(out, clean, n);
+        out[n] = '\0';
+        mem_free(clean);
+        return 0;
+}
+
+/* What the hub would refuse must not reach it. */
+static bool is_json(const char *text)
+{
+        cJSON *v = NULL;
+        bool ok = json_parse(text, strlen(text), &v, NULL) == 0;
+
+        cJSON_Delete(v);
+        return ok;
+}
+
+static const char *known_action(const char *action)
+{
+        static const char *const known[] = {"read",    "edit",  "delete", "move", "search",
+                                            "execute", "think", "fetch",  "other"};
+
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+                if (strcmp(known[i], action) == 0)
+                        return known[i];
+        return "other";
+}
+
 static int pack(struct ask *a, const struct tool_question *q, char *arguments, char *schema)
 {
         Photon__V1__Question m = PHOTON__V1__QUESTION__INIT;
-        size_t n = strlen(q->title);
+        char tool[TOOL_MAX + 1];
 
-        if (n > TITLE_MAX)
-                for (n = TITLE_MAX; n > 0 && ((unsigned char)q->title[n] & 0xc0) == 0x80;)
-                        n--;
-        memcpy(a->title, q->title, n);
+        if (plain(q->title[0] ? q->title : a->job->call.tool->name, TITLE_MAX, a->title) ||
+            plain(q->tool ? q->tool : "", TOOL_MAX, tool))
+                return -E_NOMEM;
         m.attempt_id = a->job->id;
         m.question_id = a->id;
         m.kind = q->kind == ASK_INPUT ? "input" : "permission";
-        m.action = (char *)(uintptr_t)q->action;
+        m.action = (char *)(uintptr_t)known_action(q->action);
         m.title = a->title;
-        m.tool = (char *)(uintptr_t)(q->tool ? q->tool : "");
+        m.tool = tool;
         m.arguments = arguments;
         m.schema = schema ? schema : "";
         m.timeout_ms = q->timeout_ms > UINT32_MAX ? UINT32_MAX
@@ -289,6 +327,8 @@ static int open_or_decide(struct ask *a, const struct tool_question *q, char *ar
         } else if (strlen(arguments) + (schema ? strlen(schema) : 0) > ASK_TEXT_MAX) {
                 decide(a, ASK_DENIED, "agent",
                        "what would be done is larger than 1 MiB, which no person can judge");
+        } else if (!is_json(arguments) || (schema && !is_json(schema))) {
+                decide(a, ASK_DENIED, "agent", "what would be done cannot be shown: it is no valid JSON");
         } else if (j->jobs->attached && !j->jobs->hub_answers) {
                 decide(a, ASK_DENIED, "agent",
                        "this hub cannot ask people; upgrade it, or give the call another permission mode");

@@ -24,6 +24,24 @@ static const char *inline_text(const cJSON *v, struct buf *b)
         return rc || buf_putc(b, '\0') ? "" : (const char *)b->data;
 }
 
+/* "Claude Code 2.1.328, Codex 0.169.0 (not logged in)" */
+static const char *platforms_text(const cJSON *list, struct buf *b)
+{
+        int rc = 0;
+
+        buf_reset(b);
+        for (const cJSON *p = list ? list->child : NULL; p && !rc; p = p->next) {
+                const char *login = jstr(p, "login");
+
+                rc = buf_printf(b, "%s%s%s%s%s", p == list->child ? "" : ", ", jstr(p, "program"),
+                                *jstr(p, "version") ? " " : "", jstr(p, "version"),
+                                strcmp(login, "no") == 0        ? " (not logged in)"
+                                : strcmp(login, "unknown") == 0 ? " (login unknown)"
+                                                                : "");
+        }
+        return rc || buf_putc(b, '\0') ? "" : (const char *)b->data;
+}
+
 static void agent_line(struct table *t, const cJSON *a, bool wide, struct buf *b)
 {
         char text[64];
@@ -38,6 +56,7 @@ static void agent_line(struct table *t, const cJSON *a, bool wide, struct buf *b
         ago_text(jstr(a, "last_seen_at"), text);
         table_cell(t, strcmp(jstr(a, "state"), "online") == 0 ? "now" : text, PAINT_NONE);
         table_cell(t, inline_text(jget(a, "labels"), b), PAINT_NONE);
+        table_cell(t, platforms_text(jget(a, "platforms"), b), PAINT_NONE);
         if (wide) {
                 table_cell(t, jstr(a, "kind"), PAINT_NONE);
                 table_cell(t, jstr(a, "id"), PAINT_NONE);
@@ -47,8 +66,8 @@ static void agent_line(struct table *t, const cJSON *a, bool wide, struct buf *b
 
 int cmd_agent_list(struct cli *c, struct err *e)
 {
-        static const char *const head[] = {"NAME", "STATE",  "RUNNING", "PLATFORM", "VERSION",
-                                           "SEEN", "LABELS", "KIND",    "ID",       "TOOLS"};
+        static const char *const head[] = {"NAME",   "STATE",    "RUNNING", "PLATFORM", "VERSION", "SEEN",
+                                           "LABELS", "PROGRAMS", "KIND",    "ID",       "TOOLS"};
         bool wide = c->format == OUT_WIDE;
         struct table t;
         struct buf b;
@@ -59,7 +78,7 @@ int cmd_agent_list(struct cli *c, struct err *e)
                 return rc;
         if (!print_doc(c, all)) {
                 buf_init(&b, 0);
-                table_init(&t, wide ? 10 : 7, head);
+                table_init(&t, wide ? 11 : 8, head);
                 for (const cJSON *a = all->child; a; a = a->next)
                         agent_line(&t, a, wide, &b);
                 table_print(&t);
@@ -98,6 +117,7 @@ static void draw_agent(const cJSON *a)
         ago_text(jstr(a, "last_seen_at"), text);
         field("last seen", text);
         field("labels", inline_text(jget(a, "labels"), &b));
+        field("programs", platforms_text(jget(a, "platforms"), &b));
         field("tools", inline_text(jget(a, "tools"), &b));
         buf_fini(&b);
 }

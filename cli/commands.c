@@ -82,6 +82,25 @@ static const struct conf_opt cancel_opts[] = {
         {"reason", 0, CONF_STR, O(name), NULL, NULL, "TEXT", "why, for the record", 0, 0},
         {0},
 };
+static const struct conf_opt checkpoints_opts[] = {
+        {"all", 0, CONF_BOOL, O(all), NULL, NULL, "", "also those that are over", 0, 0},
+        {"run", 0, CONF_STR, O(run), NULL, NULL, "RUN", "of this run", 0, 0},
+        FLAG_LIMIT,
+        {0},
+};
+static const struct conf_opt approve_opts[] = {
+        {"always", 0, CONF_BOOL, O(always), NULL, NULL, "", "and the same action for the rest of this tool call", 0, 0},
+        {"input", 'i', CONF_STRLIST, O(inputs), NULL, NULL, "KEY=VALUE", "a value that is asked for; may be repeated", 0, 0},
+        {"content", 0, CONF_STR, O(content), NULL, NULL, "JSON", "all values as an object; @FILE or - reads it", 0, 0},
+        {"sha256", 0, CONF_STR, O(sha256), NULL, NULL, "HEX", "only if its arguments have this SHA-256", 0, 0},
+        {"reason", 0, CONF_STR, O(name), NULL, NULL, "TEXT", "why, for the record and for the tool", 0, 0},
+        {0},
+};
+static const struct conf_opt reject_opts[] = {
+        {"sha256", 0, CONF_STR, O(sha256), NULL, NULL, "HEX", "only if its arguments have this SHA-256", 0, 0},
+        {"reason", 0, CONF_STR, O(name), NULL, NULL, "TEXT", "why, for the record and for the tool", 0, 0},
+        {0},
+};
 static const struct conf_opt import_opts[] = {
         {"scale", 0, CONF_STR, O(scale), "1", NULL, "F", "multiplies every runtime, e.g. 0.01", 0, 0},
         {"out", 'O', CONF_STR, O(out), NULL, NULL, "FILE", "write the workflow there (default: stdout)", 0, 0},
@@ -121,6 +140,11 @@ const struct command commands[] = {
         {.name = "explain", .args = "RUN [STEP]", .summary = "the same as run explain", .min_args = 1, .max_args = 2, .run = cmd_run_explain},
         {.name = "run resolve", .args = "RUN STEP retry|succeeded|failed", .summary = "decide a step whose outcome is unknown", .min_args = 3, .max_args = 3, .run = cmd_run_resolve},
         {.name = "runs", .args = "", .summary = "list runs, newest first", .opts = runs_opts, .max_args = 0, .run = cmd_runs},
+        {.name = "checkpoints", .args = "", .summary = "questions that tools ask people and that are open", .opts = checkpoints_opts, .max_args = 0, .run = cmd_checkpoints},
+        {.name = "checkpoint show", .args = "CHECKPOINT", .summary = "one question, with the exact arguments", .min_args = 1, .max_args = 1, .run = cmd_checkpoint_show},
+        {.name = "approve", .args = "CHECKPOINT", .summary = "answer a question with yes", .opts = approve_opts, .min_args = 1, .max_args = 1, .run = cmd_approve,
+         .help = "The answer is bound to the SHA-256 of the arguments: of those that --sha256 names, else of those that the hub\nshows now. Look first: photon checkpoint show CHECKPOINT."},
+        {.name = "reject", .args = "CHECKPOINT", .summary = "answer a question with no", .opts = reject_opts, .min_args = 1, .max_args = 1, .run = cmd_reject},
         {.name = "logs", .args = "RUN [STEP]", .summary = "the bytes that tools wrote, nothing added", .opts = logs_opts, .min_args = 1, .max_args = 2, .run = cmd_logs},
         {.name = "exec", .args = "-- COMMAND [ARG...]", .summary = "run one command on an agent, with stdin, stdout and stderr", .opts = exec_opts, .max_args = 0, .tail = true, .run = cmd_exec,
          .help = "The exit status is the command's, 128+N if signal N ended it. Ctrl-C cancels the command and waits for\nits end; a second one leaves."},

@@ -211,6 +211,27 @@ static void on_run_event(struct watch *w, const char *what, const cJSON *ev, int
         }
 }
 
+/* A question to people is shown when it comes, with how to answer it; nobody is asked here. */
+static void on_checkpoint_event(struct watch *w, const char *what, const cJSON *ev)
+{
+        char *title = plain(jstr(ev, "title")), *step = plain(jstr(ev, "step")), *by = plain(jstr(ev, "by"));
+        const char *id = jstr(ev, "checkpoint");
+
+        print_flush();
+        if (w->quiet || !title || !step || !by)
+                ;
+        else if (strcmp(what, "open") == 0)
+                note("%s asks: %s\n  look: photon checkpoint show %s   answer: photon approve %s   or: "
+                     "photon reject %s",
+                     step, title, id, id, id);
+        else
+                note("%s: %s by %s: %s", step, jstr(ev, "state"), by, title);
+        w->drawn = 0; /* the view goes on below */
+        mem_free(title);
+        mem_free(step);
+        mem_free(by);
+}
+
 static int on_item(void *ctx, const char *event, const char *id, const char *data, size_t n)
 {
         struct watch *w = ctx;
@@ -229,6 +250,8 @@ static int on_item(void *ctx, const char *event, const char *id, const char *dat
                 rc = on_step_event(w, event + 5, ev, at_us);
         else if (strncmp(event, "run.", 4) == 0)
                 on_run_event(w, event + 4, ev, at_us);
+        else if (strncmp(event, "checkpoint.", 11) == 0)
+                on_checkpoint_event(w, event + 11, ev);
         w->dirty = true;
         cJSON_Delete(ev);
         return rc;

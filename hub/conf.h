@@ -15,6 +15,8 @@ struct hub_conf {
         struct conf_list hosts;
         char *log_level;
         bool log_json;
+        char *approvals_self;
+        int64_t approvals_timeout_ms;
         int64_t lost_after_ms, cancel_grace_ms, heartbeat_ms, drain_ms, cert_life_ms;
         bool accept_damaged_audit;
         int64_t max_agents, http_threads, http_connections, http_per_ip;

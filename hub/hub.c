@@ -340,10 +340,14 @@ static int build_work(struct hub *h, struct err *e)
                                             .wire = agents_wire(h->agents),
                                             .lost_after_ms = c->lost_after_ms,
                                             .cancel_grace_ms = c->cancel_grace_ms,
+                                            .question_timeout_ms = c->approvals_timeout_ms,
                                             .want_timer = want_timer,
                                             .want_flush = want_flush,
                                             .ctx = h};
 
+                if (self_approval_parse(c->approvals_self, &eo.self_approval))
+                        return err_set(e, E_INVAL, "approvals-self is \"%.32s\"; it must be allow or deny",
+                                       c->approvals_self);
                 rc = engine_create(&eo, &h->engine, e);
         }
         if (!rc) {

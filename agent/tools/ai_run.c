@@ -101,11 +101,18 @@ void ai_run_interrupt(struct ai_run *r, int grace_ms)
 
 int ai_run_send(struct ai_run *r, cJSON *m)
 {
+        int rc = ai_run_send_lent(r, m);
+
+        cJSON_Delete(m);
+        return rc;
+}
+
+int ai_run_send_lent(struct ai_run *r, const cJSON *m)
+{
         int rc = m ? 0 : -E_NOMEM;
 
         if (!rc)
                 rc = r->peer ? stdio_peer_send_json(r->peer, m) : -E_CLOSED;
-        cJSON_Delete(m);
         if (rc == -E_NOMEM)
                 ai_run_decide(r, TOOL_FAILED, "out_of_memory", "the agent has no memory left for a message");
         else if (rc == -E_FULL || rc == -E_TOOBIG)
@@ -156,7 +163,6 @@ static void on_message(void *arg, char *text, size_t n)
                 return;
         }
         r->ops->message(r, m);
-        cJSON_Delete(m);
 }
 
 static void on_stderr(void *arg, const char *p, size_t n)

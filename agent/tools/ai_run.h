@@ -49,7 +49,7 @@ struct ai_run_ops {
         int (*prepare)(struct ai_run *r, struct err *e);
         /* It runs: say what comes first. */
         int (*started)(struct ai_run *r, struct err *e);
-        /* A line that begins with '{', as a tree; lent. Other lines are skipped. */
+        /* A line that begins with '{', as a tree; taken. Other lines are skipped. */
         void (*message)(struct ai_run *r, cJSON *m);
         /* Ask it to end its turn. false: there is no way, it is stopped. */
         bool (*interrupt)(struct ai_run *r);
@@ -92,9 +92,16 @@ void ai_run_session(struct ai_run *r, const char *id, double cost_usd);
 
 /* Queues a message and frees it (NULL: no memory). A child that does not take it is done for. */
 int ai_run_send(struct ai_run *r, cJSON *m);
+int ai_run_send_lent(struct ai_run *r, const cJSON *m); /* the same, and frees nothing */
 
 /* Takes what ai_text, event_tool ... say: the child is held back while there is no room for more. */
 void ai_run_flow(struct ai_run *r, int rc);
+
+/* Not when it is over, or being ended: what still comes is of no interest. */
+static inline bool ai_run_in_turn(const struct ai_run *r)
+{
+        return r->state == AI_RUN_RUNNING || r->state == AI_RUN_INTERRUPTING;
+}
 
 /* code NULL: succeeded. Only the first counts. */
 void ai_run_decide(struct ai_run *r, enum tool_outcome o, const char *code, const char *fmt, ...)

@@ -462,9 +462,8 @@ void claude_message(struct ai_run *r, cJSON *m)
         };
         const char *type = ai_text_of(m, "type");
 
-        if (r->state != AI_RUN_RUNNING && r->state != AI_RUN_INTERRUPTING)
-                return; /* the turn is over for us */
         for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-                if (ai_is(type, types[i].type))
+                if (ai_is(type, types[i].type) && ai_run_in_turn(r))
                         types[i].take((struct claude *)r, m);
+        cJSON_Delete(m);
 }

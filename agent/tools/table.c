@@ -3,6 +3,8 @@
 #include "agent/tools/acp.h"
 #include "agent/tools/ai_run.h"
 #include "agent/tools/claude.h"
+#include "agent/tools/codex.h"
+#include "agent/tools/ask.h"
 #include "agent/tools/curl.h"
 #include "agent/tools/discover.h"
 #include "agent/tools/echo.h"
@@ -168,6 +170,22 @@ const struct tool tools[] = {
                 .free = ai_run_free,
         },
         {
+                .name = "codex.prompt",
+                .version = "1",
+                .effect = "at-most-once",
+                .description = "Has Codex do something in a folder, and asks people what it may.",
+                .input_schema = codex_input_schema,
+                .output_schema = codex_output_schema,
+                .describe = discover_describe,
+                .available = discover_has_codex,
+                .install = "install it with npm install -g @openai/codex, and log in with codex login",
+                .permit = codex_permit,
+                .start = codex_start,
+                .cancel = ai_run_cancel,
+                .output_room = ai_run_room,
+                .free = ai_run_free,
+        },
+        {
                 .name = "photon.echo",
                 .version = "1",
                 .effect = "pure",
@@ -209,6 +227,19 @@ const struct tool tools[] = {
                 .cancel = acp_cancel,
                 .output_room = acp_output_room,
                 .free = acp_free,
+        },
+        {
+                .name = "photon.ask",
+                .version = "1",
+                .effect = "idempotent",
+                .no_scratch = true,
+                .description = "Asks people for permission or for values, and returns their answer.",
+                .input_schema = ask_input_schema,
+                .output_schema = ask_output_schema,
+                .permit = ask_permit,
+                .start = ask_start,
+                .cancel = ask_cancel,
+                .free = ask_free,
         },
         {.name = NULL},
 };

@@ -43,13 +43,16 @@ struct store_tx;
 #define HELD_BYTES_MAX      (64u << 20)     /* results that wait for their output */
 #define JSON_BYTES_MAX      (8u << 20)      /* outputs of a step */
 #define MESSAGE_TEXT_MAX    4096u           /* error_message */
-#define CHUNK_BYTES_MAX     (1u << 20)      /* data of one OutputChunk */
-#define SYNC_BYTES          (1u << 20)      /* output is made durable after this much ... */
-#define SYNC_NEXT_BYTES     (128u << 10)    /* or this much came during the last sync */
-#define SYNC_MS             100             /* ... or after this long, or when it ends */
-#define STALL_MS            500             /* a log that could not be written is tried again */
-#define SEEN_MS             60000           /* rows of last_seen are this fresh at best */
-#define SEEN_BATCH          256             /* rows for one housekeeping */
+#define QUESTION_BYTES_MAX  (2u << 20)      /* arguments and schema of a question */
+#define QUESTION_TITLE_MAX  512u
+#define QUESTION_TOOL_MAX   256u
+#define CHUNK_BYTES_MAX     (1u << 20)   /* data of one OutputChunk */
+#define SYNC_BYTES          (1u << 20)   /* output is made durable after this much ... */
+#define SYNC_NEXT_BYTES     (128u << 10) /* or this much came during the last sync */
+#define SYNC_MS             100          /* ... or after this long, or when it ends */
+#define STALL_MS            500          /* a log that could not be written is tried again */
+#define SEEN_MS             60000        /* rows of last_seen are this fresh at best */
+#define SEEN_BATCH          256          /* rows for one housekeeping */
 #define TICK_MS             1000
 #define WINDOW_STDIN        (256u << 10)
 #define STRANGER_BURST      100 /* log lines about strangers: so many at once, then one each ... */
@@ -178,6 +181,10 @@ int inventory_tell(struct agents *a, const char *agent_id,
                    int (*fn)(struct engine *en, const struct engine_agent *ea), struct err *e);
 /* Labels or draining changed by people. */
 void inventory_refresh(struct agents *a, const char *agent_id);
+
+/* on_question.c */
+void on_questions(struct session *s, const Photon__V1__AgentMessage *m);
+void on_answer_acks(struct session *s, const Photon__V1__AgentMessage *m);
 
 /* on_step.c */
 void on_agent_message(struct session *s, const uint8_t *p, size_t n);

@@ -79,6 +79,63 @@ static bool add_tools(cJSON *o, const cJSON *tools)
         return true;
 }
 
+/* One program that a tool is about: {"program", "version", "login"}; each is told once. */
+static bool add_platform(cJSON *list, const cJSON *detail)
+{
+        static const char *const keys[] = {"program", "version", "login"};
+        const cJSON *name = cJSON_GetObjectItemCaseSensitive(detail, keys[0]), *p;
+        cJSON *one;
+
+        if (!cJSON_IsString(name))
+                return true;
+        cJSON_ArrayForEach(p, list)
+        {
+                const cJSON *n = cJSON_GetObjectItemCaseSensitive(p, keys[0]);
+
+                if (cJSON_IsString(n) && strcmp(n->valuestring, name->valuestring) == 0)
+                        return true;
+        }
+        one = cJSON_CreateObject();
+        for (size_t i = 0; one && i < sizeof keys / sizeof *keys; i++) {
+                const cJSON *v = cJSON_GetObjectItemCaseSensitive(detail, keys[i]);
+
+                if (cJSON_IsString(v) && !cJSON_AddStringToObject(one, keys[i], v->valuestring)) {
+                        cJSON_Delete(one);
+                        return false;
+                }
+        }
+        if (one && cJSON_AddItemToArray(list, one))
+                return true;
+        cJSON_Delete(one);
+        return false;
+}
+
+/* What the agent found on its machine, out of what it says of its tools. */
+static bool add_platforms(cJSON *o, const cJSON *tools)
+{
+        cJSON *list = cJSON_AddArrayToObject(o, "platforms");
+        const cJSON *t, *p;
+
+        if (!list)
+                return false;
+        cJSON_ArrayForEach(t, tools)
+        {
+                const cJSON *detail = cJSON_GetObjectItemCaseSensitive(t, "detail");
+                const cJSON *several = cJSON_GetObjectItemCaseSensitive(detail, "programs");
+
+                if (!add_platform(list, detail))
+                        return false;
+                if (!cJSON_IsArray(several))
+                        continue;
+                cJSON_ArrayForEach(p, several)
+                {
+                        if (!add_platform(list, p))
+                                return false;
+                }
+        }
+        return true;
+}
+
 /* All tools with their schemas, and what the machine allows, in words. */
 static bool add_details(cJSON *o, cJSON *info)
 {
@@ -106,6 +163,7 @@ static bool fill(struct agents *a, cJSON *o, const struct agent_record *r, cJSON
                add_fact(o, info, "kind") &&
                add_labels(o, r->labels, cJSON_GetObjectItemCaseSensitive(info, "labels")) &&
                add_tools(o, cJSON_GetObjectItemCaseSensitive(info, "tools")) &&
+               add_platforms(o, cJSON_GetObjectItemCaseSensitive(info, "tools")) &&
                add_fact(o, info, "version") && add_fact(o, info, "os") && add_fact(o, info, "arch") &&
                add_fact(o, info, "hostname") &&
                add_time(o, "last_seen_at", s ? agents_now_us(a) : r->last_seen_us) &&

@@ -99,6 +99,7 @@ static int reply(struct hello *h)
                 m.agent_id = s->agent_id;
                 m.name = s->name;
                 m.cancel_grace_ms = (uint32_t)a->opt.cancel_grace_ms;
+                m.answers_questions = true;
                 h->s = NULL;
                 rc = rpc_reply(call, &m.base);
         }
@@ -209,6 +210,8 @@ static int take_held(struct hello *h, const Photon__V1__HelloRequest *q)
                 k->h = h;
                 k->attempt_id = q->held[i]->attempt_id;
                 k->verdict = engine_held(h->s->a->engine, h->s->agent_id, k->attempt_id);
+                engine_held_questions(h->s->a->engine, h->s->agent_id, k->attempt_id,
+                                      q->held[i]->open_questions, q->held[i]->n_open_questions);
         }
         return 0;
 }

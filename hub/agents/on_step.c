@@ -1,4 +1,4 @@
-/* What agents report on their steps: started, finished, standard input taken. */
+/* What agents report on their steps: started, finished, standard input taken (questions: on_question.c). */
 #include "hub/agents/agents_impl.h"
 
 #include "common/json_scan.h"
@@ -268,10 +268,12 @@ void on_agent_message(struct session *s, const uint8_t *p, size_t n)
         }
         for (size_t i = 0; i < m->n_started && s->state == SESSION_READY; i++)
                 on_started(s, m->started[i]);
+        on_answer_acks(s, m); /* before the results: with its result an attempt forgets its questions */
         each_finished(s, m);
         for (size_t i = 0; i < m->n_stdin_ack && s->state == SESSION_READY; i++)
                 on_stdin_ack(s, m->stdin_ack[i]);
         if (m->inventory && s->state == SESSION_READY)
                 on_inventory(s, m->inventory);
+        on_questions(s, m);
         protobuf_c_message_free_unpacked(&m->base, NULL);
 }

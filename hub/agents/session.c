@@ -16,7 +16,7 @@
 #define TO(s)          (1u << (s))
 
 /* Fields of HubMessage, as proto/photon/v1/agent.proto numbers them. */
-enum { HUB_START = 1, HUB_CANCEL = 2, HUB_ACK = 3, HUB_STDIN = 4, HUB_DRAIN = 5 };
+enum { HUB_START = 1, HUB_CANCEL = 2, HUB_ACK = 3, HUB_STDIN = 4, HUB_DRAIN = 5, HUB_ANSWER = 6 };
 
 static const struct {
         const char *name;
@@ -420,12 +420,36 @@ static void wire_stdin(void *ctx, const char *agent_id, uint64_t attempt_id, uin
         send_to(s, HUB_STDIN, &m.base);
 }
 
+static void wire_reply(void *ctx, const char *agent_id, const struct engine_reply *r)
+{
+        static const Photon__V1__AnswerOutcome outcomes[CHECKPOINT_STATE_COUNT] = {
+                [CHECKPOINT_APPROVED] = PHOTON__V1__ANSWER_OUTCOME__ANSWER_ALLOWED,
+                [CHECKPOINT_REJECTED] = PHOTON__V1__ANSWER_OUTCOME__ANSWER_DENIED,
+                [CHECKPOINT_EXPIRED] = PHOTON__V1__ANSWER_OUTCOME__ANSWER_EXPIRED,
+                [CHECKPOINT_WITHDRAWN] = PHOTON__V1__ANSWER_OUTCOME__ANSWER_WITHDRAWN,
+        };
+        struct session *s = ready(ctx, agent_id);
+        Photon__V1__Answer m = PHOTON__V1__ANSWER__INIT;
+
+        if (!s)
+                return;
+        m.attempt_id = r->attempt_id;
+        m.question_id = r->question_id;
+        m.outcome = outcomes[r->state];
+        m.always = r->always;
+        m.content = lent(r->content);
+        m.reason = lent(r->reason);
+        m.by = lent(r->by);
+        send_to(s, HUB_ANSWER, &m.base);
+}
+
 struct engine_wire session_wire(struct agents *a)
 {
         return (struct engine_wire){.start = wire_start,
                                     .cancel = wire_cancel,
                                     .ack = wire_ack,
                                     .stdin_data = wire_stdin,
+                                    .reply = wire_reply,
                                     .ctx = a};
 }
 

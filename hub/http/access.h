@@ -15,6 +15,7 @@
         X(RUNS_SUBMIT, "runs.submit", 1, 1, 1, 1)                                                            \
         X(RUNS_CONTROL, "runs.control", 0, 1, 1, 1)                                                          \
         X(STEPS_RESOLVE, "steps.resolve", 0, 1, 1, 1)                                                        \
+        X(CHECKPOINTS_READ, "checkpoints.read", 1, 1, 1, 1)                                                  \
         X(CHECKPOINTS_DECIDE, "checkpoints.decide", 0, 0, 1, 1)                                              \
         X(EVENTS_READ, "events.read", 1, 1, 1, 1)                                                            \
         X(AGENTS_READ, "agents.read", 1, 1, 1, 1)                                                            \

@@ -153,7 +153,7 @@ static enum stream_more fill(void *state, struct stream *s, struct http_thread *
         return over ? STREAM_END : STREAM_WAIT;
 }
 
-static const struct stream_ops feed_ops = {fill, mem_free, true, 20};
+static const struct stream_ops feed_ops = {.fill = fill, .free = mem_free, .events = true, .every_ms = 20};
 
 static int start_point(struct http_req *q, int64_t *after, struct err *e)
 {

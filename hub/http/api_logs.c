@@ -335,7 +335,7 @@ static enum stream_more fill(void *state, struct stream *s, struct http_thread *
         return STREAM_DATA; /* nothing yet; asks again */
 }
 
-static const struct stream_ops log_ops = {fill, view_free, false, 20};
+static const struct stream_ops log_ops = {.fill = fill, .free = view_free, .every_ms = 20};
 
 /* ---- the requests ---- */
 

@@ -13,7 +13,7 @@ struct mcp_stream {
         const struct mcp_job_ops *ops;
         void *job;
         bool sse;
-        bool done, cancelled;
+        bool done, cancelled, stops;
         /* during a step */
         struct buf *out;
         struct stream *s;
@@ -47,8 +47,17 @@ static enum stream_more fill(void *state, struct stream *s, struct http_thread *
         return ms->ops->step(ms->job, ms, t);
 }
 
-static const struct stream_ops as_events = {fill, stream_free, true, EVERY_MS};
-static const struct stream_ops as_json = {fill, stream_free, false, EVERY_MS};
+static void on_stop(void *state, struct stream *s, struct http_thread *t, struct buf *out)
+{
+        struct mcp_stream *ms = state;
+
+        ms->stops = true;
+        fill(state, s, t, out);
+}
+
+#define STREAM_OPS .fill = fill, .stop = on_stop, .free = stream_free, .every_ms = EVERY_MS
+static const struct stream_ops as_events = {STREAM_OPS, .events = true};
+static const struct stream_ops as_json = {STREAM_OPS};
 
 int mcp_stream_start(struct http_req *q, struct mcp_call *c, const struct mcp_job_ops *ops, void *job,
                      struct err *e)
@@ -79,6 +88,11 @@ struct mcp_call *mcp_stream_call(struct mcp_stream *ms)
 bool mcp_stream_reports(const struct mcp_stream *ms)
 {
         return ms->sse && ms->c->terms.progress_token;
+}
+
+bool mcp_stream_stops(const struct mcp_stream *ms)
+{
+        return ms->stops;
 }
 
 void mcp_stream_due(struct mcp_stream *ms, int64_t at_ms)

@@ -39,6 +39,8 @@ struct mcp_call *mcp_stream_call(struct mcp_stream *ms);
 /* In a step. Each -E_* breaks the stream off. */
 /* Does the client want to hear how it goes? */
 bool mcp_stream_reports(const struct mcp_stream *ms);
+/* The hub stops: this is the last step, so a result as things stand is better than none. */
+bool mcp_stream_stops(const struct mcp_stream *ms);
 /* total < 0: unknown; message NULL: none. Ascending. */
 int mcp_stream_progress(struct mcp_stream *ms, double progress, double total, const char *message);
 /* notifications/METHOD with these params (JSON). */

@@ -63,11 +63,12 @@ static void put_tools(struct jsonw *w, const struct mcp_tool *t, const struct ca
 /* What the caller's role may not do is not offered: a model would only try it. */
 int mcp_tools_list(struct http_req *q, struct mcp_call *c)
 {
+        const cJSON *cursor = cJSON_GetObjectItemCaseSensitive(c->msg.params, "cursor");
         struct jsonw w;
         struct buf b;
         int rc;
 
-        if (cJSON_GetObjectItemCaseSensitive(c->msg.params, "cursor"))
+        if (cursor && !cJSON_IsNull(cursor))
                 return mcp_fault_set(&c->fault, MCP_E_PARAMS, 200,
                                      "the tools come in one page: no cursor is valid");
         buf_init(&b, 0);

@@ -7,29 +7,21 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/json.h"
 #include "common/mem.h"
 #include "hub/http/attempt_log.h"
 #include "hub/http/jsonw.h"
 #include "hub/http/mcp.h"
+#include "hub/http/mcp_report.h"
 #include "hub/http/mcp_stream.h"
 #include "hub/http/present.h"
 #include "hub/logs/logs.h"
 #include "hub/store/store.h"
 
-#define STEP_TEXT      320        /* an expanded step's id */
-#define MESSAGE_MAX    (4u << 10) /* of a progress message: more output than that at once is left out */
-#define EVENTS_AT_ONCE (16u << 10)
-
 struct run_watch {
         char run[64];
-        int64_t after; /* the last event reported */
         int64_t deadline_ms;
-        double told; /* progress so far: messages */
         bool owns;
-        /* A call has one step, whose output is reported too. */
-        uint64_t attempt_id;
-        struct log_reader *rd;
+        struct mcp_report *report;
         /* as of this step */
         enum run_state state;
         int64_t seq;
@@ -49,7 +41,7 @@ static int on_run(void *arg, const struct row_run *r)
 }
 
 struct step_look {
-        uint64_t attempt_id, output_bytes;
+        uint64_t attempt_id;
         bool over;
 };
 
@@ -58,139 +50,17 @@ static int on_step(void *arg, const struct row_step *s)
         struct step_look *l = arg;
 
         l->attempt_id = s->attempt_id;
-        l->output_bytes = s->output_bytes;
         l->over = step_state_final(s->state);
         return 0;
 }
 
-static int look_at_call(struct run_watch *w, struct http_thread *t, struct step_look *l)
+/* A call has one step: what that writes is reported too. *told: there was something; *more: there is more. */
+static int report(struct run_watch *w, struct mcp_stream *ms, struct http_thread *t, bool *told, bool *more)
 {
-        *l = (struct step_look){0};
-        return read_steps(t->reader, w->seq, on_step, l);
-}
+        struct step_look l = {0};
+        int rc = w->call ? read_steps(t->reader, w->seq, on_step, &l) : 0;
 
-/* ---- progress ---- */
-
-static int tell(struct run_watch *w, struct mcp_stream *ms, const char *message)
-{
-        w->told++;
-        return mcp_stream_progress(ms, w->told, -1, message);
-}
-
-static const char *text_of(const cJSON *o, const char *key)
-{
-        const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, key));
-
-        return s ? s : "";
-}
-
-/* "step build: started on laptop-7", "step build: failed: no such file". */
-static int tell_event(struct run_watch *w, struct mcp_stream *ms, const cJSON *ev)
-{
-        const char *type = text_of(ev, "type"), *step = text_of(ev, "step"), *agent = text_of(ev, "agent");
-        const char *why = text_of(cJSON_GetObjectItemCaseSensitive(ev, "error"), "message");
-        const char *what = strchr(type, '.');
-        char line[MESSAGE_MAX];
-
-        if (!what || strcmp(type, "step.dispatched") == 0)
-                return 0;
-        what++;
-        if (*step)
-                snprintf(line, sizeof line, "step %s: %s%s%s%s%.2000s", step, what,
-                         *agent && strcmp(what, "started") == 0 ? " on " : "",
-                         strcmp(what, "started") == 0 ? agent : "", *why ? ": " : "", why);
-        else
-                snprintf(line, sizeof line, "%s%s%.2000s", type, *why ? ": " : "", why);
-        return tell(w, ms, line);
-}
-
-struct batch {
-        struct run_watch *w;
-        struct mcp_stream *ms;
-};
-
-static int on_line(struct batch *b, const char *line, size_t n)
-{
-        const cJSON *id;
-        cJSON *ev = NULL;
-        int rc = json_parse(line, n, &ev, NULL);
-
-        if (rc)
-                return rc == -E_NOMEM ? rc : 0;
-        id = cJSON_GetObjectItemCaseSensitive(ev, "id");
-        if (cJSON_IsNumber(id) && (int64_t)id->valuedouble > b->w->after) {
-                b->w->after = (int64_t)id->valuedouble;
-                rc = tell_event(b->w, b->ms, ev);
-        }
-        cJSON_Delete(ev);
-        return rc;
-}
-
-static int on_batch(void *arg, int64_t first, int64_t last, const char *lines, size_t n)
-{
-        (void)first;
-        (void)last;
-        while (n) {
-                const char *nl = memchr(lines, '\n', n);
-                size_t len = nl ? (size_t)(nl - lines) : n;
-                int rc = len ? on_line(arg, lines, len) : 0;
-
-                if (rc)
-                        return rc;
-                n -= len + (nl ? 1 : 0);
-                lines += len + (nl ? 1 : 0);
-        }
-        return 0;
-}
-
-static int tell_events(struct run_watch *w, struct mcp_stream *ms, struct http_thread *t)
-{
-        struct batch b = {w, ms};
-        int rc = read_events(t->reader, w->run, w->after, EVENTS_AT_ONCE, on_batch, &b);
-
-        return rc < 0 ? rc : 0;
-}
-
-/* What a call wrote since. When it writes faster than it may be reported, the middle is left out. */
-static int tell_output(struct run_watch *w, struct mcp_stream *ms, struct http_thread *t,
-                       const struct step_look *l)
-{
-        uint64_t from, next = 0;
-        struct buf b;
-        bool more;
-        int rc = 0;
-
-        if (w->attempt_id != l->attempt_id) {
-                if (w->rd)
-                        log_reader_close(w->rd);
-                w->rd = NULL;
-                w->attempt_id = l->attempt_id;
-        }
-        mcp_stream_attempt(ms, l->attempt_id);
-        if (!w->rd)
-                rc = attempt_log_open(mcp_stream_call(ms)->h->o.logs_dir, t->reader, l->attempt_id, l->over,
-                                      &w->rd);
-        if (rc == -E_NOENT)
-                return 0;
-        if (rc)
-                return rc;
-        buf_init(&b, 0);
-        from = log_reader_offset(w->rd);
-        rc = attempt_log_text(w->rd, ATTEMPT_OUTPUT, MESSAGE_MAX, l->over, &b, &next, &more);
-        if (!rc && b.len && more) {
-                bool cut;
-
-                buf_reset(&b);
-                rc = buf_printf(&b, "[read_logs has what lies between]\n");
-                if (!rc)
-                        rc = attempt_log_tail(w->rd, ATTEMPT_OUTPUT, MESSAGE_MAX, 0, &b, &cut);
-        }
-        if (!rc && b.len && log_reader_offset(w->rd) != from)
-                rc = buf_putc(&b, '\0');
-        if (!rc && b.len && log_reader_offset(w->rd) != from)
-                rc = tell(w, ms, (const char *)b.data);
-        buf_fini(&b);
-        return rc;
+        return rc ? rc : mcp_report(w->report, ms, t, l.attempt_id, l.over, told, more);
 }
 
 /* ---- the result ---- */
@@ -240,6 +110,8 @@ static int on_call_step(void *arg, const struct row_step *s)
         jw_str(w, "run", d->watch->run);
         jw_str(w, "state", run_state_name(d->watch->state));
         jw_bool(w, "over", run_state_final(d->watch->state));
+        if (!run_state_final(d->watch->state))
+                jw_str(w, "step_state", step_state_name(s->state));
         jw_str(w, "tool", s->tool);
         jw_str(w, "agent", s->agent_name ? s->agent_name : "");
         if (s->has_exit_code)
@@ -303,22 +175,17 @@ static int finish(struct run_watch *w, struct mcp_stream *ms, struct http_thread
 static enum stream_more step(void *job, struct mcp_stream *ms, struct http_thread *t)
 {
         struct run_watch *w = job;
-        struct step_look l = {0};
-        double told = w->told;
+        bool told = false, more = false, over;
         int rc = read_run(t->reader, w->run, on_run, w);
 
-        if (!rc && mcp_stream_reports(ms)) {
-                rc = w->call ? look_at_call(w, t, &l) : 0;
-                if (!rc)
-                        rc = tell_events(w, ms, t);
-                if (!rc && w->call && l.attempt_id)
-                        rc = tell_output(w, ms, t, &l);
-        }
+        if (!rc && mcp_stream_reports(ms))
+                rc = report(w, ms, t, &told, &more);
         if (rc)
                 return STREAM_BROKEN;
-        if (run_state_final(w->state) && w->told > told)
-                return STREAM_DATA; /* there may be more events than are read at once */
-        if (run_state_final(w->state) || http_now_ms() >= w->deadline_ms)
+        over = run_state_final(w->state);
+        if ((more || (over && told)) && !mcp_stream_stops(ms))
+                return STREAM_DATA; /* more than is read at once: asks again */
+        if (over || http_now_ms() >= w->deadline_ms || mcp_stream_stops(ms))
                 return finish(w, ms, t) ? STREAM_BROKEN : STREAM_DATA;
         mcp_stream_due(ms, w->deadline_ms);
         return STREAM_WAIT;
@@ -374,8 +241,7 @@ static void watch_free(void *job, struct mcp_call *c, enum mcp_end how)
                         mailbox_post(c->h->o.mailbox, &x->mail);
                 }
         }
-        if (w->rd)
-                log_reader_close(w->rd);
+        mcp_report_free(w->report);
         mem_free(w);
 }
 
@@ -385,7 +251,10 @@ int mcp_watch(struct http_req *q, struct mcp_call *c, const char *run_id, struct
 {
         struct run_watch *w = mem_calloc(1, sizeof *w);
 
-        if (!w || strlen(run_id) >= sizeof w->run) {
+        if (w)
+                w->report = mcp_report_create(run_id);
+        if (!w || !w->report || strlen(run_id) >= sizeof w->run) {
+                mcp_report_free(w ? w->report : NULL);
                 mem_free(w);
                 return err_set(e, E_NOMEM, "out of memory");
         }

@@ -53,8 +53,20 @@ static const struct {
                                    "integer") ",\"error\":" ERROR_OF ",\"outputs\":" OBJECT
                                               ",\"created_at\":" TIME ",\"started_at\":" TIME
                                               ",\"finished_at\":" TIME ",\"usage\":" OBJECT
-                                              ",\"output_bytes\":" INTEGER
+                                              ",\"checkpoint\":" STRING ",\"output_bytes\":" INTEGER
                                               ",\"attempts\":{\"type\":\"array\",\"items\":" OBJECT "}}}"},
+        {"Checkpoint",
+         "{\"type\":\"object\",\"required\":[\"id\",\"state\",\"kind\",\"title\",\"sha256\"],\"properties\":{"
+         "\"id\":" STRING ",\"state\":{\"enum\":[\"open\",\"approved\",\"rejected\",\"expired\","
+         "\"withdrawn\"]},\"kind\":{\"enum\":["
+         "\"permission\",\"input\"]},\"action\":" STRING ",\"title\":" STRING ",\"tool\":" STRING
+         ",\"run\":" STRING ",\"workflow\":" STRING ",\"step\":" STRING ",\"attempt\":" INTEGER
+         ",\"step_tool\":" STRING ",\"agent\":" STRING ",\"asked_by\":" STRING ",\"sha256\":" STRING
+         ",\"arguments\":{\"type\":\"string\",\"description\":\"JSON text; sha256 is over these bytes\"}"
+         ",\"schema\":" NULLABLE("object") ",\"content\":" NULLABLE(
+                 "object") ",\"created_at\":" TIME ",\"expires_at\":" TIME ",\"decided_at\":" TIME
+                           ",\"delivered_at\":" TIME ",\"decided_by\":" NULLABLE(
+                                   "string") ",\"reason\":" NULLABLE("string") ",\"always\":" BOOLEAN "}}"},
         {"Agent",
          "{\"type\":\"object\",\"required\":[\"name\",\"id\",\"state\"],\"properties\":{\"name\":" STRING
          ",\"id\":" STRING
@@ -91,6 +103,7 @@ static const struct {
                       "\"properties\":{\"older_than\":" DURATION "}}"},
         {"RunPage", PAGE("Run")},
         {"AgentPage", PAGE("Agent")},
+        {"CheckpointPage", PAGE("Checkpoint")},
         {"ToolPage", PAGE("Tool")},
         {"JoinTokenPage", PAGE("JoinToken")},
         {"ApiTokenPage", PAGE("ApiToken")},
@@ -106,6 +119,9 @@ static const struct {
          ",\"effect\":{\"enum\":[\"pure\",\"idempotent\",\"at-most-once\"]},\"stdin\":" BOOLEAN "}}"},
         {"CancelRequest",
          "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"reason\":" STRING "}}"},
+        {"DecisionRequest",
+         "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"reason\":" STRING
+         ",\"content\":" OBJECT ",\"sha256\":" STRING ",\"always\":" BOOLEAN "}}"},
         {"ResolveRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"outcome\"],"
                            "\"properties\":{\"outcome\":{\"enum\":[\"retry\","
                            "\"succeeded\",\"failed\"]}}}"},

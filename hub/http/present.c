@@ -189,6 +189,37 @@ void present_attempt(struct jsonw *w, const struct row_attempt *a)
         jw_close(w, '}');
 }
 
+void present_checkpoint(struct jsonw *w, const struct row_checkpoint *c, bool brief)
+{
+        jw_str(w, "id", c->id);
+        jw_str(w, "state", checkpoint_state_name(c->state));
+        jw_str(w, "kind", c->kind);
+        jw_str(w, "action", c->action);
+        jw_str(w, "title", c->title);
+        jw_str(w, "tool", c->tool);
+        jw_str(w, "run", c->run_id);
+        jw_str(w, "workflow", c->workflow);
+        jw_str(w, "step", c->step_id);
+        jw_i64(w, "attempt", c->attempt);
+        jw_str(w, "step_tool", c->step_tool);
+        jw_str(w, "agent", c->agent_name);
+        jw_str(w, "asked_by", c->asked_by);
+        jw_str(w, "sha256", c->sha256);
+        if (!brief) {
+                /* Text and not a member: the digest is over exactly these bytes. */
+                jw_str(w, "arguments", c->arguments);
+                jw_raw(w, "schema", c->schema, "null");
+                jw_raw(w, "content", c->content, "null");
+        }
+        jw_time(w, "created_at", c->created_us);
+        jw_time(w, "expires_at", c->expires_us);
+        jw_time(w, "decided_at", c->decided_us);
+        jw_time(w, "delivered_at", c->delivered_us);
+        jw_str(w, "decided_by", c->decided_by);
+        jw_str(w, "reason", c->reason);
+        jw_bool(w, "always", c->always);
+}
+
 void present_join_token(struct jsonw *w, const struct row_join_token *t, long long now_us)
 {
         const char *state = t->revoked_us                               ? "revoked"
@@ -231,14 +262,74 @@ void present_api_token(struct jsonw *w, const struct row_api_token *t, long long
 
 /* ---- whole documents ---- */
 
+/* The oldest question of each step that waits for people. */
+struct open_checkpoints {
+        char **ids, **steps;
+        size_t n;
+};
+
+static int on_open_checkpoint(void *arg, const struct row_checkpoint *c)
+{
+        struct open_checkpoints *o = arg;
+        char **ids = mem_realloc(o->ids, (o->n + 1) * sizeof *ids), **steps;
+
+        if (!ids)
+                return -E_NOMEM;
+        o->ids = ids;
+        steps = mem_realloc(o->steps, (o->n + 1) * sizeof *steps);
+        if (!steps)
+                return -E_NOMEM;
+        o->steps = steps;
+        ids[o->n] = mem_strdup(c->id);
+        steps[o->n] = mem_strdup(c->step_id);
+        if (!ids[o->n] || !steps[o->n]) {
+                mem_free(ids[o->n]);
+                mem_free(steps[o->n]);
+                return -E_NOMEM;
+        }
+        o->n++;
+        return 0;
+}
+
+static int open_checkpoints_read(struct store_reader *r, int64_t run_seq, struct open_checkpoints *o)
+{
+        struct checkpoint_filter f = {.state = CHECKPOINT_OPEN, .run_seq = run_seq};
+
+        return read_checkpoints(r, &f, on_open_checkpoint, o);
+}
+
+static void open_checkpoints_free(struct open_checkpoints *o)
+{
+        for (size_t i = 0; i < o->n; i++) {
+                mem_free(o->ids[i]);
+                mem_free(o->steps[i]);
+        }
+        mem_free(o->ids);
+        mem_free(o->steps);
+}
+
+/* Rows came newest first. */
+static void put_checkpoint(struct jsonw *w, const struct open_checkpoints *o, const struct row_step *s)
+{
+        if (step_state_final(s->state))
+                return;
+        for (size_t i = o->n; i-- > 0;) {
+                if (strcmp(o->steps[i], s->id) == 0) {
+                        jw_str(w, "checkpoint", o->ids[i]);
+                        return;
+                }
+        }
+}
+
 struct run_doc {
         struct http_thread *t;
+        struct open_checkpoints open;
         struct jsonw w;
         const struct workflow *wf;
         const char *step_id;
         int64_t seq;
         char sha[65];
-        bool call, brief;
+        bool call, brief, over;
 };
 
 static int on_run(void *arg, const struct row_run *r)
@@ -247,6 +338,7 @@ static int on_run(void *arg, const struct row_run *r)
 
         d->seq = r->seq;
         d->call = r->kind && strcmp(r->kind, "call") == 0;
+        d->over = run_state_final(r->state);
         snprintf(d->sha, sizeof d->sha, "%s", r->def_sha256 ? r->def_sha256 : "");
         if (!d->brief)
                 present_run(&d->w, r, false);
@@ -260,7 +352,10 @@ static int on_step(void *arg, const struct row_step *s)
         /* Once it has instances, they are the steps that people see. */
         if (s->fanout && s->started_us)
                 return 0;
-        present_step(&d->w, NULL, s, d->wf);
+        jw_open(&d->w, NULL, '{');
+        present_step_members(&d->w, s, d->wf);
+        put_checkpoint(&d->w, &d->open, s);
+        jw_close(&d->w, '}');
         return jw_end(&d->w);
 }
 
@@ -285,7 +380,10 @@ int present_run_by_id(struct http_thread *t, const char *id, bool steps, struct 
                 /* A call's only step needs nothing; sparing its definition keeps calls fast. */
                 d.wf = d.call ? NULL : definition(t, d.sha);
                 jw_open(&d.w, "steps", '[');
-                rc = read_steps(t->reader, d.seq, on_step, &d);
+                rc = d.over ? 0 : open_checkpoints_read(t->reader, d.seq, &d.open);
+                if (!rc)
+                        rc = read_steps(t->reader, d.seq, on_step, &d);
+                open_checkpoints_free(&d.open);
                 jw_close(&d.w, ']');
         }
         jw_close(&d.w, '}');
@@ -305,6 +403,7 @@ static int on_one_step(void *arg, const struct row_step *s)
 
         x->idx = s->idx;
         present_step_members(&x->d.w, s, x->d.wf);
+        put_checkpoint(&x->d.w, &x->d.open, s);
         return 0;
 }
 
@@ -328,7 +427,10 @@ int present_step_by_id(struct http_thread *t, const char *run_id, const char *st
                 return no_run(run_id, rc, e);
         x.d.wf = x.d.call ? NULL : definition(t, x.d.sha);
         jw_open(&x.d.w, NULL, '{');
-        rc = read_step(t->reader, x.d.seq, step_id, on_one_step, &x);
+        rc = x.d.over ? 0 : open_checkpoints_read(t->reader, x.d.seq, &x.d.open);
+        if (!rc)
+                rc = read_step(t->reader, x.d.seq, step_id, on_one_step, &x);
+        open_checkpoints_free(&x.d.open);
         if (rc == -E_NOENT)
                 return err_set(e, E_NOENT, "run '%.64s' has no step '%.128s'", run_id, step_id);
         if (!rc) {

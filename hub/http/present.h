@@ -13,6 +13,7 @@ struct err;
 struct http_thread;
 struct row_api_token;
 struct row_attempt;
+struct row_checkpoint;
 struct row_join_token;
 struct row_run;
 struct row_step;
@@ -28,6 +29,8 @@ void present_run(struct jsonw *w, const struct row_run *r, bool brief);
 void present_step(struct jsonw *w, const char *key, const struct row_step *s, const struct workflow *wf);
 void present_step_members(struct jsonw *w, const struct row_step *s, const struct workflow *wf);
 void present_attempt(struct jsonw *w, const struct row_attempt *a);
+/* The members of a checkpoint. brief: without arguments, schema and content. */
+void present_checkpoint(struct jsonw *w, const struct row_checkpoint *c, bool brief);
 void present_join_token(struct jsonw *w, const struct row_join_token *t, long long now_us);
 void present_api_token(struct jsonw *w, const struct row_api_token *t, long long now_us);
 

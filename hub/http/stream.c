@@ -18,6 +18,7 @@ struct stream {
         struct buf out; /* HTTP thread */
         size_t off;
         bool joined; /* HTTP thread: the loop knows it */
+        bool parted; /* HTTP thread: the last words are said */
 
         atomic_int refs;
         atomic_int parked;
@@ -270,11 +271,19 @@ static ssize_t on_read(void *cls, uint64_t pos, char *to, size_t max)
 
                 if (atomic_load(&s->gone))
                         return MHD_CONTENT_READER_END_WITH_ERROR;
-                if (atomic_load(&s->h->stopping))
-                        return s->ops->events ? MHD_CONTENT_READER_END_OF_STREAM
-                                              : MHD_CONTENT_READER_END_WITH_ERROR;
+                if (s->parted)
+                        return MHD_CONTENT_READER_END_OF_STREAM;
                 if (http_thread(s->h, &t, &e))
                         return MHD_CONTENT_READER_END_WITH_ERROR;
+                if (atomic_load(&s->h->stopping)) {
+                        if (s->ops->stop)
+                                s->ops->stop(s->state, s, t, &s->out);
+                        s->parted = s->out.len > 0;
+                        if (s->parted)
+                                continue;
+                        return s->ops->events ? MHD_CONTENT_READER_END_OF_STREAM
+                                              : MHD_CONTENT_READER_END_WITH_ERROR;
+                }
                 switch (s->ops->fill(s->state, s, t, &s->out)) {
                 case STREAM_DATA:
                         break;

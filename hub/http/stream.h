@@ -27,6 +27,8 @@ struct stream_ops {
         /* HTTP thread: appends about STREAM_PIECE bytes, or says why not. STREAM_DATA with an empty
          * buffer asks again at once. BROKEN: the client sees a cut-off body. */
         enum stream_more (*fill)(void *state, struct stream *s, struct http_thread *t, struct buf *out);
+        /* The hub stops: the last bytes, if there are any to say. May be NULL: the stream ends as it is. */
+        void (*stop)(void *state, struct stream *s, struct http_thread *t, struct buf *out);
         void (*free)(void *state);
         bool events;  /* text/event-stream: quiet times get a comment line */
         int every_ms; /* least time between two wake-ups */

@@ -25,7 +25,8 @@ enum after_kind {
         AFTER_CALL,
         AFTER_ANSWER,
         AFTER_SUBMITTED,
-        AFTER_OVER
+        AFTER_OVER,
+        AFTER_REPLY
 };
 
 struct after {
@@ -167,6 +168,11 @@ void engine_after_over(struct engine *en, struct run *r)
         after_add(en, AFTER_OVER)->u.run = r;
 }
 
+void engine_after_reply(struct engine *en, int64_t ask_seq)
+{
+        after_add(en, AFTER_REPLY)->attempt_id = (uint64_t)ask_seq;
+}
+
 static void send_start(struct engine *en, struct step *s)
 {
         struct engine_start m = {
@@ -236,6 +242,9 @@ static void run_after(struct engine *en, struct after *a)
                 if (a->u.run->on_finished)
                         a->u.run->on_finished(a->u.run->waiter, &d);
                 run_free(a->u.run);
+                break;
+        case AFTER_REPLY:
+                ask_reply(en, (int64_t)a->attempt_id);
                 break;
         }
 }
@@ -451,6 +460,10 @@ static void on_timer(struct engine *en, const struct timer *t)
                         fleet_lost(en, a, "its agent has been offline too long");
                 return;
         }
+        if (t->kind == TIMER_ASK) {
+                ask_expired(en, (int64_t)t->serial);
+                return;
+        }
         struct run *r = map_get_u64(en->runs_seq, (uint64_t)t->run_seq);
 
         if (!r || r->over)
@@ -492,9 +505,11 @@ int engine_create(const struct engine_options *o, struct engine **out, struct er
                 en->opt.losses_max = 100;
         if (!en->opt.cancel_grace_ms)
                 en->opt.cancel_grace_ms = 10000;
+        if (!en->opt.question_timeout_ms)
+                en->opt.question_timeout_ms = INT64_C(24) * 3600 * 1000;
         en->rng = o->seed ? o->seed : id_random_u64();
         en->armed_ms = INT64_MAX;
-        en->next_seq = 1;
+        en->next_seq = en->next_ask = 1;
         en->next_attempt = en->attempt_limit = 1;
         list_init(&en->demands);
         list_init(&en->dirty_steps);
@@ -502,7 +517,8 @@ int engine_create(const struct engine_options *o, struct engine **out, struct er
         list_init(&en->over);
         if (!(en->runs = map_create()) || !(en->runs_seq = map_create()) || !(en->attempts = map_create()) ||
             !(en->agents = map_create()) || !(en->demands_by_key = map_create()) ||
-            !(en->groups = map_create()) || !(en->run_groups = map_create())) {
+            !(en->groups = map_create()) || !(en->run_groups = map_create()) || !(en->asks = map_create()) ||
+            !(en->asks_seq = map_create())) {
                 engine_free(en);
                 return err_set(e, E_NOMEM, "no memory for the scheduler");
         }
@@ -552,6 +568,8 @@ void engine_free(struct engine *en)
         map_free(en->runs);
         map_free(en->runs_seq);
         map_free(en->attempts);
+        map_free(en->asks);
+        map_free(en->asks_seq);
         map_free(en->agents);
         map_free(en->demands_by_key);
         map_free(en->groups);
@@ -573,6 +591,7 @@ void engine_get_stats(const struct engine *en, struct engine_stats *out)
         out->runs_active = map_count(en->runs);
         out->steps_running = map_count(en->attempts);
         out->steps_ready = 0;
+        out->checkpoints_open = en->asks_open;
         LIST_EACH (it, &en->demands)
                 out->steps_ready += container_of(it, struct demand, all)->n_ready;
 }

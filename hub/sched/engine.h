@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "common/clock.h"
+#include "hub/model/checkpoint.h"
 #include "hub/model/run.h"
 #include "hub/model/workflow.h"
 
@@ -33,6 +34,14 @@ struct engine_start {
         bool stdin_follows;
 };
 
+struct engine_reply {
+        uint64_t attempt_id;
+        uint32_t question_id;
+        enum checkpoint_state state;
+        bool always;
+        const char *content, *reason, *by; /* content NULL: none */
+};
+
 /* Called only after the decision is durable. All queue and return at once; messages of a turn travel
  * together. An agent that is gone is not an error: its attempts come back with engine_agent_offline. */
 struct engine_wire {
@@ -41,6 +50,7 @@ struct engine_wire {
         void (*ack)(void *ctx, const char *agent_id, uint64_t attempt_id); /* the result is committed */
         void (*stdin_data)(void *ctx, const char *agent_id, uint64_t attempt_id, uint64_t offset,
                            const void *p, size_t n, bool eof);
+        void (*reply)(void *ctx, const char *agent_id, const struct engine_reply *m); /* to a question */
         void *ctx;
 };
 
@@ -52,7 +62,9 @@ struct engine_options {
         int64_t lost_after_ms;   /* an agent offline this long has lost its attempts (default 60 s) */
         int losses_max;          /* repeatable steps are given up after so many lost attempts (default 100) */
         int64_t cancel_grace_ms; /* TERM to KILL (default 10 s) */
-        uint64_t seed;           /* jitter */
+        int64_t question_timeout_ms; /* of a question that names none (default 24 h) */
+        enum self_approval self_approval;
+        uint64_t seed;                                     /* jitter */
         void (*want_timer)(void *ctx, int64_t at_mono_ms); /* call engine_tick then; INT64_MAX: none */
         void (*want_flush)(void *ctx); /* there is something to commit: call engine_flush this turn */
         void *ctx;
@@ -136,6 +148,26 @@ void engine_on_finished(struct engine *en, const char *agent_id, const struct en
 /* Where may output of this attempt go? false: nobody wants it (stale): drop it. */
 bool engine_wants_output(const struct engine *en, const char *agent_id, uint64_t attempt_id);
 
+/* ---- questions that tools ask people (engine_ask.c) ---- */
+
+struct engine_question {
+        uint64_t attempt_id;
+        uint32_t question_id; /* the agent's, within the attempt */
+        const char *kind, *action, *title, *tool;
+        const char *arguments; /* exactly as given: shown, kept and hashed */
+        const char *schema;    /* JSON Schema text or NULL */
+        int64_t timeout_ms;    /* 0: the hub's default */
+};
+/* The same again is ignored while it is open, and answered again when it is not. */
+void engine_on_question(struct engine *en, const char *agent_id, const struct engine_question *q);
+void engine_on_question_withdrawn(struct engine *en, const char *agent_id, uint64_t attempt_id,
+                                  uint32_t question_id);
+void engine_on_reply_ack(struct engine *en, const char *agent_id, uint64_t attempt_id, uint32_t question_id);
+/* After engine_held: what the agent still waits for; the other open questions of the attempt are withdrawn.
+ */
+void engine_held_questions(struct engine *en, const char *agent_id, uint64_t attempt_id, const uint32_t *ids,
+                           size_t n);
+
 /* ---- from people (hub/http calls these on the loop) ---- */
 
 /* The description of a call's definition whose standard input follows (stdin_follows): how a hub
@@ -177,6 +209,14 @@ void engine_retry(struct engine *en, const char *run_id, engine_answer cb, void 
 /* A person decides an UNKNOWN step: "retry", "succeeded", "failed". */
 void engine_resolve(struct engine *en, const char *run_id, const char *step_id, const char *outcome,
                     engine_answer cb, void *arg);
+/* A person answers a question. rc as checkpoint_check says; -E_NOENT: no checkpoint of that id is open (it
+ * may be over: the store knows). Content has been held against the schema by the caller. */
+struct engine_decision {
+        const char *checkpoint_id;
+        struct checkpoint_answer answer;
+        const char *reason; /* or NULL */
+};
+void engine_decide(struct engine *en, const struct engine_decision *d, engine_answer cb, void *arg);
 /* Streams standard input to a running call: 0, -E_FULL (come back when *out_taken moved), -E_NOENT, -E_STATE,
  * -E_INVAL (gap). */
 int engine_stdin(struct engine *en, const char *run_id, uint64_t offset, const void *p, size_t n, bool eof,
@@ -187,6 +227,7 @@ void engine_on_stdin_ack(struct engine *en, uint64_t attempt_id, uint64_t taken,
 int engine_explain(struct engine *en, const char *run_id, const char *step_id, cJSON **out, struct err *e);
 struct engine_stats {
         uint64_t runs_active, steps_ready, steps_running, dispatched_total, finished_total, lost_total;
+        uint64_t checkpoints_open;
 };
 void engine_get_stats(const struct engine *en, struct engine_stats *out);
 

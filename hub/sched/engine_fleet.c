@@ -176,6 +176,8 @@ static void not_held(struct engine *en, struct step *s)
 {
         bool same_boot = s->agent_boot && !strcmp(s->agent_boot, s->agent->boot_id);
 
+        if (!s->in_commit)
+                step_asks_withdraw(s);
         if (s->in_commit || s->state == STEP_UNKNOWN)
                 return; /* it is sent when its commit is durable / a person decides */
         if (s->cancel_requested)
@@ -253,6 +255,8 @@ void engine_agent_gone(struct engine *en, const char *agent_id)
         a->online = a->ready = false;
         a->gone = true;
         a->offline_serial++;
+        LIST_EACH (it, &a->held)
+                step_asks_withdraw(container_of(it, struct step, on_agent));
         fleet_lost(en, a, "the agent was revoked");
 }
 

@@ -6,6 +6,7 @@
  *   engine_scope.c   what its expressions see
  *   engine_fanout.c  matrix and for-each
  *   engine_fleet.c   agents: online, offline, held, lost
+ *   engine_ask.c     questions to people
  *   engine_people.c  cancel, retry, resolve, standard input
  *   engine_explain.c why here, why not
  *   engine_load.c    back from the store
@@ -97,6 +98,10 @@ struct step {
         uint32_t n_children, children_over, children_running, children_failed, next_child, first_child;
         /* standard input of a call */
         struct stdin_pipe *in;
+        /* engine_ask.c: questions of its current attempt that are open, or whose answer is not acknowledged
+         */
+        struct list asks;
+        uint32_t n_asks_open, asked;
 };
 
 /* Bytes on their way to a call's standard input: [taken, taken + len). */
@@ -123,8 +128,8 @@ struct run {
         int64_t created_us, started_us, finished_us;
         struct step **steps;
         uint32_t n_steps, cap_steps;
-        uint32_t open_main, open_finally; /* written steps that are not over */
-        uint32_t n_unknown, n_active;
+        uint32_t open_main, open_finally;       /* written steps that are not over */
+        uint32_t n_unknown, n_active, n_asking; /* asking: of the active ones, those that wait for people */
         bool finally_started;
         struct list dirty; /* in engine.dirty_runs */
         struct list queue; /* in run_group.waiting */
@@ -171,7 +176,11 @@ struct engine {
         struct map *runs;     /* id -> run */
         struct map *runs_seq; /* seq -> run */
         struct map *attempts; /* attempt id -> step */
-        struct map *agents;   /* id -> fleet_agent */
+        struct map *asks;     /* checkpoint id -> struct ask */
+        struct map *asks_seq; /* checkpoint seq -> struct ask */
+        int64_t next_ask;     /* seq */
+        size_t asks_open, ask_bytes;
+        struct map *agents; /* id -> fleet_agent */
         struct map *demands_by_key, *groups, *run_groups;
         struct list demands, dirty_steps, dirty_runs;
         struct list over; /* steps that just ended; see step_over */
@@ -220,6 +229,7 @@ void engine_after_answer(struct engine *en, engine_answer cb, void *arg, int rc,
 void engine_after_submitted(struct engine *en, void (*cb)(void *, const struct engine_done *), void *arg,
                             struct run *r);
 void engine_after_start(struct engine *en, struct step *s);
+void engine_after_reply(struct engine *en, int64_t ask_seq);
 uint64_t engine_new_attempt(struct engine *en);
 
 /* ---- engine_run.c ---- */
@@ -268,6 +278,15 @@ void scope_free(struct step_scope *sc);
 cJSON *step_context(struct step *s); /* lent */
 
 bool step_survives_cancel(const struct step *s);
+
+/* ---- engine_ask.c ---- */
+void step_asks_free(struct step *s);     /* only memory */
+void step_asks_withdraw(struct step *s); /* what is open: nobody waits for it any more */
+void step_asks_end(struct step *s);      /* the attempt is over: withdraws, and forgets all */
+void ask_reply(struct engine *en,
+               int64_t ask_seq); /* its answer is durable: to its agent, if that is there */
+void ask_expired(struct engine *en, int64_t ask_seq);
+int asks_load(struct engine *en, struct err *e); /* after the runs */
 
 /* ---- engine_fanout.c ---- */
 void fanout_open(struct step *s);

@@ -156,6 +156,7 @@ static int read_whole(struct engine *en, struct run *r, struct err *e)
 static void count_steps(struct run *r)
 {
         r->open_main = r->open_finally = r->n_active = r->n_unknown = 0;
+        r->n_asking = 0; /* asks_load comes later */
         for (uint32_t i = 0; i < r->n_steps; i++) {
                 struct step *s = r->steps[i];
                 bool final = step_state_final(s->state);
@@ -373,6 +374,8 @@ int engine_load(struct engine *en, struct err *e)
                         adopt(en, ld.runs[i]);
         }
         mem_free(ld.runs);
+        if (!rc)
+                rc = asks_load(en, e);
         if (!rc) {
                 watch_agents(en);
                 engine_want_flush(en);

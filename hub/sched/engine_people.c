@@ -32,6 +32,7 @@ void step_cancel(struct step *s, const char *reason)
                         break;
                 }
                 s->cancel_requested = true;
+                step_asks_withdraw(s);
                 if (!s->agent || s->agent->gone)
                         step_end(s, STEP_CANCELLED);
                 else

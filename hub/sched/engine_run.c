@@ -194,6 +194,7 @@ struct step *run_add_step(struct run *r, const struct step_def *def, struct step
         s->is_new = true;
         s->created_us = engine_now(r->en);
         list_init(&s->on_agent);
+        list_init(&s->asks);
         list_init(&s->queue);
         list_init(&s->dirty);
         if (parent) {
@@ -572,7 +573,7 @@ void run_settle(struct run *r)
         r->finishing = false;
         if (!r->open_main && !r->open_finally)
                 run_end(r);
-        else if (r->n_unknown && !r->n_active)
+        else if ((r->n_unknown || r->n_asking) && r->n_active == r->n_asking)
                 run_move(r, RUN_WAITING);
         else if (r->state == RUN_WAITING)
                 run_move(r, RUN_RUNNING);

@@ -49,6 +49,8 @@ void step_move(struct step *s, enum step_state to)
                 s->run->n_active -= counts_active(from);
                 s->run->n_unknown += to == STEP_UNKNOWN;
                 s->run->n_unknown -= from == STEP_UNKNOWN;
+                s->run->n_asking += s->n_asks_open && counts_active(to);
+                s->run->n_asking -= s->n_asks_open && counts_active(from);
         }
         step_dirty(s);
 }
@@ -59,6 +61,7 @@ void step_free(struct step *s)
                 return;
         if (s->demand)
                 demand_remove(s);
+        step_asks_free(s);
         step_detach(s);
         list_remove(&s->dirty);
         list_remove(&s->queue);
@@ -84,6 +87,7 @@ void step_detach(struct step *s)
 {
         struct engine *en = s->run->en;
 
+        step_asks_end(s);
         if (s->attempt_id && map_get_u64(en->attempts, s->attempt_id) == s)
                 map_del_u64(en->attempts, s->attempt_id);
         if (s->agent) {
@@ -437,6 +441,28 @@ void step_lost(struct step *s, const char *why)
         step_requeue(s, 0);
 }
 
+/* The agent ended while the call waited for people: nothing of what was asked was done, so the person who
+ * decides about the step need not guess about that. */
+static void question_lost(struct step *s, const char *message)
+{
+        struct engine *en = s->run->en;
+        char text[1200];
+
+        if (s->cancel_requested || s->def->effect != EFFECT_AT_MOST_ONCE) {
+                step_lost(s, "it was restarted while the call waited for an answer");
+                return;
+        }
+        en->stats.lost_total++;
+        snprintf(text, sizeof text,
+                 "%s. What it did before that stands: answer retry (photon run resolve RUN STEP retry), "
+                 "succeeded or failed",
+                 message);
+        set_text(&s->error_code, "question_lost");
+        set_text(&s->error_message, text);
+        step_move(s, STEP_UNKNOWN);
+        run_settle(s->run);
+}
+
 static bool will_retry(const struct step *s)
 {
         return !s->run->cancel_requested && !s->cancel_requested && (int)s->retries < s->def->retry.limit;
@@ -560,7 +586,12 @@ static void apply_result(struct step *s, const struct engine_result *r)
                 }
                 break;
         case ENGINE_LOST:
-                step_lost(s, r->error_message && r->error_message[0] ? r->error_message : "the agent died");
+                step_asks_withdraw(s); /* whoever waited for the answers is dead */
+                if (r->error_code && !strcmp(r->error_code, "question_lost"))
+                        question_lost(s, r->error_message ? r->error_message : "");
+                else
+                        step_lost(s, r->error_message && r->error_message[0] ? r->error_message
+                                                                             : "the agent died");
                 break;
         }
 }

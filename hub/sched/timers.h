@@ -7,14 +7,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum timer_kind { TIMER_STEP, TIMER_RUN, TIMER_AGENT };
+enum timer_kind { TIMER_STEP, TIMER_RUN, TIMER_AGENT, TIMER_ASK };
 
 struct timer {
         int64_t at_ms; /* monotonic */
         enum timer_kind kind;
         int64_t run_seq; /* STEP, RUN */
         uint32_t idx;    /* STEP */
-        uint64_t serial; /* AGENT: which disconnection; STEP: attempt */
+        uint64_t serial; /* AGENT: which disconnection; STEP: attempt; ASK: checkpoint's seq */
         void *agent;     /* AGENT */
 };
 

@@ -218,6 +218,40 @@ static const struct col marks_cols[] = {
         C(I64, row_marks, "attempt_id", attempt_id, 0),
 };
 
+static const struct col checkpoints_cols[] = {
+        C(I64, row_checkpoint, "seq", seq, COL_KEY),
+        C(TEXT, row_checkpoint, "id", id, 0),
+        C(U32, row_checkpoint, "state", state, COL_ALWAYS),
+        C(BOOL, row_checkpoint, "live", live, 0),
+        C(I64, row_checkpoint, "run_seq", run_seq, 0),
+        C(U32, row_checkpoint, "step_idx", step_idx, 0),
+        C(I64, row_checkpoint, "attempt_id", attempt_id, 0),
+        C(U32, row_checkpoint, "attempt", attempt, 0),
+        C(U32, row_checkpoint, "question_id", question_id, 0),
+        C(BOOL, row_checkpoint, "always", always, 0),
+        C(I64, row_checkpoint, "created_us", created_us, 0),
+        C(I64, row_checkpoint, "expires_us", expires_us, 0),
+        C(I64, row_checkpoint, "decided_us", decided_us, 0),
+        C(I64, row_checkpoint, "delivered_us", delivered_us, 0),
+        C(TEXT, row_checkpoint, "run_id", run_id, 0),
+        C(TEXT, row_checkpoint, "step_id", step_id, 0),
+        C(TEXT, row_checkpoint, "workflow", workflow, 0),
+        C(TEXT, row_checkpoint, "kind", kind, 0),
+        C(TEXT, row_checkpoint, "action", action, 0),
+        C(TEXT, row_checkpoint, "title", title, 0),
+        C(TEXT, row_checkpoint, "tool", tool, 0),
+        C(TEXT, row_checkpoint, "step_tool", step_tool, 0),
+        C(TEXT, row_checkpoint, "agent", agent, 0),
+        C(TEXT, row_checkpoint, "agent_name", agent_name, 0),
+        C(TEXT, row_checkpoint, "asked_by", asked_by, 0),
+        C(TEXT, row_checkpoint, "sha256", sha256, 0),
+        C(TEXT, row_checkpoint, "decided_by", decided_by, 0),
+        C(TEXT, row_checkpoint, "reason", reason, 0),
+        C(TEXT, row_checkpoint, "content", content, 0),
+        C(TEXT, row_checkpoint, "schema", schema, 0),
+        C(TEXT, row_checkpoint, "arguments", arguments, 0),
+};
+
 /* REPLACE where no index but the primary key would have to be rewritten with the row. */
 const struct table store_tables[ROW_KINDS] = {
         [ROW_RUN] = TABLE(runs, CONFLICT_UPDATE),
@@ -234,6 +268,7 @@ const struct table store_tables[ROW_KINDS] = {
         [ROW_AUDIT] = TABLE(audit, CONFLICT_NONE),
         [ROW_META] = TABLE(meta, CONFLICT_REPLACE),
         [ROW_MARKS] = TABLE(marks, CONFLICT_REPLACE),
+        [ROW_CHECKPOINT] = TABLE(checkpoints, CONFLICT_UPDATE),
 };
 
 const struct table store_step_moves = {"steps", step_moves_cols,

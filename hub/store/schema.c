@@ -1,7 +1,7 @@
 /* The database's tables, as migrations: number i brings schema i to i + 1. What
  * has been released is never edited: a change is a new entry at the end.
  *
- * States are the numbers of the enums in hub/model/run.h (a test pins them).
+ * States are the numbers of the enums in hub/model/run.h and checkpoint.h (a test pins them).
  * Times are microseconds UTC, 0: not yet. Column lists are in rows.c; long
  * texts come last, so that reading the others does not follow overflow pages. */
 #include "hub/store/store_impl.h"
@@ -68,7 +68,22 @@ static const char schema_audit_chain[] =
         " action TEXT, actor TEXT, object TEXT, detail TEXT);"
         "CREATE TABLE audit_start(id INTEGER PRIMARY KEY, after_seq INTEGER, after_hash BLOB);";
 
-const char *const store_migrations[] = {schema_1, schema_audit_chain, NULL};
+/* Questions to people. live: somebody still waits for the answer, or for hearing it. */
+static const char schema_checkpoints[] =
+        "CREATE TABLE checkpoints(seq INTEGER PRIMARY KEY, id TEXT, state INTEGER, live INTEGER, run_seq "
+        "INTEGER,"
+        " step_idx INTEGER, attempt_id INTEGER, attempt INTEGER, question_id INTEGER, always INTEGER,"
+        " created_us INTEGER, expires_us INTEGER, decided_us INTEGER, delivered_us INTEGER, run_id TEXT,"
+        " step_id TEXT, workflow TEXT, kind TEXT, action TEXT, title TEXT, tool TEXT, step_tool TEXT,"
+        " agent TEXT, agent_name TEXT, asked_by TEXT, sha256 TEXT, decided_by TEXT, reason TEXT, content "
+        "TEXT,"
+        " schema TEXT, arguments TEXT);"
+        "CREATE UNIQUE INDEX checkpoints_id ON checkpoints(id);"
+        "CREATE INDEX checkpoints_open ON checkpoints(seq) WHERE state = 0;"
+        "CREATE INDEX checkpoints_live ON checkpoints(seq) WHERE live = 1;"
+        "CREATE INDEX checkpoints_run ON checkpoints(run_seq, seq);";
+
+const char *const store_migrations[] = {schema_1, schema_audit_chain, schema_checkpoints, NULL};
 
 int store_schema_version(void)
 {

@@ -27,6 +27,13 @@ enum query {
         Q_API_TOKENS,
         Q_API_TOKEN,
         Q_IDEMPOTENCY,
+        Q_CHECKPOINT,
+        Q_CHECKPOINTS,
+        Q_CHECKPOINTS_OPEN,
+        Q_CHECKPOINTS_STATE,
+        Q_CHECKPOINTS_RUN,
+        Q_CHECKPOINTS_LIVE,
+        Q_CHECKPOINT_NEWEST,
         QUERIES
 };
 
@@ -51,6 +58,16 @@ static const struct {
         [Q_API_TOKENS] = {ROW_API_TOKEN, "ORDER BY created_us,id"},
         [Q_API_TOKEN] = {ROW_API_TOKEN, "WHERE sha256=?1"},
         [Q_IDEMPOTENCY] = {ROW_IDEMPOTENCY, "WHERE token_id=?1 AND key=?2"},
+        [Q_CHECKPOINT] = {ROW_CHECKPOINT, "WHERE id=?1"},
+        [Q_CHECKPOINTS] = {ROW_CHECKPOINT, "WHERE seq<?1 ORDER BY seq DESC LIMIT ?2"},
+        /* A literal: the partial index is used only for that. */
+        [Q_CHECKPOINTS_OPEN] = {ROW_CHECKPOINT, "WHERE state=0 AND seq<?1 ORDER BY seq DESC LIMIT ?2"},
+        [Q_CHECKPOINTS_STATE] = {ROW_CHECKPOINT, "WHERE state=?3 AND seq<?1 ORDER BY seq DESC LIMIT ?2"},
+        [Q_CHECKPOINTS_RUN] = {ROW_CHECKPOINT,
+                               "WHERE run_seq=?4 AND (?3<0 OR state=?3) AND seq<?1 ORDER BY seq "
+                               "DESC LIMIT ?2"},
+        [Q_CHECKPOINTS_LIVE] = {ROW_CHECKPOINT, "WHERE live=1 ORDER BY seq"},
+        [Q_CHECKPOINT_NEWEST] = {ROW_CHECKPOINT, "ORDER BY seq DESC LIMIT 1"},
 };
 
 /* Lists of runs: each combination of filters is a statement of its own, with
@@ -417,6 +434,71 @@ int read_attempts(struct store_reader *r, int64_t run_seq, int64_t idx_or_minus1
         while ((rc = next(r, st, ROW_ATTEMPT, &row)) == 1 && (rc = cb(arg, &row)) == 0)
                 ;
         return finish(st, rc);
+}
+
+/* ---- checkpoints ---- */
+
+int read_checkpoint(struct store_reader *r, const char *id, int (*cb)(void *, const struct row_checkpoint *),
+                    void *arg)
+{
+        struct row_checkpoint row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_CHECKPOINT, &st);
+
+        if (rc)
+                return rc;
+        bind_text(st, 1, id);
+        rc = next(r, st, ROW_CHECKPOINT, &row);
+        rc = rc == 1 ? cb(arg, &row) : rc == 0 ? -E_NOENT : rc;
+        return finish(st, rc);
+}
+
+static enum query checkpoints_query(const struct checkpoint_filter *f)
+{
+        if (f->live_only)
+                return Q_CHECKPOINTS_LIVE;
+        if (f->run_seq)
+                return Q_CHECKPOINTS_RUN;
+        if (f->state < 0)
+                return Q_CHECKPOINTS;
+        return f->state == CHECKPOINT_OPEN ? Q_CHECKPOINTS_OPEN : Q_CHECKPOINTS_STATE;
+}
+
+int read_checkpoints(struct store_reader *r, const struct checkpoint_filter *f,
+                     int (*cb)(void *, const struct row_checkpoint *), void *arg)
+{
+        enum query q = checkpoints_query(f);
+        struct row_checkpoint row;
+        sqlite3_stmt *st;
+        int rc = start(r, q, &st);
+
+        if (rc)
+                return rc;
+        if (q != Q_CHECKPOINTS_LIVE) {
+                sqlite3_bind_int64(st, 1, f->before_seq > 0 ? f->before_seq : INT64_MAX);
+                sqlite3_bind_int64(st, 2, f->limit > 0 ? f->limit : -1);
+        }
+        if (q == Q_CHECKPOINTS_STATE || q == Q_CHECKPOINTS_RUN)
+                sqlite3_bind_int64(st, 3, f->state);
+        if (q == Q_CHECKPOINTS_RUN)
+                sqlite3_bind_int64(st, 4, f->run_seq);
+        while ((rc = next(r, st, ROW_CHECKPOINT, &row)) == 1 && (rc = cb(arg, &row)) == 0)
+                ;
+        return finish(st, rc);
+}
+
+int read_checkpoint_max(struct store_reader *r, int64_t *seq)
+{
+        struct row_checkpoint row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_CHECKPOINT_NEWEST, &st);
+
+        if (rc)
+                return rc;
+        rc = next(r, st, ROW_CHECKPOINT, &row);
+        if (rc >= 0)
+                *seq = rc == 1 ? row.seq : 0;
+        return finish(st, rc < 0 ? rc : 0);
 }
 
 /* ---- events ---- */

@@ -216,6 +216,11 @@ void store_put_attempt(struct store_tx *tx, const struct row_attempt *a)
         mark_attempt(tx, a->attempt_id);
 }
 
+void store_put_checkpoint(struct store_tx *tx, const struct row_checkpoint *r)
+{
+        put(tx, &store_tables[ROW_CHECKPOINT], ROW_CHECKPOINT, r);
+}
+
 void store_put_def(struct store_tx *tx, const char *sha256_hex, const void *text, size_t n)
 {
         struct row_def r = {sha256_hex, text, n};

@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hub/model/checkpoint.h"
 #include "hub/model/run.h"
 
 struct err;
@@ -146,6 +147,35 @@ struct row_attempt {
 };
 void store_put_attempt(struct store_tx *tx, const struct row_attempt *a);
 
+/* A question to people. */
+struct row_checkpoint {
+        int64_t seq;    /* hub-assigned, ascending, primary key; cursor for lists */
+        const char *id; /* for people */
+        enum checkpoint_state state;
+        bool live; /* open, or decided and its agent has not heard it */
+        int64_t run_seq;
+        uint32_t step_idx;
+        uint64_t attempt_id;
+        uint32_t attempt, question_id; /* question_id: the agent's, within the attempt */
+        bool always;
+        int64_t created_us, expires_us, decided_us, delivered_us;
+        const char *run_id, *step_id, *workflow;
+        const char *kind; /* "permission" | "input" */
+        const char *action, *title;
+        const char *tool;      /* what the asking program calls what it wants to use */
+        const char *step_tool; /* the step's tool, which asks */
+        const char *agent, *agent_name;
+        const char *asked_by;   /* who started the run */
+        const char *sha256;     /* of arguments, hex */
+        const char *decided_by; /* a token's name, or "hub" */
+        const char *reason;
+        const char *content;   /* JSON or NULL */
+        const char *schema;    /* JSON Schema or NULL */
+        const char *arguments; /* exactly as the agent gave it */
+};
+/* Whole row (insert or replace). */
+void store_put_checkpoint(struct store_tx *tx, const struct row_checkpoint *r);
+
 void store_put_def(struct store_tx *tx, const char *sha256_hex, const void *text,
                    size_t n); /* once; ignores a repeat */
 /* Small output kept in the database (n <= 64 KiB): log framing as in hub/logs/logs.h. */
@@ -236,6 +266,19 @@ int read_step(struct store_reader *r, int64_t run_seq, const char *step_id,
               int (*cb)(void *, const struct row_step *), void *arg);
 int read_attempts(struct store_reader *r, int64_t run_seq, int64_t idx_or_minus1,
                   int (*cb)(void *, const struct row_attempt *), void *arg);
+int read_checkpoint(struct store_reader *r, const char *id, int (*cb)(void *, const struct row_checkpoint *),
+                    void *arg); /* -E_NOENT */
+struct checkpoint_filter {
+        int state;          /* enum checkpoint_state, or -1: any */
+        int64_t run_seq;    /* 0: any */
+        int64_t before_seq; /* 0: newest */
+        int limit;          /* 0: all */
+        bool live_only;     /* for the engine's start: in ascending order */
+};
+/* Newest first. */
+int read_checkpoints(struct store_reader *r, const struct checkpoint_filter *f,
+                     int (*cb)(void *, const struct row_checkpoint *), void *arg);
+int read_checkpoint_max(struct store_reader *r, int64_t *seq);
 int read_def(struct store_reader *r, const char *sha256_hex, char **out, size_t *n);
 int read_small_output(struct store_reader *r, uint64_t attempt_id, char **out, size_t *n);
 /* Lines with id > after, at most max_bytes; run_id NULL: all. cb per stored batch (first..last, its text).

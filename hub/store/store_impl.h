@@ -70,6 +70,7 @@ enum row_kind {
         ROW_AUDIT,
         ROW_META,
         ROW_MARKS,
+        ROW_CHECKPOINT,
         ROW_KINDS,
         ROW_STEP_MOVE = ROW_KINDS, /* the kinds from here on are no table's rows */
         ROW_SYNC_FD,               /* one number: the descriptor */

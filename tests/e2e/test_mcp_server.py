@@ -198,7 +198,7 @@ class OverHttps(Case):
         self.agent(hub, "a1")
         for role, state in (("operator", "cancelled"), ("client", "running")):
             r = self.post(hub, modern(call(1, "run_tool", exec_args("sleep", "600"), token=1)), token=self.make_token(hub, role), is_open=True)
-            while "started" not in r.event()["params"]["message"]:
+            while "started on" not in r.event()["params"]["message"]:
                 pass
             run = self.runs(hub)[0]["id"]
             r.conn.sock.shutdown(socket.SHUT_RDWR)
@@ -215,7 +215,7 @@ class OverHttps(Case):
         self.agent(hub, "a1")
         s = self.initialize(hub).session
         r = self.post(hub, call("c-1", "run_tool", exec_args("sleep", "600"), token=1), session=s, is_open=True)
-        while "started" not in r.event()["params"]["message"]:
+        while "started on" not in r.event()["params"]["message"]:
             pass
         run = self.runs(hub)[0]["id"]
         self.assertEqual(self.post(hub, call("c-1", "list_agents"), session=s).last["error"]["code"], -32600)  # the id is taken
@@ -226,7 +226,7 @@ class OverHttps(Case):
         self.assertIsNone(r.event())  # no answer follows
         self.assertEqual(hub.wait_run(run)["state"], "cancelled")
         r = self.post(hub, call(5, "run_tool", exec_args("sleep", "3"), token=1), session=s, is_open=True)
-        while "started" not in r.event()["params"]["message"]:
+        while "started on" not in r.event()["params"]["message"]:
             pass
         run = self.runs(hub)[0]["id"]
         r.conn.sock.shutdown(socket.SHUT_RDWR)
@@ -237,7 +237,7 @@ class OverHttps(Case):
         self.agent(hub, "a1")
         s = self.initialize(hub).session
         r = self.post(hub, call(1, "run_tool", exec_args("sleep", "600"), token=1), session=s, is_open=True)
-        while "started" not in r.event()["params"]["message"]:
+        while "started on" not in r.event()["params"]["message"]:
             pass
         run = self.runs(hub)[0]["id"]
         self.assertEqual(self.ask(hub, "DELETE", s)[0], 204)
@@ -323,16 +323,19 @@ class OverHttps(Case):
         self.assertEqual(self.post(hub, modern({"jsonrpc": "2.0", "id": 1, "method": "initialize"})).status, 404)
         self.assertEqual(self.post(hub, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).status, 200)  # Gemini CLI: no version, no session
 
-    def test_a_stopping_hub_cancels_nothing(self):
+    def test_a_stopping_hub_says_how_things_stand_and_cancels_nothing(self):
         hub = self.hub()
         self.agent(hub, "a1")
         r = self.post(hub, modern(call(1, "run_tool", exec_args("sleep", "4"), token=1)), is_open=True)
-        while "started" not in r.event()["params"]["message"]:
+        while "started on" not in r.event()["params"]["message"]:
             pass
-        run = self.runs(hub)[0]["id"]
         hub.proc.stop()
+        doc = r.event()["result"]["structuredContent"]
+        self.assertEqual((doc["state"], doc["over"]), ("running", False))
+        self.assertIsNone(r.event())
         hub.restart()
-        self.assertEqual(hub.wait_run(run)["state"], "succeeded")
+        again = self.post(hub, modern(call(2, "watch_run", {"run": doc["run"]})))
+        self.assertEqual(again.structured["state"], "succeeded")
 
 
 class Stdio:
@@ -380,7 +383,7 @@ class OnStdio(Case):
         s.send(self.hello, self.ready)
         self.assertEqual(s.get()["result"]["protocolVersion"], "2025-06-18")
         s.send(call(1, "run_tool", exec_args("sleep", "600"), token="slow"))
-        while "started" not in s.get()["params"]["message"]:
+        while "started on" not in s.get()["params"]["message"]:
             pass
         s.send(call("two", "run_tool", exec_args("echo", "fast")), call(3, "list_agents"))
         got = {}
@@ -402,7 +405,7 @@ class OnStdio(Case):
         s.send(modern({"jsonrpc": "2.0", "id": 1, "method": "server/discover"}))
         self.assertEqual(s.get()["result"]["supportedVersions"], [MODERN])
         s.send(modern(call(2, "run_tool", exec_args("sleep", "600"), token="t")))
-        while "started" not in s.get()["params"]["message"]:
+        while "started on" not in s.get()["params"]["message"]:
             pass
         s.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}})
         self.assertEqual(hub.wait_run(self.runs(hub)[0]["id"])["state"], "cancelled")
@@ -418,7 +421,7 @@ class OnStdio(Case):
             s.send(self.hello)
             s.get()
             s.send(wrap(call(1, "run_tool", exec_args("sleep", "600"), token=1)))
-            while "started" not in s.get()["params"]["message"]:
+            while "started on" not in s.get()["params"]["message"]:
                 pass
             run = self.runs(hub)[0]["id"]
             self.assertEqual(s.end()[0], 0)

@@ -20,6 +20,15 @@
 #include "tests/lib/test.h"
 
 #define AGENT "fake-id"
+/* Cut in the middle of a line, and with one that is no event. */
+#define EVENTS_A                                                                                             \
+        "{\"type\":\"text\",\"text\":\"said\\n\"}\n{\"type\":\"tool\",\"id\":\"1\",\"kind\":\"edit\","       \
+        "\"title\":\"a.txt\","                                                                               \
+        "\"status\":\"running\"}\nno event\n{\"type\":\"log\",\"level\""
+#define EVENTS_B                                                                                             \
+        ":\"info\",\"message\":\"all is well\"}\n{\"type\":\"question\",\"id\":1,\"title\":\"May "           \
+        "it?\"}\n{\"type\":"                                                                                 \
+        "\"answer\",\"id\":1,\"outcome\":\"allow\"}\n{\"type\":\"result\",\"status\":\"succeeded\"}\n"
 
 struct attempt {
         struct list link;
@@ -123,6 +132,14 @@ static void finish(struct api_world *w, struct attempt *a, enum engine_outcome h
                 r.small_output = small.data;
                 r.small_output_len = small.len;
                 r.output_bytes = 8;
+        }
+        if (strcmp(a->tool, "t.events") == 0) {
+                logs_frame(&small, LOG_EVENT, EVENTS_A, strlen(EVENTS_A), now);
+                logs_frame(&small, LOG_STDOUT, "said\n", 5, now);
+                logs_frame(&small, LOG_EVENT, EVENTS_B, strlen(EVENTS_B), now);
+                r.small_output = small.data;
+                r.small_output_len = small.len;
+                r.output_bytes = strlen(EVENTS_A) + strlen(EVENTS_B) + 5;
         }
         if (strcmp(a->tool, "t.fail") == 0) {
                 r.outcome = ENGINE_FAILED;
@@ -338,8 +355,8 @@ static void build_state(struct api_world *w)
 
 static void build_engine(struct api_world *w)
 {
-        static const struct engine_tool tools[] = {
-                {"t.ok", true}, {"t.out", true}, {"t.fail", true}, {"t.hang", true}, {"t.cat", true}};
+        static const struct engine_tool tools[] = {{"t.ok", true},   {"t.out", true}, {"t.fail", true},
+                                                   {"t.hang", true}, {"t.cat", true}, {"t.events", true}};
         struct engine_agent agent = {.id = AGENT,
                                      .name = "fake",
                                      .kind = "local",
@@ -348,12 +365,12 @@ static void build_engine(struct api_world *w)
                                      .version = "0",
                                      .boot_id = "b",
                                      .tools = tools,
-                                     .n_tools = 5,
+                                     .n_tools = sizeof tools / sizeof *tools,
                                      .max_running = 64};
         struct engine_options eo = {.clock = &clock_system,
                                     .store = w->store,
                                     .bus = w->bus,
-                                    .wire = {wire_start, wire_cancel, wire_ack, wire_stdin, w},
+                                    .wire = {wire_start, wire_cancel, wire_ack, wire_stdin, NULL, w},
                                     .want_timer = want_timer,
                                     .want_flush = want_flush,
                                     .ctx = w};

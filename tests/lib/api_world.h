@@ -3,8 +3,8 @@
  * The test's own thread is the client (libcurl).
  *
  * Tools: t.ok succeeds with its input as output; t.out writes "out\n" to stdout and "err\n" to
- * stderr; t.fail ends with exit code 3; t.hang runs until cancelled or world_finish;
- * t.cat takes standard input. */
+ * stderr; t.events writes events too (docs/EVENTS.md); t.fail ends with exit code 3; t.hang runs until
+ * cancelled or world_finish; t.cat takes standard input. */
 #ifndef PHOTON_TEST_API_WORLD_H
 #define PHOTON_TEST_API_WORLD_H
 

@@ -57,7 +57,7 @@ static void start(struct eb *b)
 {
         struct store_options so = {.dir = test_scratch(), .create = true};
         struct engine_options eo = {.clock = &b->clock,
-                                    .wire = {on_start, on_cancel, on_ack, on_stdin, b},
+                                    .wire = {on_start, on_cancel, on_ack, on_stdin, NULL, b},
                                     .lost_after_ms = 1000,
                                     .seed = 7};
         struct err e = {0};

@@ -103,7 +103,7 @@ static void hub_start(struct world *w)
         int64_t seq, event;
         uint64_t attempt;
         struct engine_options eo = {.clock = &w->clock,
-                                    .wire = {on_start, on_cancel, on_ack, on_stdin, w},
+                                    .wire = {on_start, on_cancel, on_ack, on_stdin, NULL, w},
                                     .lost_after_ms = 2000,
                                     .seed = w->rng | 1};
 

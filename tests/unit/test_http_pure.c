@@ -45,6 +45,7 @@ TEST(http_access, every_cell_of_the_table)
                 {PERM_RUNS_SUBMIT, "runs.submit", {1, 1, 1, 1}},
                 {PERM_RUNS_CONTROL, "runs.control", {0, 1, 1, 1}},
                 {PERM_STEPS_RESOLVE, "steps.resolve", {0, 1, 1, 1}},
+                {PERM_CHECKPOINTS_READ, "checkpoints.read", {1, 1, 1, 1}},
                 {PERM_CHECKPOINTS_DECIDE, "checkpoints.decide", {0, 0, 1, 1}},
                 {PERM_EVENTS_READ, "events.read", {1, 1, 1, 1}},
                 {PERM_AGENTS_READ, "agents.read", {1, 1, 1, 1}},

@@ -388,6 +388,38 @@ TEST(mcp_http, a_call_ends_with_its_result)
         world_stop(w);
 }
 
+/* What a tool's events say is told; text is not told twice. */
+TEST(mcp_http, events_of_the_tool_are_progress)
+{
+        static const char *const told[] = {"\"edit a.txt: running\"", "\"all is well\"",
+                                           "\"waits for a person: May it?\"", "\"answered: allow\"",
+                                           "\"said\\n\""};
+        struct api_world *w = world_start(NULL);
+        struct answer a =
+                mcp_post(w,
+                         CALL_OF("\"name\":\"run_tool\",\"arguments\":{\"tool\":\"t.events\"},"
+                                 "\"_meta\":{\"progressToken\":1}"),
+                         NULL, (const char *const[]){"Accept: application/json, text/event-stream", NULL});
+        const char *at = a.body;
+        cJSON *doc = last_event(&a);
+        const cJSON *call = cJSON_GetObjectItem(cJSON_GetObjectItem(doc, "result"), "structuredContent");
+
+        for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+                char want[100];
+
+                snprintf(want, sizeof want, "\"message\":%s", told[i]);
+                at = strstr(at, want);
+                if (!at)
+                        test_fail(__FILE__, __LINE__, "not told in its turn: %s in %s", want, a.body);
+        }
+        CHECK(!strstr(at + 10, "\"message\":\"said"));
+        CHECK(!strstr(a.body, "\"message\":\"no event"));
+        CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItem(call, "output")), "said\n");
+        cJSON_Delete(doc);
+        answer_fini(&a);
+        world_stop(w);
+}
+
 static void one_place(struct http_options *o)
 {
         o->max_streams = 1;
