@@ -1,0 +1,205 @@
+/* Secrets do not leave, in whatever form and however they are cut. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "agent/mask.h"
+#include "common/buf.h"
+#include "common/err.h"
+#include "common/json.h"
+#include "common/mem.h"
+#include "common/str.h"
+#include "tests/lib/test.h"
+
+#define SECRET "p@ss \"w0rd\"/<&>\\x"
+
+static struct mask *make(const char *secret)
+{
+        struct mask *m;
+
+        CHECK_INT(mask_create(&m), 0);
+        CHECK_INT(mask_add(m, secret, strlen(secret)), 0);
+        return m;
+}
+
+/* All of it in pieces of `step` bytes; the result is NUL-ended in *out. */
+static void masked(const struct mask *m, const void *p, size_t n, size_t step, struct buf *out)
+{
+        struct mask_stream *s;
+
+        buf_reset(out);
+        CHECK_INT(mask_stream_create(m, &s), 0);
+        for (size_t at = 0; at < n; at += step)
+                CHECK_INT(mask_put(s, (const uint8_t *)p + at, at + step < n ? step : n - at, out), 0);
+        CHECK_INT(mask_end(s, out), 0);
+        CHECK_INT(buf_putc(out, '\0'), 0);
+        mask_stream_free(s);
+}
+
+static void expect(const struct mask *m, const char *text, const char *want)
+{
+        struct buf b;
+
+        buf_init(&b, 0);
+        for (size_t step = 1; step <= strlen(text) + 1; step++) {
+                masked(m, text, strlen(text), step, &b);
+                CHECK_STR((const char *)b.data, want);
+        }
+        buf_fini(&b);
+}
+
+TEST(mask, the_value_itself_at_every_split)
+{
+        struct mask *m = make("hunter2!");
+
+        expect(m, "hunter2!", "***");
+        expect(m, "the password is hunter2!, and again hunter2!", "the password is ***, and again ***");
+        expect(m, "hunter2 is no secret, hunterhunter2! is", "hunter2 is no secret, hunter*** is");
+        expect(m, "", "");
+        expect(m, "hunter2", "hunter2");
+        mask_free(m);
+}
+
+TEST(mask, overlapping_secrets_leave_nothing_of_either)
+{
+        struct mask *m = make("abcdef");
+
+        CHECK_INT(mask_add(m, "defghi", 6), 0);
+        CHECK_INT(mask_add(m, "abcdefgh", 8), 0);
+        expect(m, "-abcdefghi-", "-***-");
+        expect(m, "-abcdef-defghi-abcdefg-", "-***-***-***g-");
+        expect(m, "abcabcdefghiabcdefdefghi", "abc*********"); /* side by side: a mark each */
+        mask_free(m);
+}
+
+static void leaks(const struct mask *m, const char *form, const char *what)
+{
+        char *text = str_printf("key=%s; end", form);
+
+        expect(m, text, "key=***; end");
+        mem_free(text);
+        (void)what;
+}
+
+TEST(mask, forms_in_which_a_secret_leaks)
+{
+        struct mask *m = make(SECRET);
+        char hex[100], *json;
+        cJSON *s = cJSON_CreateString(SECRET);
+
+        str_hex(SECRET, strlen(SECRET), hex);
+        leaks(m, hex, "hex");
+        leaks(m, "p%40ss%20%22w0rd%22%2F%3C%26%3E%5Cx", "percent, upper");
+        leaks(m, "p%40ss%20%22w0rd%22%2f%3c%26%3e%5cx", "percent, lower");
+        leaks(m, "p%40ss+%22w0rd%22%2F%3C%26%3E%5Cx", "form");
+        leaks(m, "p%40ss%20%22w0rd%22/%3C%26%3E%5Cx", "path");
+        json = json_text(s);
+        json[strlen(json) - 1] = '\0';
+        leaks(m, json + 1, "JSON");
+        leaks(m, "p@ss \\\"w0rd\\\"\\/<&>\\\\x", "JSON, PHP");
+        leaks(m, "p@ss \\\"w0rd\\\"/\\u003c\\u0026\\u003e\\\\x", "JSON, Go");
+        mem_free(json);
+        cJSON_Delete(s);
+        mask_free(m);
+}
+
+/* Wherever it stands in what is encoded, at most the two characters that it shares with its neighbours stay.
+ */
+TEST(mask, base64_at_every_alignment)
+{
+        struct mask *m = make("correct horse battery");
+        struct buf b;
+
+        buf_init(&b, 0);
+        for (int before = 0; before < 7; before++) {
+                char *plain = str_printf("%.*scorrect horse batteryzz", before, "xyzuvwq");
+                char *std = str_b64(plain, strlen(plain)), *url = str_b64url(plain, strlen(plain));
+
+                for (int i = 0; i < 2; i++) {
+                        const char *text = i ? url : std;
+                        uint8_t *back = NULL;
+                        size_t n;
+
+                        masked(m, text, strlen(text), 5, &b);
+                        CHECK(strstr((const char *)b.data, "***"));
+                        CHECK(b.len < strlen(text) - 20);
+                        CHECK(str_unb64((const char *)b.data, b.len - 1, &back, &n) != 0);
+                }
+                mem_free(plain);
+                mem_free(std);
+                mem_free(url);
+        }
+        buf_fini(&b);
+        mask_free(m);
+}
+
+TEST(mask, lines_of_a_key_are_masked_one_by_one)
+{
+        struct mask *m = make("-----BEGIN KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQ\n-----END KEY-----\n");
+
+        expect(m, "1: MIIEvQIBADANBg\r\n2: kqhkiG9w0BAQ\n", "1: ***\r\n2: ***\n");
+        expect(m, "-----BEGIN KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQ\n-----END KEY-----\n", "***\n");
+        mask_free(m);
+}
+
+TEST(mask, what_cannot_be_masked_is_refused)
+{
+        struct mask *m;
+        char *big = mem_alloc(MASK_SECRET_MAX + 1);
+
+        CHECK_INT(mask_create(&m), 0);
+        CHECK_INT(mask_add(m, "12345", 5), -E_INVAL);
+        CHECK_INT(mask_add(m, "12345\n\n", 7), -E_INVAL);
+        memset(big, 'x', MASK_SECRET_MAX + 1);
+        CHECK_INT(mask_add(m, big, MASK_SECRET_MAX + 1), -E_TOOBIG);
+        for (int i = 0; i < MASK_SECRETS_MAX; i++) {
+                char text[32];
+
+                snprintf(text, sizeof text, "secret-%d", i);
+                CHECK_INT(mask_add(m, text, strlen(text)), 0);
+        }
+        CHECK_INT(mask_add(m, "one more", 8), -E_TOOBIG);
+        mem_free(big);
+        mask_free(m);
+}
+
+/* Against the definition: mark what belongs to a match, replace each run. */
+TEST(mask, agrees_with_the_plain_definition_on_random_text)
+{
+        static const char *const secrets[] = {"aabaab", "abaabb", "bbbbbbb", "aaaaaab"};
+        struct mask *m = make(secrets[0]);
+        unsigned seed = 12345;
+        struct buf b;
+
+        for (int i = 1; i < 4; i++)
+                CHECK_INT(mask_add(m, secrets[i], strlen(secrets[i])), 0);
+        buf_init(&b, 0);
+        for (int round = 0; round < 3000; round++) {
+                char text[64], want[400];
+                bool hit[64] = {0};
+                size_t n = (size_t)rand_r(&seed) % sizeof text, w = 0;
+
+                for (size_t i = 0; i < n; i++)
+                        text[i] = rand_r(&seed) % 3 ? 'a' : 'b';
+                for (int k = 0; k < 4; k++)
+                        for (size_t i = 0, l = strlen(secrets[k]); i + l <= n; i++)
+                                if (memcmp(text + i, secrets[k], l) == 0)
+                                        memset(hit + i, 1, l);
+                for (size_t i = 0; i < n; i++)
+                        if (!hit[i])
+                                want[w++] = text[i];
+                masked(m, text, n, 1 + (size_t)rand_r(&seed) % 9, &b);
+                want[w] = '\0';
+                /* Without the stars: two matches side by side are two marks, which the definition above does
+                 * not count. */
+                for (size_t i = 0, o = 0; i <= b.len; i++) {
+                        if (i == b.len) {
+                                b.data[o ? o - 1 : 0] = '\0';
+                        } else if (b.data[i] != '*') {
+                                b.data[o++] = b.data[i];
+                        }
+                }
+                CHECK_STR((const char *)b.data, want);
+        }
+        buf_fini(&b);
+        mask_free(m);
+}
