@@ -418,29 +418,37 @@ void tool_stdin_taken(struct tool_call *c, uint64_t offset, bool closed)
 
 /* Output. */
 
-int tool_output(struct tool_call *c, enum tool_channel ch, const void *p, size_t n)
+int job_put_output(struct job *j, int ch, const void *p, size_t n)
 {
-        struct job *j = c->job;
-        int64_t limit = policy_limits(c->policy)->output_bytes;
+        int64_t limit = policy_limits(j->call.policy)->output_bytes;
         uint64_t total;
         int rc;
 
-        if (j->state == JOB_FINISHED || !j->out || j->capped || j->stop == JOB_STOP_FORGET)
-                return 0;
         total = output_total(j->out);
         if (limit > 0 && total + n > (uint64_t)limit) {
                 j->capped = true;
                 n = (size_t)((uint64_t)limit - total);
         }
-        rc = output_put(j->out, (int)ch, p, n, jobs_now_us(j->jobs));
+        rc = output_put(j->out, ch, p, n, jobs_now_us(j->jobs));
+        if (j->capped && rc != -E_NOMEM) {
+                job_stop(j, JOB_STOP_OUTPUT, j->call.grace_ms);
+                return 0; /* go on reading, so that it can end; the rest is dropped */
+        }
+        return rc;
+}
+
+int tool_output(struct tool_call *c, enum tool_channel ch, const void *p, size_t n)
+{
+        struct job *j = c->job;
+        int rc;
+
+        if (j->state == JOB_FINISHED || !j->out || j->capped || j->stop == JOB_STOP_FORGET)
+                return 0;
+        rc = j->mask ? job_mask_output(j, (int)ch, p, n) : job_put_output(j, (int)ch, p, n);
         if (rc == -E_NOMEM) {
                 j->capped = true;
                 job_stop(j, JOB_STOP_MEMORY, c->grace_ms);
                 return 0;
-        }
-        if (j->capped) {
-                job_stop(j, JOB_STOP_OUTPUT, c->grace_ms);
-                return 0; /* go on reading, so that it can end; the rest is dropped */
         }
         return rc;
 }
@@ -454,7 +462,13 @@ static const char *const outcome_names[] = {
 
 void tool_finish(struct tool_call *c, struct tool_result *r)
 {
+        static const struct tool_result no_memory = {
+                .outcome = TOOL_FAILED,
+                .error_code = "out_of_memory",
+                .error_message = "the agent has no memory left to take the secrets out of the result",
+        };
         struct job *j = c->job;
+        char *message = NULL;
 
         if (j->state == JOB_FINISHED) {
                 log_error("job", "a tool finished twice", "attempt=%" PRIu64 " tool=%s", j->id, j->tool_name);
@@ -467,7 +481,13 @@ void tool_finish(struct tool_call *c, struct tool_result *r)
         job_asks_end(j);
         if (c->has_events)
                 event_result(c, outcome_names[r->outcome], r->error_code, r->error_message);
+        if (job_mask_result(j, r, &message)) {
+                cJSON_Delete(r->outputs);
+                cJSON_Delete(r->usage);
+                *r = no_memory;
+        }
         job_finished(j, r);
+        mem_free(message);
         list_remove(&j->started);
         list_remove(&j->stdin_due);
         list_push_back(&j->jobs->reap, &j->reap);
@@ -482,6 +502,7 @@ void job_reap(struct job *j)
                 drop_scratch(j);
                 j->tool_done = true;
         }
+        job_mask_free(j);
         cJSON_Delete(j->input);
         j->input = NULL;
         if (j->gone)

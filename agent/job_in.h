@@ -10,6 +10,7 @@
 #include "common/list.h"
 #include "common/map.h"
 
+struct job_mask;
 struct output;
 
 enum job_state { JOB_STARTING, JOB_RUNNING, JOB_STOPPING, JOB_FINISHED };
@@ -53,6 +54,7 @@ struct job {
         bool slot_made;
         cJSON *input;
         struct output *out;
+        struct job_mask *mask; /* NULL: it knows no secret */
         uint32_t timeout_ms;
         enum job_stop stop;
         char *cancel_reason;
@@ -128,6 +130,15 @@ void jobs_asks_forget_notes(struct jobs *js); /* the connection went */
 void jobs_asks_init(struct jobs *js);
 void jobs_asks_open(struct jobs *js); /* its timer; counts in js->handles */
 void jobs_asks_close(struct jobs *js);
+
+int job_put_output(struct job *j, int ch, const void *p, size_t n); /* past the mask; see tool_output */
+
+/* job_mask.c */
+int job_mask_output(struct job *j, int ch, const void *p, size_t n);
+/* Before the result is packed: what is held back goes out, what r says is masked. *out_message is mem_free'd
+ * when r was used. -E_NOMEM: nothing of r may leave. */
+int job_mask_result(struct job *j, struct tool_result *r, char **out_message);
+void job_mask_free(struct job *j);
 
 /* job_result.c */
 void job_refuse(struct jobs *js, uint64_t id, const char *code, const char *fmt, ...)

@@ -45,6 +45,15 @@ static unsigned pair_of(const uint8_t *p)
         return (unsigned)p[0] << 8 | p[1];
 }
 
+static const struct pattern *find_pattern(const struct mask *m, const uint8_t *v, size_t n)
+{
+        const struct pattern *x = m->by_pair[v[0] ^ v[1]];
+
+        while (x && (x->n != n || memcmp(x->v, v, n) != 0))
+                x = x->next;
+        return x;
+}
+
 static int add_pattern(struct mask *m, const void *p, size_t n)
 {
         const uint8_t *v = p;
@@ -54,9 +63,8 @@ static int add_pattern(struct mask *m, const void *p, size_t n)
         if (n < MASK_SECRET_MIN)
                 return 0; /* a form that is too short to say anything */
         slot = (unsigned)(v[0] ^ v[1]);
-        for (x = m->by_pair[slot]; x; x = x->next)
-                if (x->n == n && memcmp(x->v, v, n) == 0)
-                        return 0;
+        if (find_pattern(m, v, n))
+                return 0;
         if (m->n_patterns >= PATTERNS_MAX)
                 return -E_TOOBIG;
         x = mem_alloc(sizeof *x);
@@ -255,6 +263,8 @@ int mask_add(struct mask *m, const void *secret, size_t n)
                 n--; /* an end of line that a file had */
         if (n < MASK_SECRET_MIN)
                 return -E_INVAL;
+        if (find_pattern(m, v, n))
+                return 0; /* it is known, or a form of one that is */
         if (n > MASK_SECRET_MAX || m->n_secrets >= MASK_SECRETS_MAX)
                 return -E_TOOBIG;
         rc = add_forms(m, v, n);

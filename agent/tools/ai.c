@@ -511,6 +511,8 @@ int ai_open(struct ai *a, struct tool_call *c, const cJSON *input, void (*on_rea
                 rc = json_obj_opt(input, "env", &env, e);
         if (!rc)
                 rc = env_from_json(&a->env, env, e);
+        if (!rc && env_hide(a->env, c))
+                rc = err_set(e, E_TOOBIG, "too many credentials in the environment of the call");
         if (rc)
                 return rc;
         a->marker = env_marker(a->env);
@@ -534,6 +536,8 @@ int ai_passenv(struct ai *a, const char *glob, struct err *e)
 {
         int rc = env_pass(&a->env, glob);
 
+        if (!rc)
+                rc = env_hide(a->env, a->c);
         a->marker = env_marker(a->env);
         return rc ? err_set(e, -rc, "out of memory") : 0;
 }

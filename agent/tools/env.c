@@ -145,3 +145,27 @@ int env_pass(char ***io, const char *glob)
         }
         return 0;
 }
+
+static bool is_credential(const char *entry)
+{
+        static const char *const globs[] = {"*_KEY", "*_TOKEN", "*SECRET*", "*PASSWORD*", "*_APIKEY"};
+        char *name = str_printf("%.*s", (int)strcspn(entry, "="), entry);
+        bool yes = false;
+
+        for (size_t i = 0; name && i < sizeof globs / sizeof *globs; i++)
+                yes |= str_glob(globs[i], name);
+        mem_free(name);
+        return yes;
+}
+
+int env_hide(char *const *env, struct tool_call *c)
+{
+        for (; env && *env; env++) {
+                const char *value = strchr(*env, '=');
+                int rc = value && is_credential(*env) ? tool_secret(c, value + 1, strlen(value + 1)) : 0;
+
+                if (rc && rc != -E_INVAL) /* too short to be one */
+                        return rc;
+        }
+        return 0;
+}

@@ -19,6 +19,9 @@ int env_for_call(const struct tool_call *c, char ***out, struct err *e);
 const char *env_marker(char *const *env);
 /* Adds the members of an object (texts, numbers, booleans). -E_INVAL: no such name, or one of ours. */
 int env_from_json(char ***io, const cJSON *members, struct err *e);
+/* The values of variables that are named like credentials (..._KEY, ..._TOKEN, ...SECRET..., ...PASSWORD...)
+ * are taken out of what the call writes (tool_secret). -E_TOOBIG, -E_NOMEM. */
+int env_hide(char *const *env, struct tool_call *c);
 /* Adds those of the agent's own variables whose names match the glob and which are not set yet. */
 int env_pass(char ***io, const char *glob);
 

@@ -285,6 +285,12 @@ static const char *load_code(const struct llm *l, int rc)
         }
 }
 
+static void end_no_memory(struct llm *l)
+{
+        err_set(&l->work_err, E_NOMEM, "the agent is out of memory");
+        end(l, TOOL_FAILED, NULL, &l->work_err);
+}
+
 static void loaded(uv_work_t *w, int status)
 {
         struct llm *l = w->data;
@@ -296,7 +302,11 @@ static void loaded(uv_work_t *w, int status)
         } else if (l->state == LLM_OVER) {
                 return;
         } else if (rc == 0) {
-                ask(l);
+                /* A key that is too short to be masked is none. */
+                if (l->key && tool_secret(l->c, l->key, strlen(l->key)) == -E_NOMEM)
+                        end_no_memory(l);
+                else
+                        ask(l);
         } else {
                 end(l, rc == -E_DENIED && l->key_read ? TOOL_REFUSED : TOOL_FAILED, load_code(l, rc),
                     &l->work_err);

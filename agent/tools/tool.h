@@ -105,6 +105,10 @@ struct tool_call {
 
 /* Takes a copy of the bytes, always. 0, or -E_FULL: kept, but produce no more until output_room. */
 int tool_output(struct tool_call *c, enum tool_channel ch, const void *p, size_t n);
+/* The call works with this secret (a key, a password): from now on it is taken out of what the call writes,
+ * of its outputs and of its error message (agent/mask.h). Copies. -E_INVAL: shorter than MASK_SECRET_MIN, and
+ * so not masked; -E_TOOBIG, -E_NOMEM: refuse the call. */
+int tool_secret(struct tool_call *c, const void *p, size_t n);
 /* Bytes of standard input taken so far (all up to this offset). */
 void tool_stdin_taken(struct tool_call *c, uint64_t offset, bool closed);
 /* Exactly once, also from within start. Texts in r are lent until it returns. Later the job calls tool->free

@@ -59,6 +59,16 @@ int tool_output(struct tool_call *c, enum tool_channel ch, const void *p, size_t
         return -E_FULL;
 }
 
+int tool_secret(struct tool_call *c, const void *p, size_t n)
+{
+        struct fake *f = of(c);
+
+        CHECK(n < sizeof f->secrets - strlen(f->secrets) - 1);
+        strncat(f->secrets, p, n);
+        strcat(f->secrets, "\n");
+        return 0;
+}
+
 void tool_stdin_taken(struct tool_call *c, uint64_t offset, bool closed)
 {
         CHECK(offset >= of(c)->stdin_taken);

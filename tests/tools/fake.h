@@ -17,6 +17,7 @@
 #define FAKE_ASKS 16
 
 struct fake {
+        char secrets[4096]; /* what tools said that it must not be told, a line each */
         uv_loop_t loop;
         struct policy *policy;
         struct tool_call c;

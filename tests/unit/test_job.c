@@ -5,6 +5,7 @@
 #include "agent/output.h"
 #include "agent/policy.h"
 #include "agent/tools/tool.h"
+#include "common/buf.h"
 #include "common/err.h"
 #include "common/file.h"
 #include "common/mem.h"
@@ -407,6 +408,47 @@ TEST(job, fast_call_sends_only_its_result_in_one_message)
         turn(r);
         CHECK_INT(journal_count(r->journal), 0);
         CHECK_INT(jobs_unacked(r->jobs), 0);
+        rig_free(r);
+}
+
+/* A tool that knows a secret writes it in pieces, on two channels, and in its result. */
+TEST(job, what_a_tool_says_is_secret_never_leaves)
+{
+        static const char secret[] = "tok/en-4711";
+        struct tool_result res = {.outcome = TOOL_FAILED, .error_code = "oops", .has_exit_code = true};
+        struct rig *r = rig_make();
+        const Photon__V1__StepFinished *f;
+        struct buf seen;
+
+        start(r, 1, "t.wait", "{}");
+        CHECK_INT(tool_output(last_call, TOOL_STDOUT, "before ", 7), 0);
+        CHECK_INT(tool_secret(last_call, secret, strlen(secret)), 0);
+        CHECK_INT(tool_secret(last_call, "short", 5), -E_INVAL);
+        for (size_t i = 0; i < strlen(secret); i++) {
+                CHECK_INT(tool_output(last_call, TOOL_STDOUT, secret + i, 1), 0);
+                CHECK_INT(tool_output(last_call, TOOL_STDERR, ".", 1), 0);
+        }
+        CHECK_INT(tool_output(last_call, TOOL_EVENT, "{\"x\":\"tok\\/en-4711\"}\n", 21), 0);
+        CHECK_INT(tool_output(last_call, TOOL_STDOUT, " after tok/en", 13), 0);
+        res.outputs = cJSON_CreateObject();
+        cJSON_AddStringToObject(res.outputs, "text", "the key is tok/en-4711");
+        cJSON_AddItemToObject(res.outputs, "list",
+                              cJSON_CreateStringArray((const char *const[]){"a", secret}, 2));
+        res.error_message = "status 401 for tok/en-4711";
+        tool_finish(last_call, &res);
+        turn(r);
+        f = only_result(r, 1);
+        CHECK_STR(f->outputs, "{\"text\":\"the key is ***\",\"list\":[\"a\",\"***\"]}");
+        CHECK_STR(f->error_message, "status 401 for ***");
+        buf_init(&seen, 0);
+        for (size_t i = 0; i < f->n_inline_output; i++)
+                CHECK_INT(buf_put(&seen, f->inline_output[i]->data.data, f->inline_output[i]->data.len), 0);
+        CHECK_INT(buf_putc(&seen, '\0'), 0);
+        CHECK(!strstr((const char *)seen.data, "4711"));
+        CHECK(strstr((const char *)seen.data, " after tok/en")); /* held back to the end, not lost */
+        CHECK(strstr((const char *)seen.data, "{\"x\":\"***\"}"));
+        buf_fini(&seen);
+        ack(r, 1);
         rig_free(r);
 }
 
