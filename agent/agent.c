@@ -13,6 +13,7 @@
 #include "agent/procid.h"
 #include "agent/status.h"
 #include "agent/tools/acp_agents.h"
+#include "agent/tools/mcp.h"
 #include "agent/tools/models.h"
 #include "agent/toolset.h"
 #include "agent/tools/process.h"
@@ -266,6 +267,7 @@ static cJSON *describe(void *arg)
                 cJSON_AddNumberToObject(o, "journal_bytes", (double)journal_size_bytes(a->journal));
                 cJSON_AddNumberToObject(o, "spool_bytes", (double)output_pool_spooled(a->pool));
         }
+        cJSON_AddItemToObject(o, "mcp_servers", mcp_describe());
         cJSON_AddStringToObject(o, "data", a->conf->data);
         cJSON_AddStringToObject(o, "policy_file", a->policy_path);
         cJSON_AddStringToObject(o, "policy_sha256", policy_sha256(a->policy));
@@ -340,7 +342,7 @@ static int build(struct agent *a, struct err *e)
         if (rc)
                 return rc;
         tools_on_change(on_tools_change, a);
-        rc = toolset_open(&a->loop, conf, a->policy, e);
+        rc = toolset_open(&a->loop, conf, a->policy, a->scratch, e);
         if (rc)
                 return rc;
         agent_conn_start(a->conn);

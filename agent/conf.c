@@ -46,6 +46,8 @@ const struct conf_opt agent_conf_opts[] = {
          "tool calls at once", 1, 10000},
         {"drain-timeout", 0, CONF_DURATION, AT(drain_timeout_ms), "10s", "PHOTON_AGENT_DRAIN_TIMEOUT", "TIME",
          "how long running calls may go on after SIGTERM", 0, 86400000},
+        /* agent/tools/mcp_config.h */
+        {"mcp_servers", 0, CONF_SECTION, 0, NULL, NULL, NULL, NULL, 0, 0},
         /* agent/tools/models.h */
         {"models", 0, CONF_SECTION, 0, NULL, NULL, NULL, NULL, 0, 0},
         /* agent/tools/acp_agents.h */

@@ -7,6 +7,9 @@
 #include "agent/conf.h"
 #include "agent/policy.h"
 #include "agent/tools/discover.h"
+#include "agent/tools/mcp.h"
+#include "agent/tools/mcp_config.h"
+#include "agent/tools/process.h"
 #include "common/err.h"
 #include "common/file.h"
 #include "common/log.h"
@@ -40,7 +43,27 @@ void toolset_dirs_free(struct toolset_dirs *d)
         memset(d, 0, sizeof *d);
 }
 
-int toolset_open(uv_loop_t *loop, const struct agent_conf *conf, struct policy *policy, struct err *e)
+static int open_mcp(uv_loop_t *loop, const struct agent_conf *conf, const struct policy *policy,
+                    const char *scratch_root, struct err *e)
+{
+        struct mcp_configs configs;
+        char *cache = path_join(conf->data, "mcp");
+        struct mcp_options o = {
+                .loop = loop, .policy = policy, .scratch_root = scratch_root, .cache_dir = cache};
+        int rc = cache ? mcp_configs_load(conf->config, &configs, e) : err_set(e, E_NOMEM, "no memory");
+
+        if (!rc && configs.n > 0) {
+                process_end_leftovers(scratch_root, 0);
+                rc = mcp_open(&o, &configs, e);
+        } else if (!rc) {
+                mcp_configs_free(&configs);
+        }
+        mem_free(cache);
+        return rc;
+}
+
+int toolset_open(uv_loop_t *loop, const struct agent_conf *conf, struct policy *policy,
+                 const char *scratch_root, struct err *e)
 {
         struct toolset_dirs d;
         int rc = toolset_dirs(conf, &d, e);
@@ -57,6 +80,8 @@ int toolset_open(uv_loop_t *loop, const struct agent_conf *conf, struct policy *
         if (!rc)
                 rc = plugins_open(loop, (const char *const *)d.v, d.n, e);
         toolset_dirs_free(&d);
+        if (!rc)
+                rc = open_mcp(loop, conf, policy, scratch_root, e);
         return rc ? rc : discover_start(loop, policy, e);
 }
 
@@ -70,4 +95,5 @@ void toolset_close(void)
 {
         discover_close();
         plugins_close();
+        mcp_close();
 }

@@ -1,6 +1,7 @@
 /* The tools that are not built in: opens and closes what adds rows to the
- * table while the agent runs (plug-ins), from the agent's options; and the look
- * at which programs this machine has for those that are (discover). Loop thread. */
+ * table while the agent runs (plug-ins, MCP servers), from the agent's options; and
+ * the look at which programs this machine has for those that are (discover). Loop
+ * thread. */
 #ifndef PHOTON_AGENT_TOOLSET_H
 #define PHOTON_AGENT_TOOLSET_H
 
@@ -22,8 +23,10 @@ struct toolset_dirs {
 int toolset_dirs(const struct agent_conf *conf, struct toolset_dirs *out, struct err *e);
 void toolset_dirs_free(struct toolset_dirs *d);
 
-/* The folders are protected from file tools (policy_protect). A wrong manifest is no failure. */
-int toolset_open(uv_loop_t *loop, const struct agent_conf *conf, struct policy *policy, struct err *e);
+/* The folders are protected from file tools (policy_protect). A wrong manifest is no failure, a wrong section
+ * `mcp_servers` is. What MCP servers of an agent that was killed have left behind is ended. */
+int toolset_open(uv_loop_t *loop, const struct agent_conf *conf, struct policy *policy,
+                 const char *scratch_root, struct err *e);
 void toolset_reload(void);
 /* No call may be live. Run the loop once more afterwards. */
 void toolset_close(void);
