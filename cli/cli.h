@@ -92,7 +92,7 @@ int help_json(struct err *e);
         X(agent_list) X(agent_show) X(agent_drain) X(agent_undrain) X(agent_revoke) X(agent_label)     \
         X(run) X(runs) X(run_show) X(run_cancel) X(run_retry) X(run_explain) X(run_resolve) X(run_watch) \
         X(checkpoints) X(checkpoint_show) X(approve) X(reject)                                         \
-        X(logs) X(exec) X(call) X(mcp) X(tools) X(validate) X(events) X(import_wfformat)                      \
+        X(logs) X(exec) X(call) X(mcp) X(models) X(tools) X(validate) X(events) X(import_wfformat)                      \
         X(audit_list) X(audit_export) X(audit_verify) X(audit_erase) X(audit_trim)                     \
         X(api_token_create) X(api_token_list) X(api_token_revoke)                                      \
         X(login) X(logout) X(whoami) X(completion) X(version) X(help)

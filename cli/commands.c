@@ -149,6 +149,7 @@ const struct command commands[] = {
         {.name = "exec", .args = "-- COMMAND [ARG...]", .summary = "run one command on an agent, with stdin, stdout and stderr", .opts = exec_opts, .max_args = 0, .tail = true, .run = cmd_exec,
          .help = "The exit status is the command's, 128+N if signal N ended it. Ctrl-C cancels the command and waits for\nits end; a second one leaves."},
         {.name = "call", .args = "TOOL", .summary = "call one tool and print its outputs as JSON", .opts = call_opts, .min_args = 1, .max_args = 1, .run = cmd_call},
+        {.name = "models", .args = "", .summary = "models of all agents: what they can do, cost, and how they have done", .max_args = 0, .run = cmd_models},
         {.name = "tools", .args = "", .summary = "tools of all agents, and who has them", .max_args = 0, .run = cmd_tools},
         {.name = "validate", .args = "FILE", .summary = "check a workflow without running it", .min_args = 1, .max_args = 1, .run = cmd_validate,
          .help = "Mistakes are printed as FILE:LINE:COLUMN: MESSAGE."},

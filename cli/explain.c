@@ -26,6 +26,12 @@ void explain_why(FILE *f, const cJSON *step, int max)
                 }
                 fprintf(f, "  %s ", jbool(a, "fits") ? "fits:" : "not");
                 put_plain(f, jstr(a, "agent"));
+                if (*jstr(a, "endpoint")) {
+                        fputs(" ", f);
+                        put_plain(f, jstr(a, "endpoint"));
+                        fputs("/", f);
+                        put_plain(f, jstr(a, "model"));
+                }
                 fputs(*jstr(a, "why") ? ": " : "", f);
                 put_plain(f, jstr(a, "why"));
                 fputc('\n', f);
@@ -45,6 +51,30 @@ static void draw_facts(const cJSON *o)
         putchar('\n');
 }
 
+/* A step that asked for a model: which one it got, what failed before, and what else there was. */
+static void draw_route(const cJSON *r)
+{
+        const cJSON *tried = jget(r, "tried");
+
+        fputs("  asked ", stdout);
+        put_plain(stdout, jstr(r, "endpoint"));
+        putchar('/');
+        put_plain(stdout, jstr(r, "model"));
+        for (const cJSON *t = tried ? tried->child : NULL; t; t = t->next) {
+                fputs(t == tried->child ? ", after " : ", ", stdout);
+                put_plain(stdout, jstr(t, "name"));
+                putchar(' ');
+                put_plain(stdout, jstr(t, "endpoint"));
+                putchar('/');
+                put_plain(stdout, jstr(t, "model"));
+                fputs(" failed (", stdout);
+                put_plain(stdout, jstr(t, "error"));
+                putchar(')');
+        }
+        putchar('\n');
+        explain_why(stdout, r, AGENTS_MAX);
+}
+
 static void draw_step(const cJSON *s)
 {
         static const char *const shown[] = {"step", "state", "agent", "reason", "candidates", "placement"};
@@ -62,8 +92,15 @@ static void draw_step(const cJSON *s)
         putchar('\n');
         if (jget(s, "candidates"))
                 explain_why(stdout, s, AGENTS_MAX);
-        if (cJSON_IsObject(jget(s, "placement")))
-                draw_facts(jget(s, "placement"));
+        if (cJSON_IsObject(jget(s, "placement"))) {
+                cJSON *place = cJSON_Duplicate(jget(s, "placement"), true);
+
+                if (jget(place, "route"))
+                        draw_route(jget(place, "route"));
+                cJSON_DeleteItemFromObjectCaseSensitive(place, "route");
+                draw_facts(place);
+                cJSON_Delete(place);
+        }
         for (size_t i = 0; rest && i < sizeof shown / sizeof *shown; i++)
                 cJSON_DeleteItemFromObjectCaseSensitive(rest, shown[i]);
         if (rest && rest->child)

@@ -353,6 +353,8 @@ static int build_work(struct hub *h, struct err *e)
         if (!rc) {
                 agents_set_engine(h->agents, h->engine);
                 rc = engine_load(h->engine, e);
+                if (!rc)
+                        agents_tell_known(h->agents);
         }
         if (!rc)
                 rc = agents_listen(h->agents, e);

@@ -40,6 +40,9 @@ struct agents_options {
 int agents_create(const struct agents_options *o, struct agents **out, struct err *e);
 struct engine_wire agents_wire(struct agents *a); /* for engine_options */
 void agents_set_engine(struct agents *a, struct engine *en);
+/* At the start, after engine_load: the engine hears of every enrolled agent, so that what only they can do
+ * waits for them. */
+void agents_tell_known(struct agents *a);
 int agents_listen(struct agents *a, struct err *e);
 int agents_port(const struct agents *a);
 int agents_enroll_port(const struct agents *a);

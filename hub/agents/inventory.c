@@ -282,6 +282,20 @@ static size_t fill_tools(const cJSON *tools, struct engine_tool *out)
         return n;
 }
 
+/* What its llm.chat can ask; NULL if it may not be used. */
+static const cJSON *models_of(const cJSON *tools)
+{
+        const cJSON *t;
+
+        cJSON_ArrayForEach(t, tools)
+        {
+                if (strcmp(text_of(t, "name"), "llm.chat") == 0 &&
+                    cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(t, "allowed")))
+                        return cJSON_GetObjectItemCaseSensitive(t, "detail");
+        }
+        return NULL;
+}
+
 int inventory_tell(struct agents *a, const char *agent_id,
                    int (*fn)(struct engine *en, const struct engine_agent *ea), struct err *e)
 {
@@ -321,6 +335,7 @@ int inventory_tell(struct agents *a, const char *agent_id,
                 ea.n_labels = fill_labels(r->labels, own, labels);
                 ea.tools = tools;
                 ea.n_tools = fill_tools(list, tools);
+                ea.models = models_of(list);
                 ea.max_running =
                         cJSON_IsNumber(max) && max->valuedouble >= 1 ? (uint32_t)max->valuedouble : 1;
                 ea.draining = strcmp(r->state, "draining") == 0;
@@ -348,6 +363,22 @@ void inventory_refresh(struct agents *a, const char *agent_id)
         if (s && s->in_engine && inventory_tell(a, agent_id, update, &e))
                 log_error(AREA, "the scheduler does not know an agent's change", "agent=%s reason=\"%s\"",
                           s->name, e.msg);
+}
+
+static int tell_known(void *arg, const struct agent_record *r)
+{
+        struct err e = {0};
+
+        /* What it offers is what it last said; it may still come back. */
+        if (strcmp(r->state, "revoked") != 0 && r->info && inventory_tell(arg, r->id, engine_agent_known, &e))
+                log_warn(AREA, "what an agent offers is not known until it is back", "agent=%s reason=\"%s\"",
+                         r->name, e.msg);
+        return 0;
+}
+
+void agents_tell_known(struct agents *a)
+{
+        auth_agent_each(a->opt.auth, tell_known, a);
 }
 
 /* ---- changed while connected ---- */

@@ -31,6 +31,7 @@ int api_agent_drain(struct http_req *q, struct err *e);
 int api_agent_undrain(struct http_req *q, struct err *e);
 int api_agent_revoke(struct http_req *q, struct err *e);
 int api_agent_labels(struct http_req *q, struct err *e);
+int api_models_list(struct http_req *q, struct err *e);
 int api_tools_list(struct http_req *q, struct err *e);
 int api_mcp_post(struct http_req *q, struct err *e);
 int api_mcp_delete(struct http_req *q, struct err *e);

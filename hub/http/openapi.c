@@ -75,6 +75,12 @@ static const struct {
          ",\"arch\":" STRING ",\"last_seen_at\":" TIME ",\"running\":" INTEGER "}}"},
         {"Tool", "{\"type\":\"object\",\"required\":[\"name\",\"agents\"],\"properties\":{\"name\":" STRING
                  ",\"agents\":{\"type\":\"array\",\"items\":" STRING "}}}"},
+        {"Model", "{\"type\":\"object\",\"required\":[\"id\",\"agent\",\"endpoint\",\"model\",\"local\"],"
+                  "\"properties\":{"
+                  "\"id\":" STRING ",\"agent\":" STRING ",\"online\":" BOOLEAN ",\"endpoint\":" STRING
+                  ",\"kind\":" STRING ",\"model\":" STRING ",\"local\":" BOOLEAN ",\"has_key\":" BOOLEAN
+                  ",\"capabilities\":{\"type\":\"array\",\"items\":" STRING "},\"context\":" INTEGER
+                  ",\"max_output\":" INTEGER ",\"price\":" OBJECT ",\"measured\":" OBJECT "}}"},
         {"JoinToken", "{\"type\":\"object\",\"required\":[\"id\"],\"properties\":{\"id\":" STRING
                       ",\"token\":" STRING ",\"state\":" STRING ",\"uses\":" INTEGER ",\"uses_max\":" INTEGER
                       ",\"name\":" STRING ",\"labels\":" LABELS ",\"created_by\":" STRING
@@ -105,6 +111,7 @@ static const struct {
         {"AgentPage", PAGE("Agent")},
         {"CheckpointPage", PAGE("Checkpoint")},
         {"ToolPage", PAGE("Tool")},
+        {"ModelPage", PAGE("Model")},
         {"JoinTokenPage", PAGE("JoinToken")},
         {"ApiTokenPage", PAGE("ApiToken")},
         {"RunRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"workflow\"],"

@@ -37,6 +37,7 @@ static const struct route routes[] = {
         {"POST", V1 "/agents/{name}/undrain", PERM_AGENTS_MANAGE, api_agent_undrain, BODY_SMALL, CHG, 200, "", "Agent", NULL, "Give the agent work again"},
         {"POST", V1 "/agents/{name}/revoke", PERM_AGENTS_MANAGE, api_agent_revoke, BODY_SMALL, CHG, 200, "", "Agent", NULL, "Revoke the agent's identity and cut its connection"},
         {"PATCH", V1 "/agents/{name}/labels", PERM_AGENTS_MANAGE, api_agent_labels, BODY_SMALL, CHG, 200, "", "Agent", "Object", "Set labels; null removes one"},
+        {"GET", V1 "/models", PERM_AGENTS_READ, api_models_list, 0, 0, 200, "limit cursor", "ModelPage", NULL, "Models of all agents: what they can do, cost, and how they have done"},
         {"GET", V1 "/tools", PERM_AGENTS_READ, api_tools_list, 0, 0, 200, "limit cursor", "ToolPage", NULL, "Tools of all agents, and who has them"},
         {"POST", V1 "/join-tokens", PERM_JOIN_TOKENS, api_join_tokens_create, BODY_SMALL, CHG, 201, "", "JoinToken", "JoinTokenRequest", "Make a token with which machines enrol; its text is shown once"},
         {"GET", V1 "/join-tokens", PERM_JOIN_TOKENS, api_join_tokens_list, 0, 0, 200, "limit cursor", "JoinTokenPage", NULL, "List join tokens"},

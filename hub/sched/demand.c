@@ -34,6 +34,8 @@ static char *key_of(const struct step *s, const char *agent, const struct plan_l
 
         for (size_t i = 0; !rc && i < n; i++)
                 rc = buf_printf(&b, "\x1f%s\x1e%s", l[i].key, l[i].value);
+        if (!rc && s->route)
+                rc = buf_printf(&b, "\x1d%s", s->route->key);
         if (rc)
                 abort();
         return buf_steal_str(&b);
@@ -56,6 +58,8 @@ static struct demand *demand_make(struct step *s, char *key, const char *agent, 
                 d->labels[i].value = engine_strdup(l[i].value);
         }
         d->want = (struct plan_want){.tool = d->tool, .agent = d->agent, .labels = d->labels, .n_labels = n};
+        d->routed = s->route != NULL;
+        en->n_routed += d->routed;
         list_init(&d->ready);
         list_push_back(&en->demands, &d->all);
         if (map_put(en->demands_by_key, key, d, NULL))
@@ -115,6 +119,7 @@ void demand_remove(struct step *s)
                 s->group->waiting--;
         if (--d->n_ready == 0) {
                 map_del(s->run->en->demands_by_key, d->key);
+                s->run->en->n_routed -= d->routed;
                 demand_free(d);
         }
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/id.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "hub/event/bus.h"
@@ -328,7 +329,12 @@ static void plan_reserve(struct engine *en, size_t n_demands)
 
 static size_t snapshot_demands(struct engine *en)
 {
-        size_t n = 0;
+        size_t n = 0, routed = 0;
+
+        if (en->p_scores_cap < en->n_routed * en->n_fleet) {
+                en->p_scores_cap = 2 * en->n_routed * en->n_fleet;
+                en->p_scores = must(mem_realloc(en->p_scores, en->p_scores_cap * sizeof *en->p_scores));
+        }
 
         LIST_EACH (it, &en->demands) {
                 struct demand *d = container_of(it, struct demand, all);
@@ -351,22 +357,48 @@ static size_t snapshot_demands(struct engine *en)
                         p->room =
                                 d->group->limit > d->group->running ? d->group->limit - d->group->running : 0;
                 }
+                if (d->routed) {
+                        double *scores = en->p_scores + routed++ * en->n_fleet;
+
+                        route_scores(en, d, scores);
+                        p->score = scores;
+                }
                 en->p_which[n++] = d;
         }
         return n;
 }
 
+static char *why_there(struct engine *en, struct step *s, struct fleet_agent *a, uint32_t eligible)
+{
+        cJSON *o = must(cJSON_CreateObject());
+        char *text;
+
+        cJSON_AddNumberToObject(o, "eligible", eligible);
+        cJSON_AddNumberToObject(o, "agents", (double)en->n_fleet);
+        cJSON_AddNumberToObject(o, "running", a->running);
+        cJSON_AddNumberToObject(o, "places", a->max_running);
+        route_choose(en, s, s->demand, a, o);
+        text = must(json_text(o));
+        cJSON_Delete(o);
+        return text;
+}
+
 static void dispatch(struct engine *en, struct step *s, struct fleet_agent *a, uint32_t eligible)
 {
-        char why[256];
+        char plain[160], *why = plain;
 
+        if (s->route)
+                why = why_there(en, s, a, eligible);
+        else
+                snprintf(plain, sizeof plain, "{\"eligible\":%u,\"agents\":%zu,\"running\":%u,\"places\":%u}",
+                         eligible, en->n_fleet, a->running, a->max_running);
         demand_remove(s);
         s->attempt++;
         s->attempt_id = engine_new_attempt(en);
         set_text(&s->agent_boot, a->boot_id);
-        snprintf(why, sizeof why, "{\"eligible\":%u,\"agents\":%zu,\"running\":%u,\"places\":%u}", eligible,
-                 en->n_fleet, a->running, a->max_running);
         set_text(&s->placement, why);
+        if (why != plain)
+                mem_free(why);
         fleet_attach(a, s);
         if (s->group)
                 s->group->running++;
@@ -392,8 +424,11 @@ static bool any_room(const struct engine *en)
 
 static void plan(struct engine *en)
 {
-        size_t n_demands = map_count(en->demands_by_key), n;
+        size_t n_demands, n;
 
+        if (en->n_routed)
+                route_refuse(en);
+        n_demands = map_count(en->demands_by_key);
         if (!n_demands || !any_room(en))
                 return;
         plan_reserve(en, n_demands);
@@ -518,7 +553,7 @@ int engine_create(const struct engine_options *o, struct engine **out, struct er
         if (!(en->runs = map_create()) || !(en->runs_seq = map_create()) || !(en->attempts = map_create()) ||
             !(en->agents = map_create()) || !(en->demands_by_key = map_create()) ||
             !(en->groups = map_create()) || !(en->run_groups = map_create()) || !(en->asks = map_create()) ||
-            !(en->asks_seq = map_create())) {
+            !(en->records = map_create()) || !(en->asks_seq = map_create())) {
                 engine_free(en);
                 return err_set(e, E_NOMEM, "no memory for the scheduler");
         }
@@ -570,6 +605,7 @@ void engine_free(struct engine *en)
         map_free(en->attempts);
         map_free(en->asks);
         map_free(en->asks_seq);
+        route_close(en);
         map_free(en->agents);
         map_free(en->demands_by_key);
         map_free(en->groups);
@@ -582,6 +618,7 @@ void engine_free(struct engine *en)
         mem_free(en->p_which);
         mem_free(en->p_picks);
         mem_free(en->p_load);
+        mem_free(en->p_scores);
         mem_free(en);
 }
 

@@ -98,8 +98,11 @@ struct engine_agent {
         size_t n_tools;
         uint32_t max_running;
         bool draining;
+        const cJSON *models; /* detail of its llm.chat (route.h), or NULL */
 };
 
+/* Enrolled, but not heard of since this hub started: what it last said it offers. */
+int engine_agent_known(struct engine *en, const struct engine_agent *a);
 /* Connected, or its inventory changed. Call engine_held for each held attempt first, then engine_agent_ready:
  * attempts dispatched to it that it does not hold are sent again or become unknown (other boot id). */
 int engine_agent_online(struct engine *en, const struct engine_agent *a);
@@ -225,6 +228,9 @@ void engine_on_stdin_ack(struct engine *en, uint64_t attempt_id, uint64_t taken,
 /* Why it went where it went, or why it waits. step NULL: all. New cJSON. -E_NOENT if the run is not active
  * (read the placement column then). */
 int engine_explain(struct engine *en, const char *run_id, const char *step_id, cJSON **out, struct err *e);
+/* Every model of every agent, and how it has done: new array of objects, by id (AGENT/ENDPOINT/MODEL). NULL:
+ * no memory. */
+cJSON *engine_models(struct engine *en);
 struct engine_stats {
         uint64_t runs_active, steps_ready, steps_running, dispatched_total, finished_total, lost_total;
         uint64_t checkpoints_open;

@@ -100,7 +100,11 @@ static void explain_ready(struct engine *en, struct step *s, cJSON *o)
 
         if (!d)
                 return;
-        add_candidates(en, &d->want, o);
+        if (s->route)
+                route_explain(en, s->route, &d->want, cJSON_AddArrayToObject(o, "candidates"),
+                              EXPLAIN_AGENTS_MAX);
+        else
+                add_candidates(en, &d->want, o);
         for (size_t i = 0; i < en->n_fleet; i++) {
                 struct plan_agent a;
 
@@ -110,6 +114,9 @@ static void explain_ready(struct engine *en, struct step *s, cJSON *o)
         if (d->group && d->group->running >= d->group->limit)
                 snprintf(text, sizeof text, "concurrency group \"%s\" is full (%u of %u)", d->group->name,
                          d->group->running, d->group->limit);
+        else if (s->route && fit)
+                snprintf(text, sizeof text,
+                         "the agents whose models fit are offline, draining or full; see the candidates");
         else if (!fit)
                 explain_no_fit(en, &d->want, text, sizeof text);
         else

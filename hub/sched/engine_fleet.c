@@ -48,6 +48,9 @@ static void clear_inventory(struct fleet_agent *a)
         mem_free(a->labels);
         mem_free(a->tools);
         mem_free(a->denied);
+        route_models_free(a->models, a->n_models);
+        a->models = NULL;
+        a->n_models = 0;
         a->labels = NULL;
         a->tools = a->denied = NULL;
         a->n_labels = a->n_tools = a->n_denied = 0;
@@ -134,6 +137,14 @@ static void take_inventory(struct fleet_agent *a, const struct engine_agent *in)
         }
         qsort(a->tools, a->n_tools, sizeof *a->tools, cmp_name);
         qsort(a->denied, a->n_denied, sizeof *a->denied, cmp_name);
+        if (in->models && route_models_read(in->models, &a->models, &a->n_models))
+                abort();
+}
+
+int engine_agent_known(struct engine *en, const struct engine_agent *in)
+{
+        take_inventory(fleet_ensure(en, in->id, in->name), in);
+        return 0;
 }
 
 int engine_agent_online(struct engine *en, const struct engine_agent *in)

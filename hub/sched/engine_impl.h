@@ -10,6 +10,7 @@
  *   engine_people.c  cancel, retry, resolve, standard input
  *   engine_explain.c why here, why not
  *   engine_load.c    back from the store
+ *   engine_route.c   steps that ask for a model: which agent, endpoint and model
  *   demand.c         ready steps that want the same thing
  *
  * Handlers change memory and mark what changed dirty; engine_flush writes every
@@ -22,6 +23,7 @@
 #include "common/err.h"
 #include "hub/sched/engine.h"
 #include "hub/sched/plan.h"
+#include "hub/sched/route.h"
 #include "hub/sched/timers.h"
 
 struct store_reader;
@@ -41,6 +43,8 @@ struct fleet_agent {
         size_t n_labels;
         char **tools, **denied;
         size_t n_tools, n_denied;
+        struct route_model *models;
+        size_t n_models;
         uint32_t max_running, running;
         bool online, ready, draining, gone;
         uint64_t seen;           /* the highest attempt its journal ever held, as of its last Hello */
@@ -81,8 +85,9 @@ struct step {
         struct list queue;    /* in demand.ready */
         struct list dirty;    /* in engine.dirty_steps */
         struct demand *demand;
-        struct group *group; /* concurrency group it holds a place in */
-        char *input;         /* evaluated, while ready or under way */
+        struct group *group;      /* concurrency group it holds a place in */
+        char *input;              /* evaluated, while ready or under way */
+        struct step_route *route; /* of a step that asks for a model, once it was ready */
         char *placement;
         char *outputs;          /* kept only if somebody reads them */
         cJSON *ctx;             /* steps.ID as expressions see it, made when first read */
@@ -102,6 +107,24 @@ struct step {
          */
         struct list asks;
         uint32_t n_asks_open, asked;
+};
+
+/* What a step of llm.chat needs, and where it has failed already. */
+struct step_route {
+        struct route_need need;
+        char *key;                      /* equal keys: equal needs, and equally tried */
+        cJSON *tried;                   /* [{"agent": id, "endpoint", "model"}] */
+        uint32_t others;                /* candidates besides the chosen one, when it was sent */
+        char *last_code, *last_message; /* of the newest of `tried` */
+};
+
+/* How one model of one agent has done; kept in the store, slot by slot. */
+struct model_record {
+        int64_t slot, updated_us;
+        char *key, *agent, *endpoint, *model;
+        struct route_history history;
+        struct route_measure measure; /* of history, as of measured_us */
+        int64_t measured_us;
 };
 
 /* Bytes on their way to a call's standard input: [taken, taken + len). */
@@ -151,7 +174,9 @@ struct demand {
         struct group *group;
         struct list ready;
         uint32_t n_ready;
-        struct list all; /* in engine.demands */
+        struct list all;  /* in engine.demands */
+        bool routed;      /* its steps have a route, all the same need */
+        uint64_t checked; /* in this turn (engine.route_turn) */
 };
 
 /* A concurrency group of steps. */
@@ -195,6 +220,11 @@ struct engine {
         uint64_t rng;
         struct batch *batch; /* of this turn, or NULL */
         bool flush_wanted, closing;
+        struct map *records; /* of struct model_record, by key */
+        struct model_record **slots;
+        size_t n_slots;
+        size_t n_routed; /* demands */
+        uint64_t route_turn;
         struct store_reader *reader; /* the loop's own, for start-up and retry */
         struct engine_stats stats;
         /* scratch for planning */
@@ -203,6 +233,8 @@ struct engine {
         struct demand **p_which;
         struct plan_pick *p_picks;
         uint32_t *p_load;
+        double *p_scores;
+        size_t p_scores_cap;
         size_t p_agents_cap, p_demands_cap;
 };
 
@@ -301,6 +333,30 @@ void fleet_free(struct fleet_agent *a);
 void fleet_lost(struct engine *en, struct fleet_agent *a, const char *why);
 void fleet_view(const struct fleet_agent *a, struct plan_agent *out);
 void fleet_attach(struct fleet_agent *a, struct step *s);
+
+/* ---- engine_route.c ---- */
+bool step_is_routed(const struct step *s);
+/* Reads the need from the evaluated input. -E_INVAL. */
+int route_prepare(struct step *s, struct err *e);
+void route_free(struct step *s);
+/* A retry of the whole step: what was tried is forgotten. */
+void route_restart(struct step *s);
+/* Back from the store: what had been tried. */
+void route_restore(struct step *s);
+/* Fails the steps that no model of any agent can ever take. */
+void route_refuse(struct engine *en);
+/* A score for each agent of the fleet. */
+void route_scores(struct engine *en, const struct demand *d, double *scores);
+/* Sent to `a`: endpoint and model go into the input, candidates and choice into *placement (an object). */
+void route_choose(struct engine *en, struct step *s, const struct demand *d, struct fleet_agent *a,
+                  cJSON *placement);
+void route_on_result(struct step *s, const struct engine_result *r);
+/* It failed by its endpoint's fault, and there is another: true, and the step is ready again. */
+bool route_again(struct step *s);
+void route_explain(struct engine *en, const struct step_route *r, const struct plan_want *w, cJSON *list,
+                   size_t max);
+int route_load(struct engine *en, struct err *e);
+void route_close(struct engine *en);
 
 /* ---- demand.c ---- */
 /* Queues a ready step with those that want the same; -E_NOMEM, -E_INVAL (expressions). */

@@ -65,6 +65,7 @@ static void fill_step(struct step *s, const struct row_step *row)
         s->losses = row->losses;
         s->agent_boot = engine_strdup(row->agent_boot);
         s->placement = engine_strdup(row->placement);
+        route_restore(s);
         s->outputs = wanted ? engine_strdup(row->outputs) : NULL;
         s->has_exit_code = row->has_exit_code;
         s->exit_code = row->exit_code;
@@ -356,6 +357,8 @@ int engine_load(struct engine *en, struct err *e)
 
         if (!rc)
                 rc = read_marks(en, e);
+        if (!rc)
+                rc = route_load(en, e);
         if (!rc) {
                 rc = read_runs(en->reader, &f, on_run, &ld);
                 if (rc)

@@ -71,6 +71,7 @@ void step_free(struct step *s)
         mem_free(s->agent_boot);
         mem_free(s->input);
         mem_free(s->placement);
+        route_free(s);
         mem_free(s->outputs);
         mem_free(s->error_code);
         mem_free(s->error_message);
@@ -242,7 +243,7 @@ static int eval_input(struct step *s, const struct expr_env *env, struct err *e)
         return rc;
 }
 
-static int prepare(struct step *s, struct err *e)
+static int prepare(struct step *s, const char **code, struct err *e)
 {
         struct expr_env env;
         struct step_scope *sc = scope_create(s->run, s, &env);
@@ -257,6 +258,10 @@ static int prepare(struct step *s, struct err *e)
                 rc = eval_labels(s, &env, &labels, &n_labels, e);
         if (!rc && s->def->concurrency.group)
                 rc = tmpl_eval_str(s->def->concurrency.group, &env, &name, e);
+        if (!rc && step_is_routed(s)) {
+                *code = "invalid_input";
+                rc = route_prepare(s, e);
+        }
         if (!rc) {
                 struct group *g =
                         name ? group_get(s->run->en, name, (uint32_t)s->def->concurrency.limit) : NULL;
@@ -274,10 +279,11 @@ static int prepare(struct step *s, struct err *e)
 
 void step_prepare(struct step *s)
 {
+        const char *code = "expression_error";
         struct err e = {0};
 
-        if (prepare(s, &e))
-                step_fail(s, "expression_error", e.msg);
+        if (prepare(s, &code, &e))
+                step_fail(s, code, e.msg);
 }
 
 /* ---- ends ---- */
@@ -470,12 +476,15 @@ static bool will_retry(const struct step *s)
 
 static void failed(struct step *s)
 {
+        if (route_again(s))
+                return;
         if (!will_retry(s)) {
                 step_end(s, STEP_FAILED);
                 return;
         }
         step_note_attempt(s, "failed");
         s->retries++;
+        route_restart(s);
         step_reset(s);
         step_requeue(s, retry_delay_ms(&s->def->retry, (int)s->retries, engine_rnd(s->run->en)));
 }
@@ -608,6 +617,7 @@ void engine_on_finished(struct engine *en, const char *agent_id, const struct en
                 if (r->sync_fd >= 0)
                         store_sync_fd(engine_tx(en), r->sync_fd);
                 take_result(s, r);
+                route_on_result(s, r);
                 apply_result(s, r);
         }
         engine_after_ack(en, agent_id, r->attempt_id);

@@ -116,6 +116,19 @@ static size_t least_loaded(const bool *fits, const struct plan_agent *agents, co
         return best;
 }
 
+/* The eligible agent with a free place and the highest score; n_agents if none. */
+static size_t best_score(const bool *fits, const double *score, const struct plan_agent *agents,
+                         const uint32_t *load, size_t n_agents)
+{
+        size_t best = n_agents;
+
+        for (size_t i = 0; i < n_agents; i++)
+                if (fits[i] && load[i] < agents[i].max_running &&
+                    (best == n_agents || score[i] > score[best]))
+                        best = i;
+        return best;
+}
+
 struct order {
         const struct plan_demand *d;
         size_t at;
@@ -163,6 +176,8 @@ size_t plan_run(const struct plan_demand *demands, size_t n_demands, const struc
                 for (size_t i = 0; i < n_agents; i++) {
                         enum plan_why why = plan_fits(d->want, &agents[i], NULL);
 
+                        if (d->score && d->score[i] < 0)
+                                why = PLAN_NO_TOOL;
                         fits[i] = why == PLAN_OK;
                         eligible += why == PLAN_OK || why == PLAN_BUSY;
                 }
@@ -171,7 +186,8 @@ size_t plan_run(const struct plan_demand *demands, size_t n_demands, const struc
 
                         if (free_places && *free_places == 0)
                                 break;
-                        a = least_loaded(fits, agents, load, n_agents, turn);
+                        a = d->score ? best_score(fits, d->score, agents, load, n_agents)
+                                     : least_loaded(fits, agents, load, n_agents, turn);
                         if (a == n_agents)
                                 break;
                         load[a]++;

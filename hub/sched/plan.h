@@ -2,7 +2,8 @@
  *
  * Ready steps that want the same thing are one demand; the engine keeps their
  * queues. Demands are served by priority, then by age; each step goes to the
- * eligible agent with the smallest share of its places taken. */
+ * eligible agent with the smallest share of its places taken, or with the highest
+ * score where the demand comes with scores (route.h). */
 #ifndef PHOTON_SCHED_PLAN_H
 #define PHOTON_SCHED_PLAN_H
 
@@ -58,6 +59,8 @@ struct plan_demand {
         uint32_t ready; /* steps that wait */
         uint32_t room;  /* free places in their concurrency group; UINT32_MAX: no group */
         size_t group;   /* demands with the same group share `room` of the first of them; SIZE_MAX: none */
+        const double
+                *score; /* of each agent, the highest goes first; negative: not this one. NULL: by load */
 };
 
 struct plan_pick {

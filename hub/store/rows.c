@@ -167,6 +167,11 @@ static const struct col redemptions_cols[] = {
         C(I64, row_redemption, "at_us", at_us, 0),
 };
 
+static const struct col models_cols[] = {
+        C(I64, row_model, "slot", slot, COL_KEY),       C(TEXT, row_model, "agent", agent, 0),
+        C(TEXT, row_model, "endpoint", endpoint, 0),    C(TEXT, row_model, "model", model, 0),
+        C(I64, row_model, "updated_us", updated_us, 0), C(TEXT, row_model, "samples", samples, 0),
+};
 static const struct col api_tokens_cols[] = {
         C(TEXT, row_api_token, "id", id, COL_KEY),
         C(TEXT, row_api_token, "sha256", sha256_hex, 0),
@@ -264,6 +269,7 @@ const struct table store_tables[ROW_KINDS] = {
         [ROW_JOIN_TOKEN] = TABLE(join_tokens, CONFLICT_UPDATE),
         [ROW_REDEMPTION] = TABLE(redemptions, CONFLICT_REPLACE),
         [ROW_API_TOKEN] = TABLE(api_tokens, CONFLICT_UPDATE),
+        [ROW_MODEL] = TABLE(models, CONFLICT_REPLACE),
         [ROW_IDEMPOTENCY] = TABLE(idempotency, CONFLICT_UPDATE),
         [ROW_AUDIT] = TABLE(audit, CONFLICT_NONE),
         [ROW_META] = TABLE(meta, CONFLICT_REPLACE),

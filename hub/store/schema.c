@@ -83,7 +83,13 @@ static const char schema_checkpoints[] =
         "CREATE INDEX checkpoints_live ON checkpoints(seq) WHERE live = 1;"
         "CREATE INDEX checkpoints_run ON checkpoints(run_seq, seq);";
 
-const char *const store_migrations[] = {schema_1, schema_audit_chain, schema_checkpoints, NULL};
+/* What the router has measured. */
+static const char schema_models[] =
+        "CREATE TABLE models(slot INTEGER PRIMARY KEY, agent TEXT, endpoint TEXT, model TEXT,"
+        " updated_us INTEGER, samples TEXT);";
+
+const char *const store_migrations[] = {schema_1, schema_audit_chain, schema_checkpoints, schema_models,
+                                        NULL};
 
 int store_schema_version(void)
 {

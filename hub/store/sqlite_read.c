@@ -24,6 +24,7 @@ enum query {
         Q_AGENTS,
         Q_JOIN_TOKENS,
         Q_REDEMPTIONS,
+        Q_MODELS,
         Q_API_TOKENS,
         Q_API_TOKEN,
         Q_IDEMPOTENCY,
@@ -55,6 +56,7 @@ static const struct {
         [Q_AGENTS] = {ROW_AGENT, "ORDER BY created_us,id"},
         [Q_JOIN_TOKENS] = {ROW_JOIN_TOKEN, "ORDER BY created_us,id"},
         [Q_REDEMPTIONS] = {ROW_REDEMPTION, "ORDER BY at_us"},
+        [Q_MODELS] = {ROW_MODEL, "ORDER BY updated_us"},
         [Q_API_TOKENS] = {ROW_API_TOKEN, "ORDER BY created_us,id"},
         [Q_API_TOKEN] = {ROW_API_TOKEN, "WHERE sha256=?1"},
         [Q_IDEMPOTENCY] = {ROW_IDEMPOTENCY, "WHERE token_id=?1 AND key=?2"},
@@ -592,6 +594,19 @@ int read_redemptions(struct store_reader *r, int (*cb)(void *, const struct row_
         if (rc)
                 return rc;
         while ((rc = next(r, st, ROW_REDEMPTION, &row)) == 1 && (rc = cb(arg, &row)) == 0)
+                ;
+        return finish(st, rc);
+}
+
+int read_models(struct store_reader *r, int (*cb)(void *, const struct row_model *), void *arg)
+{
+        struct row_model row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_MODELS, &st);
+
+        if (rc)
+                return rc;
+        while ((rc = next(r, st, ROW_MODEL, &row)) == 1 && (rc = cb(arg, &row)) == 0)
                 ;
         return finish(st, rc);
 }

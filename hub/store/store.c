@@ -279,6 +279,11 @@ void store_put_api_token(struct store_tx *tx, const struct row_api_token *t)
         put(tx, &store_tables[ROW_API_TOKEN], ROW_API_TOKEN, t);
 }
 
+void store_put_model(struct store_tx *tx, const struct row_model *m)
+{
+        put(tx, &store_tables[ROW_MODEL], ROW_MODEL, m);
+}
+
 void store_put_idempotency(struct store_tx *tx, const char *key, const char *token_id,
                            const char *request_sha256, int status, const char *body, int64_t at_us)
 {

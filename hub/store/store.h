@@ -224,6 +224,15 @@ struct row_api_token {
 };
 void store_put_api_token(struct store_tx *tx, const struct row_api_token *t);
 
+/* How one model at one endpoint of one agent has done; slots are reused, so their number is bounded. */
+struct row_model {
+        int64_t slot; /* primary key */
+        const char *agent, *endpoint, *model;
+        int64_t updated_us;
+        const char *samples; /* JSON */
+};
+void store_put_model(struct store_tx *tx, const struct row_model *m);
+
 /* A POST with Idempotency-Key: the answer to repeat. */
 void store_put_idempotency(struct store_tx *tx, const char *key, const char *token_id,
                            const char *request_sha256, int status, const char *body, int64_t at_us);
@@ -290,6 +299,7 @@ int read_events_bounds(struct store_reader *r, int64_t *oldest, int64_t *newest)
 int read_agents(struct store_reader *r, int (*cb)(void *, const struct row_agent *), void *arg);
 int read_join_tokens(struct store_reader *r, int (*cb)(void *, const struct row_join_token *), void *arg);
 int read_redemptions(struct store_reader *r, int (*cb)(void *, const struct row_redemption *), void *arg);
+int read_models(struct store_reader *r, int (*cb)(void *, const struct row_model *), void *arg);
 int read_api_tokens(struct store_reader *r, int (*cb)(void *, const struct row_api_token *), void *arg);
 int read_api_token(struct store_reader *r, const char *sha256_hex,
                    int (*cb)(void *, const struct row_api_token *), void *arg);

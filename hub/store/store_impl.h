@@ -66,6 +66,7 @@ enum row_kind {
         ROW_JOIN_TOKEN,
         ROW_REDEMPTION,
         ROW_API_TOKEN,
+        ROW_MODEL,
         ROW_IDEMPOTENCY,
         ROW_AUDIT,
         ROW_META,
