@@ -145,6 +145,7 @@ static void on_jobs_closed(void *arg)
         struct agent *a = arg;
 
         a->jobs = NULL;
+        tools_stop();
         output_pool_close(a->pool, on_pool_closed, a);
 }
 

@@ -79,10 +79,15 @@ static const char default_text[] =
         "XDG_RUNTIME_DIR]\n"
         "  set: {}\n"
         "\n"
-        "# Hosts for http.request: host or host:port. Denied here: where clouds hand out credentials.\n"
+        "# Hosts for http.request and for pages: host or host:port. Denied here: where clouds hand out "
+        "credentials.\n"
         "http:\n"
         "  allow: [\"*\"]\n"
         "  deny: [\"169.254.*\", \"metadata.google.internal\", \"[fd00:ec2::254]\", \"100.100.100.200\"]\n"
+        "\n"
+        "# Pages of browser.*: whether calls may run scripts of their own in them, and whether pages may be\n"
+        "# files of this machine (those that files.read allows).\n"
+        "browser: {evaluate: false, files: false}\n"
         "\n"
         "# What tools ask before they do something (AI tools, MCP servers, photon.ask). What commands,\n"
         "# files and deny forbid is denied, whatever a person or the call's permission mode says. Then ask:\n"
@@ -376,6 +381,21 @@ static int read_member(struct policy *p, const char *section, const struct doc *
                 if (strcmp(d->key, "set") == 0)
                         return read_env_set(p, d, lines, e);
         }
+        if (strcmp(section, "browser") == 0) {
+                bool *flags[] = {&p->browser.evaluate, &p->browser.files};
+
+                known[n++] = "evaluate";
+                known[n++] = "files";
+                for (size_t i = 0; i < n; i++) {
+                        if (strcmp(d->key, known[i]) != 0)
+                                continue;
+                        if (d->kind != DOC_BOOL)
+                                return err_at(e, E_INVAL, d->line, d->col,
+                                              "browser.%s: expected true or false", d->key);
+                        *flags[i] = d->number != 0;
+                        return 0;
+                }
+        }
         if (strcmp(section, "questions") == 0)
                 return policy_question_read(p, d, lines, e);
         if (strcmp(section, "limits") == 0)
@@ -389,8 +409,8 @@ static int read_member(struct policy *p, const char *section, const struct doc *
 
 static int read_doc(struct policy *p, const char *text, size_t len, bool lines, struct err *e)
 {
-        static const char *const sections[] = {"version", "tools", "files",     "commands",
-                                               "env",     "http",  "questions", "limits"};
+        static const char *const sections[] = {"version", "tools",   "files",     "commands", "env",
+                                               "http",    "browser", "questions", "limits"};
         struct doc *top = NULL;
         const struct doc *v;
         int rc = doc_parse(text, len, &top, e);
@@ -476,8 +496,11 @@ static int describe(struct policy *p)
         str_format_size(p->limits.input_bytes, input);
         if (rc == 0)
                 rc = buf_printf(&b,
-                                "shell: %s\nlimits: runtime %s, output %s, spool %s, running %d, input %s\n",
-                                p->shell ? "yes" : "no", runtime, out, spool, p->limits.running, input);
+                                "shell: %s\nbrowser: evaluate %s, files %s\nlimits: runtime %s, output %s, "
+                                "spool %s, running %d, input %s\n",
+                                p->shell ? "yes" : "no", p->browser.evaluate ? "yes" : "no",
+                                p->browser.files ? "yes" : "no", runtime, out, spool, p->limits.running,
+                                input);
         if (rc == 0) {
                 p->text = buf_steal_str(&b);
                 rc = p->text ? 0 : -E_NOMEM;
@@ -664,6 +687,11 @@ int policy_protect(struct policy *p, const char *path)
         }
         p->protected.n++;
         return 0;
+}
+
+const struct policy_browser *policy_browser(const struct policy *p)
+{
+        return &p->browser;
 }
 
 const struct policy_limits *policy_limits(const struct policy *p)

@@ -8,6 +8,7 @@
  *     commands: {allow: ["*"], deny: ["sudo"], shell: true}   # globs on argv[0] (path or base name)
  *     env: {pass: [PATH, HOME, LANG, LC_*, TZ, TERM, USER, SHELL, TMPDIR], set: {}}   # inherited by children
  *     http: {allow: ["*"], deny: []}             # globs on host[:port]
+ *     browser: {evaluate: false, files: false}
  *     questions: {deny: [], ask: [], allow: []}  # what tools ask: {action, tool, command, paths} each
  *     limits: {runtime: 24h, output: 64GiB, spool: 1GiB, running: 32, input: 1MiB}
  */
@@ -88,6 +89,13 @@ const char *policy_home(const struct policy *p); /* "/" where the user has none 
 
 /* The environment a child starts with: "K=V" strings, NULL-ended; mem_free each and the array. */
 char **policy_base_env(const struct policy *p);
+
+/* What the pages of browser.* may do besides what http says. */
+struct policy_browser {
+        bool evaluate; /* scripts of the caller in pages */
+        bool files;    /* file: pages, of what files.read allows */
+};
+const struct policy_browser *policy_browser(const struct policy *p);
 
 struct policy_limits {
         int64_t runtime_ms, output_bytes, spool_bytes, input_bytes;

@@ -51,6 +51,7 @@ struct policy {
         struct question_rules questions[QUESTION_LISTS];
         struct rules protected; /* policy_protect: no rule opens these */
         bool shell;
+        struct policy_browser browser;
         struct policy_limits limits;
         char *text;
         char sha256[65];

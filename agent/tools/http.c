@@ -2,8 +2,6 @@
  * policy is asked about every host, and about every address it resolves to. */
 #include "agent/tools/http.h"
 
-#include <arpa/inet.h>
-#include <netdb.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -11,6 +9,7 @@
 #include "agent/policy.h"
 #include "agent/tools/answer.h"
 #include "agent/tools/curl.h"
+#include "agent/tools/net_address.h"
 #include "common/buf.h"
 #include "common/err.h"
 #include "common/json.h"
@@ -87,29 +86,13 @@ static void finish(struct http *h, enum tool_outcome o, const char *code, const 
 
 /* --- callbacks of libcurl ----------------------------------------------------- */
 
-/* ::ffff:a.b.c.d, and a.b.c.d behind a NAT64 gateway (RFC 6052). */
-static bool holds_ipv4(const struct in6_addr *six)
-{
-        static const uint8_t nat64[12] = {0, 0x64, 0xff, 0x9b};
-
-        return IN6_IS_ADDR_V4MAPPED(six) || memcmp(six->s6_addr, nat64, sizeof nat64) == 0;
-}
-
 /* The name was permitted; the address it stands for must not be denied. */
 static curl_socket_t on_open_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *a)
 {
         struct http *h = ctx;
-        char ip[NI_MAXHOST];
-        const struct in6_addr *six = &((const struct sockaddr_in6 *)(const void *)&a->addr)->sin6_addr;
 
         (void)purpose;
-        if (a->family != AF_INET && a->family != AF_INET6)
-                return CURL_SOCKET_BAD;
-        if (a->family == AF_INET6 && holds_ipv4(six))
-                inet_ntop(AF_INET, &six->s6_addr[12], ip, sizeof ip);
-        else if (getnameinfo(&a->addr, a->addrlen, ip, sizeof ip, NULL, 0, NI_NUMERICHOST) != 0)
-                return CURL_SOCKET_BAD;
-        if (policy_address(h->c->policy, ip, h->port, &h->trouble) != 0) {
+        if (net_address_permit(h->c->policy, &a->addr, h->port, &h->trouble) != 0) {
                 h->denied = true;
                 h->trouble_code = "policy_denied";
                 return CURL_SOCKET_BAD;

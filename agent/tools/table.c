@@ -5,6 +5,7 @@
 #include "agent/tools/claude.h"
 #include "agent/tools/codex.h"
 #include "agent/tools/ask.h"
+#include "agent/tools/browser.h"
 #include "agent/tools/curl.h"
 #include "agent/tools/discover.h"
 #include "agent/tools/echo.h"
@@ -16,6 +17,15 @@
 #include "agent/tools/spawn.h"
 
 static const char any_object[] = "{\"type\":\"object\"}";
+
+#define BROWSER_TOOL(name_, text)                                                                            \
+        {                                                                                                    \
+                .name = "browser." #name_, .version = "1", .effect = "at-most-once", .description = text,    \
+                .input_schema = browser_##name_##_input, .output_schema = browser_##name_##_output,          \
+                .available = browser_available, .install = "apt install chromium-headless-shell",            \
+                .permit = browser_permit, .start = browser_start, .cancel = browser_cancel,                  \
+                .free = browser_free                                                                         \
+        }
 
 const struct tool tools[] = {
         {
@@ -241,8 +251,21 @@ const struct tool tools[] = {
                 .cancel = ask_cancel,
                 .free = ask_free,
         },
+        BROWSER_TOOL(run, "Does a list of actions in one page of a browser."),
+        BROWSER_TOOL(navigate, "Opens a page in a browser."),
+        BROWSER_TOOL(text, "Gives the text of a page, or of a part of it."),
+        BROWSER_TOOL(click, "Clicks on an element of a page."),
+        BROWSER_TOOL(type, "Types text into a field of a page."),
+        BROWSER_TOOL(wait, "Waits until a page is loaded, or has an element."),
+        BROWSER_TOOL(screenshot, "Takes a picture of a page."),
+        BROWSER_TOOL(pdf, "Prints a page as PDF."),
         {.name = NULL},
 };
+
+void tools_stop(void)
+{
+        browser_stop();
+}
 
 void tools_close(void)
 {

@@ -80,6 +80,9 @@ int tool_each(int (*fn)(void *arg, const struct tool *t), void *arg);
 void tools_on_change(void (*fn)(void *arg), void *arg);
 /* A row changed in place (its detail, its availability): tells the listener. */
 void tools_changed(void);
+/* Ends what is kept warm between calls (browsers). No call may be live; run the loop until nothing is left on
+ * it, then tools_close. */
+void tools_stop(void);
 /* Closes what calls share (the SIGCHLD watcher, the HTTP engine). No call may be live; run the loop once more
  * afterwards so that the handles go. */
 void tools_close(void);

@@ -450,10 +450,12 @@ void fake_fini(struct fake *f)
 
         CHECK(!f->live);
         forget(f);
+        tools_stop();
+        uv_run(&f->loop, UV_RUN_NOWAIT); /* takes a uv_stop of before */
+        uv_run(&f->loop, UV_RUN_DEFAULT);
         tools_close();
         uv_close((uv_handle_t *)&f->room, NULL);
         uv_close((uv_handle_t *)&f->deliver, NULL);
-        uv_run(&f->loop, UV_RUN_NOWAIT); /* takes a uv_stop of before */
         uv_run(&f->loop, UV_RUN_DEFAULT);
         rc = uv_loop_close(&f->loop);
         if (rc) {
