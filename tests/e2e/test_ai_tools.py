@@ -109,11 +109,42 @@ class AiTool:
             self.assertEqual((s["state"], s["error"]["code"]), ("failed", "permission_refused"), s)
         else:
             self.assertEqual((s["state"], s["outputs"].get("permissions_denied")), ("succeeded", 1), s)
-        self.assertNotIn("tool said: OK", s["outputs"].get("text", ""))
         if self.real:
             sent = json.dumps([q["body"] for q in self.m.requests()[before:]])
             self.assertIn("a.txt", sent, "the model sees what was said in the call before")
         wait_for("the tool's end", lambda: not processes(self.home))
+
+    def question(self, run):
+        def open_one():
+            state = self.h.run_json(run)["state"]
+            self.assertNotIn(state, OVER, self.h.run_json(run))
+            status, doc = self.h.api("GET", f"/checkpoints?run={run}")
+            self.assertEqual(status, 200, doc)
+            return doc["items"][0] if doc["items"] else None
+        return wait_for("its question", open_one, 60)
+
+    def test_a_person_is_asked_and_the_answer_reaches_the_tool(self):
+        run = self.started(self.write(self.work / "a.txt"))
+        q = self.question(run)
+        self.assertIn("a.txt", json.dumps(q), "it says what would be done")
+        self.h.kill9()
+        self.h.restart()
+        self.a.wait_online()
+        self.assertFalse((self.work / "a.txt").exists())
+        r = self.h.cli("approve", q["id"])
+        self.assertEqual(r.returncode, 0, r.stderr)
+        s = self.over(run)
+        self.assertEqual(s["state"], "succeeded", s)
+        self.assertEqual((self.work / "a.txt").read_text().strip(), "hi")
+        kinds = [e["type"] for e in self.events(run)]
+        self.assertLess(kinds.index("question"), kinds.index("answer"))
+
+        run = self.started(self.write(self.work / "b.txt"), session=s["outputs"]["session"])
+        r = self.h.cli("reject", self.question(run)["id"], "--reason", "not today")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        s = self.over(run)
+        self.assertEqual(s["state"], "failed" if self.refusal_ends else "succeeded", s)
+        self.assertFalse((self.work / "b.txt").exists())
 
     def test_what_the_api_refuses_has_its_code_and_a_sentence(self):
         for status, code in ((401, "auth_failed"), (429, "rate_limited")):
@@ -168,7 +199,8 @@ class CodexWords:
         return "please [[tool: exec_command %s]]" % json.dumps({
             "cmd": f"echo hi > {path}", "sandbox_permissions": "require_escalated", "justification": "a test"})
     sleep = "please [[tool: exec_command %s]]" % json.dumps({
-        "cmd": SLEEP, "sandbox_permissions": "require_escalated", "justification": "a test"})
+        "cmd": SLEEP, "sandbox_permissions": "require_escalated", "justification": "a test",
+        "yield_time_ms": 30000})  # else Codex goes on without it after ten seconds
 
 
 class GeminiWords:
@@ -214,6 +246,19 @@ class RealAcpCodex(AcpCodex, AiWorld):
 
 class Gemini(GeminiWords, AiTool):
     uses, given, programs = "gemini.prompt", {"model": "gemini-2.5-flash"}, ["gemini", "fake_acp"]
+
+
+class Codex(CodexWords, AiTool):
+    uses, programs = "codex.prompt", ["/codex", "codex "]
+
+
+@needs_peer("codex")
+class RealCodex(Codex, AiWorld):
+    pass
+
+
+class StandInCodex(Codex, AiWorld):
+    real, patience = False, "3s"
 
 
 @needs_peer("gemini", "node")
