@@ -67,6 +67,17 @@ static void tell_usage(struct claude *cl, const struct event_usage *u)
                 over(cl, code);
 }
 
+static struct event_usage message_usage(const cJSON *v)
+{
+        struct event_usage u = event_usage_unknown;
+
+        u.input_tokens = ai_count_of(v, "input_tokens");
+        u.output_tokens = ai_count_of(v, "output_tokens");
+        u.cache_read_tokens = ai_count_of(v, "cache_read_input_tokens");
+        u.cache_write_tokens = ai_count_of(v, "cache_creation_input_tokens");
+        return u;
+}
+
 static void on_message_start(struct claude *cl, const cJSON *message)
 {
         const cJSON *u = ai_member(message, "usage");
@@ -75,11 +86,7 @@ static void on_message_start(struct claude *cl, const cJSON *message)
         snprintf(cl->message, sizeof cl->message, "%s", id ? id : "");
         cl->text_streamed = cl->thought_streamed = false;
         add_usage(&cl->before, &cl->now);
-        cl->now = event_usage_unknown;
-        cl->now.input_tokens = ai_count_of(u, "input_tokens");
-        cl->now.output_tokens = ai_count_of(u, "output_tokens");
-        cl->now.cache_read_tokens = ai_count_of(u, "cache_read_input_tokens");
-        cl->now.cache_write_tokens = ai_count_of(u, "cache_creation_input_tokens");
+        cl->now = message_usage(u);
 }
 
 static void on_message_delta(struct claude *cl, const cJSON *event)
@@ -320,6 +327,8 @@ static const char *final_usage(struct claude *cl, const cJSON *m)
         if (!models_usage(cl, m, &u)) {
                 u = cl->before;
                 add_usage(&u, &cl->now);
+                if (u.input_tokens < 0) /* no message told of its tokens */
+                        u = message_usage(ai_member(m, "usage"));
                 u.cost_usd = own_cost(cl, ai_money_of(m, "total_cost_usd"));
         }
         u.context_used = cl->run.ai.usage.context_used;
