@@ -203,6 +203,12 @@ static void not_held(struct engine *en, struct step *s)
                                      : "it no longer knows of it");
 }
 
+static void alive_after_all(struct step *s)
+{
+        step_move(s, STEP_RUNNING);
+        run_settle(s->run);
+}
+
 void engine_agent_seen(struct engine *en, const char *agent_id, uint64_t attempt_id)
 {
         struct fleet_agent *a = fleet_get(en, agent_id);
@@ -224,7 +230,7 @@ void engine_agent_ready(struct engine *en, const char *agent_id)
                 if (!s->held_seen)
                         not_held(en, s);
                 else if (s->state == STEP_UNKNOWN)
-                        step_move(s, STEP_RUNNING); /* it is alive after all */
+                        alive_after_all(s);
                 else if (s->in && s->in->len)
                         step_stdin_resend(s);
         }

@@ -53,12 +53,30 @@ static void on_stdin(void *ctx, const char *agent_id, uint64_t id, uint64_t off,
         (void)ctx, (void)agent_id, (void)id, (void)off, (void)p, (void)n, (void)eof;
 }
 
+static void on_reply(void *ctx, const char *agent_id, const struct engine_reply *m)
+{
+        struct eb *b = ctx;
+        struct eb_reply *r = &b->replies[b->n_replies++];
+
+        (void)agent_id;
+        CHECK(b->n_replies <= 64);
+        r->attempt_id = m->attempt_id;
+        r->question_id = m->question_id;
+        r->state = m->state;
+        r->always = m->always;
+        snprintf(r->by, sizeof r->by, "%s", m->by ? m->by : "");
+        snprintf(r->reason, sizeof r->reason, "%s", m->reason ? m->reason : "");
+        snprintf(r->content, sizeof r->content, "%s", m->content ? m->content : "");
+}
+
 static void start(struct eb *b)
 {
         struct store_options so = {.dir = test_scratch(), .create = true};
         struct engine_options eo = {.clock = &b->clock,
-                                    .wire = {on_start, on_cancel, on_ack, on_stdin, NULL, b},
+                                    .wire = {on_start, on_cancel, on_ack, on_stdin, on_reply, b},
                                     .lost_after_ms = 1000,
+                                    .question_timeout_ms = 60000,
+                                    .self_approval = b->self,
                                     .seed = 7};
         struct err e = {0};
 

@@ -16,6 +16,14 @@ struct eb_start {
         bool answered, cancelled;
 };
 
+struct eb_reply {
+        uint64_t attempt_id;
+        uint32_t question_id;
+        enum checkpoint_state state;
+        bool always;
+        char by[64], reason[128], content[128];
+};
+
 struct eb {
         int64_t now_ms;
         struct clock clock;
@@ -24,7 +32,10 @@ struct eb {
         struct engine *en;
         struct eb_start starts[EB_STARTS_MAX];
         int n_starts, acks;
-        uint64_t seen; /* by the agents that come online from now on */
+        struct eb_reply replies[64]; /* what the agents heard */
+        int n_replies;
+        enum self_approval self; /* of the next engine: eb_reopen */
+        uint64_t seen;           /* by the agents that come online from now on */
         char run[32];
         int answer_rc;
         char answer_msg[512];
