@@ -15,7 +15,7 @@
 #define SERVER_INFO     "{\"name\":\"photon\",\"title\":\"PHOTON hub\",\"version\":\"" PHOTON_VERSION "\"}"
 #define DISCOVER_TTL_MS 60000
 
-void mcp_call_free(void *call)
+void mcp_inner_free(void *call)
 {
         struct mcp_call *c = call;
 
@@ -346,7 +346,7 @@ static struct mcp_call *begin(struct http_req *q, struct err *e)
         c->route = q->route;
         c->caller = q->caller;
         q->inner.ctx = c;
-        q->inner.free = mcp_call_free;
+        q->inner.free = mcp_inner_free;
         return c;
 }
 

@@ -49,7 +49,7 @@ struct mcp_call {
         size_t tail_bytes;
 };
 
-void mcp_call_free(void *call);
+void mcp_inner_free(void *call);
 
 /* 0: answered or on its way; -1: c->fault says why not. */
 typedef int (*mcp_handler)(struct http_req *q, struct mcp_call *c);

@@ -28,7 +28,7 @@ static void stream_free(void *p)
                               ms->done        ? MCP_ENDED
                               : ms->cancelled ? MCP_CANCELLED
                                               : MCP_LEFT);
-        mcp_call_free(ms->c);
+        mcp_inner_free(ms->c);
         mem_free(ms);
 }
 
