@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "agent/tools/curl.h"
+#include "agent/tools/guard.h"
 #include "agent/tools/llm_input.h"
 #include "agent/tools/models.h"
 #include "agent/tools/tool.h"
@@ -41,15 +42,13 @@ struct llm {
         const struct curl_lib *lib;
         struct transfer t;
         bool in_flight, paused, full;
-        bool late, not_local, denied;
+        struct guard guard;
         struct curl_slist *headers;
         char *url;
-        int port;
         long status;
         struct buf error_body;
         struct llm_stream stream;
         bool stream_open;
-        struct err trouble;
 };
 
 /* ---- llm_http.c ---- */

@@ -1,9 +1,5 @@
 /* One request to a model endpoint, over libcurl on the loop. */
-#include <arpa/inet.h>
-#include <ifaddrs.h>
-#include <netdb.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "agent/policy.h"
 #include "agent/tools/http.h"
@@ -12,72 +8,6 @@
 #include "common/mem.h"
 #include "common/str.h"
 #include "common/version.h"
-
-/* ---- where it may connect ---- */
-
-static bool same_address(const struct sockaddr *a, const struct sockaddr *b)
-{
-        if (!b || a->sa_family != b->sa_family)
-                return false;
-        if (a->sa_family == AF_INET)
-                return ((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr ==
-                       ((const struct sockaddr_in *)(const void *)b)->sin_addr.s_addr;
-        return memcmp(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr,
-                      &((const struct sockaddr_in6 *)(const void *)b)->sin6_addr,
-                      sizeof(struct in6_addr)) == 0;
-}
-
-/* Loopback, or an address that one of this machine's interfaces has now. */
-static bool is_this_machine(const struct sockaddr *a)
-{
-        const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)a;
-        const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)a;
-        struct ifaddrs *all = NULL;
-        bool own = false;
-
-        if (a->sa_family == AF_UNIX)
-                return true;
-        if (a->sa_family == AF_INET && (ntohl(four->sin_addr.s_addr) >> 24) == 127)
-                return true;
-        if (a->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&six->sin6_addr))
-                return true;
-        if ((a->sa_family != AF_INET && a->sa_family != AF_INET6) || getifaddrs(&all) != 0)
-                return false;
-        for (struct ifaddrs *i = all; i && !own; i = i->ifa_next)
-                own = same_address(a, i->ifa_addr);
-        freeifaddrs(all);
-        return own;
-}
-
-/* The last word on every connection, after names were resolved and whatever they were resolved to. */
-static curl_socket_t on_open_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *a)
-{
-        struct llm *l = ctx;
-        const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)&a->addr;
-        char ip[NI_MAXHOST] = "";
-
-        (void)purpose;
-        if (l->local_only && !is_this_machine(&a->addr)) {
-                getnameinfo(&a->addr, a->addrlen, ip, sizeof ip, NULL, 0, NI_NUMERICHOST);
-                err_set(&l->trouble, E_DENIED,
-                        "the endpoint %s leads to %s, which is not this machine, and the request is "
-                        "local-only: no connection was made",
-                        l->ep->name, ip);
-                l->not_local = true;
-                return CURL_SOCKET_BAD;
-        }
-        if (a->family == AF_UNIX)
-                return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
-        if (a->family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&six->sin6_addr))
-                inet_ntop(AF_INET, &six->sin6_addr.s6_addr[12], ip, sizeof ip);
-        else if (getnameinfo(&a->addr, a->addrlen, ip, sizeof ip, NULL, 0, NI_NUMERICHOST) != 0)
-                return CURL_SOCKET_BAD;
-        if (policy_address(l->c->policy, ip, l->port, &l->trouble) != 0) {
-                l->denied = true;
-                return CURL_SOCKET_BAD;
-        }
-        return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
-}
 
 /* ---- what comes ---- */
 
@@ -196,8 +126,8 @@ static void set_options(struct llm *l)
         k->easy_set(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
         k->easy_set(c, CURLOPT_USERAGENT, "photon-agent/" PHOTON_VERSION);
         k->easy_set(c, CURLOPT_CONNECTTIMEOUT_MS, (long)l->ep->connect_ms);
-        k->easy_set(c, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
-        k->easy_set(c, CURLOPT_OPENSOCKETDATA, l);
+        k->easy_set(c, CURLOPT_OPENSOCKETFUNCTION, guard_open_socket);
+        k->easy_set(c, CURLOPT_OPENSOCKETDATA, &l->guard);
         k->easy_set(c, CURLOPT_WRITEFUNCTION, on_body);
         k->easy_set(c, CURLOPT_WRITEDATA, l);
         k->easy_set(c, CURLOPT_HEADERFUNCTION, on_header);
@@ -222,7 +152,7 @@ int llm_ask(struct llm *l, struct err *e)
         char host[256];
         char *path;
         bool tls;
-        int rc = curl_open(l->c->loop, &l->lib, e);
+        int port = 0, rc = curl_open(l->c->loop, &l->lib, e);
 
         if (rc)
                 return rc;
@@ -235,16 +165,17 @@ int llm_ask(struct llm *l, struct err *e)
         l->t.easy = l->lib->easy_init();
         if (!l->url || !l->t.easy)
                 return err_set(e, E_NOMEM, "out of memory");
-        rc = http_split_url(l->url, host, &l->port, &tls, e);
+        rc = http_split_url(l->url, host, &port, &tls, e);
         if (!rc && !l->ep->unix_socket)
-                rc = policy_host(l->c->policy, host, l->port, e);
+                rc = policy_host(l->policy, host, port, e);
         if (!rc)
                 rc = make_headers(l, e);
         if (rc)
                 return rc;
         l->status = 0;
-        l->paused = l->full = l->not_local = l->denied = false;
-        memset(&l->trouble, 0, sizeof l->trouble);
+        l->paused = l->full = false;
+        l->guard = (struct guard){
+                .policy = l->policy, .who = l->ep->name, .port = port, .local_only = l->local_only};
         l->t.on_done = on_done;
         l->t.data = l;
         set_options(l);
@@ -333,9 +264,9 @@ void llm_look(struct llm *l, CURLcode result, struct llm_outcome *out)
         bool whole = result == CURLE_OK;
 
         *out = (struct llm_outcome){.after_ms = -1};
-        if (l->not_local || l->denied) {
-                out->code = l->not_local ? "not_local" : "policy_denied";
-                out->why = l->trouble;
+        if (l->guard.not_local || l->guard.denied) {
+                out->code = l->guard.not_local ? "not_local" : "policy_denied";
+                out->why = l->guard.why;
                 return;
         }
         if (l->status && l->status != 200) {

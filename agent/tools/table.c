@@ -11,6 +11,7 @@
 #include "agent/tools/echo.h"
 #include "agent/tools/file.h"
 #include "agent/tools/http.h"
+#include "agent/tools/jules.h"
 #include "agent/tools/llm.h"
 #include "agent/tools/llm_input.h"
 #include "agent/tools/process.h"
@@ -194,6 +195,20 @@ const struct tool tools[] = {
                 .cancel = ai_run_cancel,
                 .output_room = ai_run_room,
                 .free = ai_run_free,
+        },
+        {
+                .name = "jules.session",
+                .version = "1",
+                .effect = "at-most-once",
+                .no_scratch = true,
+                .description = "Has Jules work on a repository, and follows it to its end.",
+                .input_schema = jules_input,
+                .output_schema = jules_output,
+                .describe = jules_describe,
+                .permit = jules_permit,
+                .start = jules_start,
+                .cancel = jules_cancel,
+                .free = jules_free,
         },
         {
                 .name = "photon.echo",
