@@ -116,6 +116,10 @@ int mcp_tools_call(struct http_req *q, struct mcp_call *c);
 
 /* mcp_watch.c: follows the run; takes c, but not on failure. */
 int mcp_watch(struct http_req *q, struct mcp_call *c, const char *run_id, struct err *e);
+/* The handler of another route than the tool's row names serves; the arguments are placed already. */
+int mcp_enter(struct http_req *q, struct mcp_call *c, const char *method, const char *pattern, struct err *e);
+/* The tool answer_checkpoint. */
+int mcp_answer_checkpoint(struct http_req *q, struct mcp_call *c, struct err *e);
 /* mcp_logs.c: the tool read_logs. */
 int mcp_read_logs(struct http_req *q, struct mcp_call *c, struct err *e);
 

@@ -87,6 +87,21 @@ static int each_line(struct mcp_report *r, const char *p, size_t n,
 
 /* ---- the hub's events ---- */
 
+/* "step build waits for a person: Delete it? (checkpoint 01...)", "checkpoint 01...: approved by ann". */
+static int tell_checkpoint(struct mcp_report *r, const cJSON *ev)
+{
+        const char *by = text_of(ev, "by");
+        char line[MCP_MESSAGE_MAX];
+
+        if (strcmp(text_of(ev, "type"), "checkpoint.open") == 0)
+                snprintf(line, sizeof line, "step %.320s waits for a person: %.2000s (checkpoint %s)",
+                         text_of(ev, "step"), text_of(ev, "title"), text_of(ev, "checkpoint"));
+        else
+                snprintf(line, sizeof line, "checkpoint %s: %s%s%.200s", text_of(ev, "checkpoint"),
+                         text_of(ev, "state"), *by ? " by " : "", by);
+        return tell(r, line);
+}
+
 /* "step build: started on laptop-7", "step build: failed: no such file". */
 static int tell_hub_event(struct mcp_report *r, const cJSON *ev)
 {
@@ -96,6 +111,8 @@ static int tell_hub_event(struct mcp_report *r, const cJSON *ev)
         bool started;
         char line[MCP_MESSAGE_MAX];
 
+        if (strncmp(type, "checkpoint.", 11) == 0)
+                return tell_checkpoint(r, ev);
         if (!what || strcmp(type, "step.dispatched") == 0)
                 return 0;
         what++;
@@ -134,7 +151,7 @@ static int on_batch(void *arg, int64_t first, int64_t last, const char *lines, s
 
 /* ---- the tool's events ---- */
 
-/* What is not in its output already: text is. */
+/* What is not told already: text is in its output, questions are checkpoints. */
 static int tell_tool_event(struct mcp_report *r, const cJSON *ev)
 {
         const char *type = text_of(ev, "type"), *title = text_of(ev, "title"),
@@ -145,10 +162,6 @@ static int tell_tool_event(struct mcp_report *r, const cJSON *ev)
         if (strcmp(type, "tool") == 0 && *title)
                 snprintf(line, sizeof line, "%s %.2000s%s%s", text_of(ev, "kind"), title, *status ? ": " : "",
                          status);
-        else if (strcmp(type, "question") == 0)
-                snprintf(line, sizeof line, "waits for a person: %.2000s", *title ? title : message);
-        else if (strcmp(type, "answer") == 0)
-                snprintf(line, sizeof line, "answered: %.200s", text_of(ev, "outcome"));
         else if ((strcmp(type, "progress") == 0 || strcmp(type, "log") == 0) && *message)
                 snprintf(line, sizeof line, "%.3000s", message);
         else

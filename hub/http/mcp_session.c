@@ -16,6 +16,8 @@
 #include "hub/http/core.h"
 #include "hub/http/mcp_rpc.h"
 
+#define EARLY_MAX 8
+
 struct session {
         struct list link; /* mcp_sessions.quiet: who was used last is last */
         char id[MCP_SESSION_ID];
@@ -23,6 +25,9 @@ struct session {
         unsigned can;
         struct list flights;
         size_t n_flights;
+        /* Cancelled before they came: each message is a POST of its own, and the later may be first. */
+        char *early[EARLY_MAX];
+        unsigned next_early;
 };
 
 struct mcp_sessions {
@@ -84,6 +89,8 @@ static void drop(struct mcp_sessions *all, struct session *s)
         map_del(all->by_id, s->id);
         list_remove(&s->link);
         all->n--;
+        for (int i = 0; i < EARLY_MAX; i++)
+                mem_free(s->early[i]);
         mem_free(s);
 }
 
@@ -210,6 +217,26 @@ static struct mcp_flight *find_flight(const struct session *s, const cJSON *id)
         return found;
 }
 
+/* An id is used once in a session, so remembering one that never comes does no harm. */
+static void cancel_early(struct session *s, const cJSON *id)
+{
+        char *text = json_text(id);
+
+        if (!text)
+                return;
+        mem_free(s->early[s->next_early]);
+        s->early[s->next_early] = text;
+        s->next_early = (s->next_early + 1) % EARLY_MAX;
+}
+
+static bool was_cancelled(const struct session *s, const char *id)
+{
+        for (int i = 0; i < EARLY_MAX; i++)
+                if (s->early[i] && strcmp(s->early[i], id) == 0)
+                        return true;
+        return false;
+}
+
 int mcp_flight_begin(struct http *h, const char *session, const cJSON *id, struct mcp_flight **out)
 {
         struct session *s = find(h, session);
@@ -232,14 +259,18 @@ int mcp_flight_begin(struct http *h, const char *session, const cJSON *id, struc
         s->n_flights++;
         f->session = s;
         f->number = ++h->mcp->flights;
+        atomic_store(&f->cancelled, was_cancelled(s, f->id));
         *out = f;
         return 0;
 }
 
 void mcp_flight_cancel(struct http *h, const char *session, const cJSON *id)
 {
-        struct mcp_flight *f = find_flight(find(h, session), id);
+        struct session *s = find(h, session);
+        struct mcp_flight *f = find_flight(s, id);
 
+        if (!f && s && (cJSON_IsString(id) || cJSON_IsNumber(id)))
+                cancel_early(s, id);
         if (!f)
                 return;
         atomic_store(&f->cancelled, true);

@@ -39,7 +39,7 @@ bool mcp_session_close(struct http *h, const struct caller *who, const char *id)
 /* A request of the session (after mcp_session_use) begins: -E_EXIST: its id is in flight already; -E_FULL,
  * -E_NOMEM. */
 int mcp_flight_begin(struct http *h, const char *session, const cJSON *id, struct mcp_flight **out);
-/* The client does not want the answer to this request any more. Unknown ids are ignored, as they must be. */
+/* The client does not want the answer to this request any more; it may be on its way still. */
 void mcp_flight_cancel(struct http *h, const char *session, const cJSON *id);
 /* The client's answer to a question of ours: the message as it came. False: nobody asked. */
 bool mcp_flight_answer(struct http *h, const char *session, const cJSON *id, const cJSON *doc);

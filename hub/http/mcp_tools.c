@@ -14,15 +14,20 @@
 #define WAIT_MAX_MS 3600000
 #define TAIL_BYTES  4096 /* of a call's output in its result, if not asked otherwise */
 
-static const struct route *route_of(const struct mcp_tool *t)
+static const struct route *find_route(const char *method, const char *pattern)
 {
         size_t n;
         const struct route *r = route_table(&n);
 
         for (size_t i = 0; i < n; i++)
-                if (strcmp(r[i].method, t->method) == 0 && strcmp(r[i].pattern, t->pattern) == 0)
+                if (strcmp(r[i].method, method) == 0 && strcmp(r[i].pattern, pattern) == 0)
                         return &r[i];
         return NULL; /* a test looks: there is none such */
+}
+
+static const struct route *route_of(const struct mcp_tool *t)
+{
+        return find_route(t->method, t->pattern);
 }
 
 static bool allowed(const struct mcp_tool *t, const struct caller *who)
@@ -364,13 +369,30 @@ static int enter(struct http_req *q, struct mcp_call *c, struct err *e)
                 rc = err_set(e, E_TOOBIG, "the arguments are larger than %s takes", t->name);
         if (rc)
                 return rc;
-        if (t->call)
-                return t->call(q, c, e);
-        q->route = r;
+        return t->call ? t->call(q, c, e) : mcp_enter(q, c, t->method, t->pattern, e);
+}
+
+int mcp_enter(struct http_req *q, struct mcp_call *c, const char *method, const char *pattern, struct err *e)
+{
+        q->route = find_route(method, pattern);
         q->inner.query = c->query;
         q->inner.answer = on_answer;
         q->inner.active = true;
-        return r->handler(q, e);
+        return q->route->handler(q, e);
+}
+
+/* One tool for two routes of the same permission and the same body. */
+int mcp_answer_checkpoint(struct http_req *q, struct mcp_call *c, struct err *e)
+{
+        const char *decision = NULL;
+        int rc = json_str(c->args, "decision", &decision, e);
+
+        if (rc)
+                return rc;
+        return mcp_enter(q, c, "POST",
+                         strcmp(decision, "approve") == 0 ? "/api/v1/checkpoints/{id}/approve"
+                                                          : "/api/v1/checkpoints/{id}/reject",
+                         e);
 }
 
 int mcp_tools_call(struct http_req *q, struct mcp_call *c)

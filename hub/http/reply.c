@@ -97,6 +97,7 @@ enum MHD_Result reply_send(struct http_req *q)
         }
         has_body = q->stream || q->out.len;
         if (q->stream) {
+                q->streamed = true;
                 r = stream_response(q->stream);
                 q->stream = NULL; /* the response's now */
         } else if (q->out.len) {

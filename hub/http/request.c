@@ -416,7 +416,7 @@ void req_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
                   (long long)(clock_now_us(h->o.clock) - q->started_us));
         slot = q->status / 100 < HTTP_STATUS_SLOTS ? q->status / 100 : 0;
         atomic_fetch_add(&h->answered[slot], 1);
-        if (!q->route || !(q->route->flags & (ROUTE_STREAM | ROUTE_BYTES)))
+        if (!q->streamed)
                 atomic_fetch_add(&h->answer_us,
                                  (unsigned long long)(clock_now_us(h->o.clock) - q->started_us));
         if (q->counted)

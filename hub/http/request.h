@@ -61,6 +61,7 @@ struct http_req {
         struct idem *idem; /* the request has an Idempotency-Key (idem.h) */
         int retry_after_s;
         struct stream *stream;    /* owned until queued */
+        bool streamed;            /* it was queued: the answer took as long as it liked */
         const char *problem_code; /* NULL: the error's own */
         int problem_status;       /* 0: by the error */
         char problem_extra[160];

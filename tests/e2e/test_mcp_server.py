@@ -232,6 +232,47 @@ class OverHttps(Case):
         r.conn.sock.shutdown(socket.SHUT_RDWR)
         self.assertEqual(hub.wait_run(run)["state"], "succeeded")
 
+    def test_a_cancel_that_is_there_before_its_call_cancels_it(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        s = self.initialize(hub).session
+        self.assertEqual(self.post(hub, {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}, session=s).status, 202)
+        r = self.post(hub, call(7, "run_tool", exec_args("sleep", "600")), session=s)
+        self.assertEqual(r.messages, [])
+        self.assertEqual(hub.wait_run(self.runs(hub)[0]["id"])["state"], "cancelled")
+
+    def test_a_question_is_told_shown_and_answered(self):
+        hub = self.hub("--approvals-self", "deny")
+        self.agent(hub, "a1")
+        ask = {"tool": "photon.ask", "input": {"question": "Delete it?", "arguments": {"path": "/srv"}, "action": "delete"}}
+        r = self.post(hub, modern(call(1, "run_tool", ask, token=1)), token=self.make_token(hub, "client"), is_open=True)
+        while "waits for a person: Delete it? (checkpoint " not in (said := r.event()["params"]["message"]):
+            pass
+        cp = said.rsplit(" ", 1)[1].rstrip(")")
+        listed = self.post(hub, modern(call(2, "list_checkpoints"))).structured["items"]
+        self.assertEqual([x["id"] for x in listed], [cp])
+        shown = self.post(hub, modern(call(3, "get_checkpoint", {"checkpoint": cp}))).structured
+        self.assertEqual(json.loads(shown["arguments"]), {"path": "/srv"})
+        answer = {"checkpoint": cp, "decision": "approve", "sha256": shown["sha256"], "reason": "a person said so"}
+        for token, args, code in ((self.make_token(hub, "operator"), answer, "permission_denied"), (None, {**answer, "sha256": "0" * 64}, "digest_mismatch"),
+                                  (None, {**answer, "decision": "perhaps"}, "invalid_argument"), (None, {**answer, "checkpoint": "nope"}, "not_found")):
+            refused = self.post(hub, modern(call(4, "answer_checkpoint", args)), token=token).result
+            self.assertEqual(json.loads(refused["content"][0]["text"])["error"]["code"], code, refused)
+        done = self.post(hub, modern(call(5, "answer_checkpoint", answer))).structured
+        self.assertEqual((done["state"], done["reason"]), ("approved", "a person said so"))
+        last = r.event()
+        while "result" not in last:
+            last = r.event()
+        out = last["result"]["structuredContent"]["outputs"]
+        self.assertEqual((out["approved"], out["reason"]), (True, "a person said so"))
+        # Whoever began a run does not approve what it asks, on this hub.
+        r = self.post(hub, modern(call(6, "run_tool", ask, token=1)), is_open=True)
+        while "waits for a person" not in (said := r.event()["params"]["message"]):
+            pass
+        own = {"checkpoint": said.rsplit(" ", 1)[1].rstrip(")"), "decision": "approve"}
+        refused = self.post(hub, modern(call(7, "answer_checkpoint", own))).result
+        self.assertEqual(json.loads(refused["content"][0]["text"])["error"]["code"], "own_request")
+
     def test_ending_a_session_cancels_its_calls(self):
         hub = self.hub()
         self.agent(hub, "a1")
