@@ -552,7 +552,8 @@ int acp_start(struct tool_call *c, const cJSON *input, struct err *e)
         return start(x, input, e);
 }
 
-int acp_start_known(struct tool_call *c, const cJSON *input, const char *program, struct err *e)
+int acp_start_known(struct tool_call *c, const cJSON *input, const char *program, const char *argv0,
+                    struct err *e)
 {
         struct acp *x = make(c);
         int rc;
@@ -560,6 +561,8 @@ int acp_start_known(struct tool_call *c, const cJSON *input, const char *program
         if (!x)
                 return err_set(e, E_NOMEM, "out of memory");
         rc = acp_program_known(program, &x->program, e);
+        if (!rc && argv0)
+                ai_set(&x->program.argv[0], argv0);
         if (rc) {
                 release(x);
                 return rc;
@@ -603,5 +606,5 @@ int gemini_permit(const struct policy *p, const cJSON *input, struct err *e)
 
 int gemini_start(struct tool_call *c, const cJSON *input, struct err *e)
 {
-        return acp_start_known(c, input, "gemini", e);
+        return acp_start_known(c, input, "gemini", NULL, e);
 }

@@ -205,6 +205,8 @@ static void on_gone(void *arg)
         const char *words = stdio_peer_stderr(r->peer);
         char how[64];
 
+        if (!r->decided && r->ops->ended)
+                r->ops->ended(r);
         how_it_ended(r, how, sizeof how);
         ai_run_decide(r, TOOL_FAILED, "stream_ended", "%s ended without a result (%s)%s%.400s",
                       r->ops->product, how, *words || r->noise[0] ? "; its last words: " : "",

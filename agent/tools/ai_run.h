@@ -53,6 +53,8 @@ struct ai_run_ops {
         void (*message)(struct ai_run *r, cJSON *m);
         /* Ask it to end its turn. false: there is no way, it is stopped. */
         bool (*interrupt)(struct ai_run *r);
+        /* It is gone without an outcome: decide one, or leave it ("stream_ended"). May be NULL. */
+        void (*ended)(struct ai_run *r);
         /* Release what the driver holds, not the memory it stands in. */
         void (*fini)(struct ai_run *r);
 };

@@ -7,6 +7,7 @@
 #include "agent/tools/ask.h"
 #include "agent/tools/browser.h"
 #include "agent/tools/curl.h"
+#include "agent/tools/cursor.h"
 #include "agent/tools/discover.h"
 #include "agent/tools/echo.h"
 #include "agent/tools/file.h"
@@ -236,6 +237,39 @@ const struct tool tools[] = {
                 .cancel = acp_cancel,
                 .output_room = acp_output_room,
                 .free = acp_free,
+        },
+        {
+                .name = "cursor.prompt",
+                .version = "1",
+                .effect = "at-most-once",
+                .description = "Has Cursor do something in a folder of this machine.",
+                .input_schema = acp_known_input_schema,
+                .output_schema = acp_output_schema,
+                .describe = discover_describe,
+                .available = discover_has_cursor_agent,
+                .install = "install Cursor's command line from cursor.com/cli, and log in with cursor-agent "
+                           "login",
+                .permit = cursor_permit,
+                .start = cursor_start,
+                .cancel = cursor_cancel,
+                .output_room = cursor_output_room,
+                .free = cursor_free,
+        },
+        {
+                .name = "cursor.open",
+                .version = "1",
+                .effect = "idempotent",
+                .no_scratch = true,
+                .description = "Shows a folder or a file in Cursor's window on this machine.",
+                .input_schema = cursor_open_input,
+                .output_schema = cursor_open_output,
+                .describe = discover_describe,
+                .available = discover_has_cursor,
+                .install = "install Cursor from cursor.com, and its command `cursor`",
+                .permit = cursor_open_permit,
+                .start = cursor_open_start,
+                .cancel = cursor_open_cancel,
+                .free = cursor_open_free,
         },
         {
                 .name = "gemini.prompt",

@@ -7,7 +7,7 @@ documentation; the real one cannot be had from a package registry.
     fake_cursor.py -p --output-format stream-json [--force] [--resume ID] [--model M] [--workspace DIR] PROMPT
 
 -p runs tools only with --force and has no questions. Markers: script.py and fake.py; [[fail: T]] is
-a failure as documented: exit status 1, T on stderr, no result event. FAKE_CURSOR=logged-out."""
+a failure as documented: exit status 1, T on stderr, no result event. FAKE_CURSOR=logged-out, or no-acp: a release that has no `acp`."""
 import json
 import os
 import sys
@@ -115,6 +115,10 @@ def main():
     o, words = options()
     if "--version" in o or "-v" in o:
         print(fake.VERSION)
+        return 0
+    if "--help" in o:
+        acp = words[:1] == ["acp"] and os.environ.get("FAKE_CURSOR") != "no-acp"
+        print(f"Usage: agent {'acp ' if acp else ''}[options] {'' if acp else '[command] [prompt...]'}")
         return 0
     if words[:1] in (["status"], ["whoami"]):
         if os.environ.get("FAKE_CURSOR") == "logged-out":
