@@ -5,6 +5,7 @@
 #include "agent/identity.h"
 #include "agent/policy.h"
 #include "agent/status.h"
+#include "agent/tools/mcp_config.h"
 #include "agent/tools/plugin_manifest.h"
 #include "agent/toolset.h"
 #include "common/clock.h"
@@ -320,6 +321,43 @@ static void check_plugins(struct doctor *d)
         toolset_dirs_free(&dirs);
 }
 
+/* What the running agent says of its servers; without one, whether the section makes sense. */
+static void check_mcp(struct doctor *d)
+{
+        struct mcp_configs c;
+        struct err e = {0};
+        cJSON *o = NULL;
+        const cJSON *s;
+
+        if (mcp_configs_load(d->conf->config, &c, &e)) {
+                say(d, CHECK_FAIL, "mcp", "%s", e.msg);
+                return;
+        }
+        if (d->running && status_ask(d->conf->data, &o) == 0) {
+                cJSON_ArrayForEach(s, cJSON_GetObjectItemCaseSensitive(o, "mcp_servers"))
+                {
+                        const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(s, "name"));
+                        const char *error =
+                                cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(s, "error"));
+                        const char *state =
+                                cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(s, "state"));
+                        double n = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(s, "tools"));
+
+                        if (error)
+                                say(d, CHECK_FAIL, "mcp", "%s: %s", name ? name : "?", error);
+                        else
+                                say(d, CHECK_OK, "mcp", "%s: %s, %d tools", name ? name : "?",
+                                    state ? state : "?", (int)n);
+                }
+        } else {
+                for (size_t i = 0; i < c.n; i++)
+                        say(d, CHECK_OK, "mcp", "%s is configured; the running agent would say how it fares",
+                            c.v[i].name);
+        }
+        cJSON_Delete(o);
+        mcp_configs_free(&c);
+}
+
 int doctor_run(const struct agent_conf *conf, bool *out_ok, struct err *e)
 {
         struct doctor d = {.conf = conf};
@@ -338,6 +376,7 @@ int doctor_run(const struct agent_conf *conf, bool *out_ok, struct err *e)
         check_running(&d);
         check_policy(&d);
         check_plugins(&d);
+        check_mcp(&d);
         check_identity(&d);
         check_connection(&d);
         if (doc) {

@@ -1,66 +1,86 @@
-/* mcp_parse and mcp_settle: no message may crash them; what they refuse has a code, a status
- * and words, and an error can be written for it that is JSON again. The first two lines of the
- * input are headers, the rest is the body. */
+/* What MCP servers say of themselves: tools (first byte even) and results (odd). Nothing
+ * may crash the agent, and what is taken keeps within its limits. */
+#include "agent/tools/mcp_result.h"
+#include "agent/tools/mcp_tool.h"
+#include "common/err.h"
+#include "common/json.h"
+#include "common/mem.h"
+#include "common/str.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
-#include "common/json.h"
-#include "common/mem.h"
-#include "hub/http/mcp_rpc.h"
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Cuts a line off the front; NULL: an empty one. mem_free. */
-static char *line(const char **p, size_t *n)
+static bool never(void *arg, const char *name)
 {
-        const char *nl = memchr(*p, '\n', *n);
-        size_t len = nl ? (size_t)(nl - *p) : *n;
-        char *out = len && !memchr(*p, 0, len) ? mem_strndup(*p, len) : NULL;
-
-        *n -= len + (nl ? 1 : 0);
-        *p += len + (nl ? 1 : 0);
-        return out;
+        (void)arg;
+        (void)name;
+        return false;
 }
 
-static void check_fault(const struct mcp_msg *m, const struct mcp_fault *f)
+static void on_text(void *arg, const char *p, size_t n)
 {
-        cJSON *doc = NULL;
-        struct buf b;
+        *(size_t *)arg += n;
+        if (n && !p)
+                abort();
+}
 
-        if (!f->code || f->status < 400 || !f->why.msg[0])
+static void try_tool(const cJSON *v)
+{
+        struct mcp_tool *t;
+        struct err e = {0};
+        cJSON *schema = NULL;
+
+        if (mcp_tool_make("server", v, never, NULL, &t, &e) != 0) {
+                if (!e.msg[0])
+                        abort();
+                return;
+        }
+        if (!str_is_name(t->name, MCP_TOOL_NAME_MAX) || strncmp(t->name, "mcp.server.", 11) != 0 ||
+            strlen(t->input_schema) > MCP_SCHEMA_MAX || !mcp_tool_same(t, t))
                 abort();
-        buf_init(&b, 0);
-        if (mcp_write_error(&b, m->id, f) || json_parse((const char *)b.data, b.len, &doc, NULL))
+        /* What is offered to the hub is JSON, and a schema that calls can be checked against. */
+        if (json_parse(t->input_schema, strlen(t->input_schema), &schema, &e) != 0 ||
+            json_check_schema(schema, &e) != 0)
                 abort();
-        if (m->id && !cJSON_Compare(m->id, cJSON_GetObjectItemCaseSensitive(doc, "id"), true))
+        cJSON_Delete(schema);
+        if (json_parse(t->output_schema, strlen(t->output_schema), &schema, &e) != 0)
                 abort();
-        cJSON_Delete(doc);
-        buf_fini(&b);
+        cJSON_Delete(schema);
+        cJSON_Delete(mcp_tool_headers(t, v));
+        mcp_tool_free(t);
+}
+
+static void try_result(const cJSON *v)
+{
+        struct mcp_result r;
+        struct err e = {0};
+        size_t n = 0;
+        const char *text;
+
+        if (mcp_result_read(v, NULL, on_text, &n, &r, &e) != 0) {
+                if (!e.msg[0] || r.outputs)
+                        abort();
+                return;
+        }
+        text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(r.outputs, "text"));
+        if (!r.input_required && (!text || strlen(text) > MCP_TEXT_MAX || strlen(text) > n))
+                abort();
+        mcp_result_fini(&r);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-        const char *p = (const char *)data;
-        size_t n = size;
-        char *version = line(&p, &n), *method = line(&p, &n);
-        struct mcp_headers h = {version, method, method};
-        struct mcp_fault f = {0};
-        struct mcp_terms t;
-        struct mcp_msg m;
-        int rc = mcp_parse(p, n, &m, &f);
+        cJSON *v = NULL;
 
-        if (!rc && !m.method == (m.kind != MCP_RESPONSE))
-                abort();
-        if (!rc)
-                rc = mcp_settle(&m, &h, &t, &f);
-        if (rc)
-                check_fault(&m, &f);
-        else if (!t.version || (t.era == MCP_MODERN && m.kind == MCP_REQUEST && !t.capabilities))
-                abort();
-        mcp_msg_fini(&m);
-        mcp_fault_fini(&f);
-        mem_free(version);
-        mem_free(method);
+        mem_install_hooks();
+        if (size < 1 || json_parse((const char *)data + 1, size - 1, &v, NULL) != 0)
+                return 0;
+        if (data[0] % 2)
+                try_result(v);
+        else
+                try_tool(v);
+        cJSON_Delete(v);
         return 0;
 }
