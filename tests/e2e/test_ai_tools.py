@@ -27,6 +27,14 @@ def processes(home):
     return found
 
 
+def lives(pid):
+    """A zombie does not: it only waits to be counted by who inherited it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 class AiWorld(World):
     real = True
     env = {}
@@ -183,6 +191,48 @@ class AiTool:
         self.gone()
 
 
+class Manners:
+    """How bad manners of a program end, whichever protocol it speaks; and that it leaves nothing behind."""
+
+    def fails(self, prompt, code, **more):
+        s = self.call(prompt, **more)
+        self.assertEqual((s["state"], s["error"] and s["error"]["code"]), ("failed", code), (prompt, s))
+        self.gone()
+        return s
+
+    def test_half_a_message_fifty_megabytes_and_an_early_end_have_codes(self):
+        self.fails("x [[text: begun]] [[half-line]]", "half_message")
+        self.fails("x [[huge-line: 52428800]]", "message_too_large")
+        self.assertEqual(self.fails("x [[text: begun]] [[exit: 3]]", "stream_ended")["outputs"]["text"], "begun")
+        self.fails("x [[text: begun]] [[stderr: I am out of luck]] [[die]]", "stream_ended")
+
+    def test_who_says_nothing_is_ended_even_if_it_ignores_sigterm(self):
+        self.fails("x [[text: begun]] [[hang]]", "stalled", limits={"stall": "1s"})
+        pid = self.dir / "pid"
+        self.fails(f"x [[pid: {pid}]] [[ignore-term]] [[hang]]", "stalled", limits={"stall": "4s"})
+        self.assertFalse(lives(pid.read_text()))
+
+    def test_what_it_leaves_behind_ends_with_it_also_after_success(self):
+        child = self.dir / "child"
+        s = self.call(f"x [[grandchild: {child}]] [[text: all is well]]")
+        self.assertEqual((s["state"], s["outputs"]["text"]), ("succeeded", "all is well"), s)
+        self.assertFalse(lives(child.read_text()), "a process in a session of its own lives on")
+
+    def test_changes_it_does_not_tell_are_seen(self):
+        s = self.call(f"x [[touch: {self.work}/quiet.txt]] [[text: done]]")
+        self.assertEqual(s["outputs"]["files_changed"], [{"path": "quiet.txt", "change": "added"}], s)
+
+    def test_the_agent_is_killed_and_nothing_of_the_tool_outlives_its_next_start(self):
+        run = self.started(self.sleep, permission_mode="allow")
+        self.wait_for_command(run)
+        self.a.kill9()
+        self.a.start()
+        # Nobody knows what it has done so far: a person decides, it is not begun again.
+        s = wait_for("what became of it", lambda: [s for s in self.h.run_json(run)["steps"] if s["state"] not in ("queued", "running")])
+        self.assertEqual(s[0]["state"], "unknown", s)
+        wait_for("the orphans' end", lambda: not processes(self.home))
+
+
 SLEEP = "python3 -c 'import time; time.sleep(67)'"
 
 
@@ -218,7 +268,7 @@ class RealAcpClaude(AcpClaude, AiWorld):
     pass
 
 
-class StandInAcpClaude(AcpClaude, AiWorld):
+class StandInAcpClaude(AcpClaude, Manners, AiWorld):
     real, cost, patience = False, False, "3s"
 
 
@@ -231,7 +281,7 @@ class RealClaudeCode(ClaudeCode, AiWorld):
     pass
 
 
-class StandInClaudeCode(ClaudeCode, AiWorld):
+class StandInClaudeCode(ClaudeCode, Manners, AiWorld):
     real, patience = False, "3s"
 
 
@@ -257,7 +307,7 @@ class RealCodex(Codex, AiWorld):
     pass
 
 
-class StandInCodex(Codex, AiWorld):
+class StandInCodex(Codex, Manners, AiWorld):
     real, patience = False, "3s"
 
 
