@@ -153,6 +153,8 @@ static int metrics_after(struct http_req *q, struct err *e)
         metric(b, "runs_active", "gauge", "Runs that are not over.", (double)s->runs_active);
         metric(b, "steps_ready", "gauge", "Steps that wait for an agent.", (double)s->steps_ready);
         metric(b, "steps_running", "gauge", "Steps on agents.", (double)s->steps_running);
+        metric(b, "checkpoints_open", "gauge", "Questions that wait for people.",
+               (double)s->checkpoints_open);
         metric(b, "steps_dispatched_total", "counter", "Attempts sent to agents.",
                (double)s->dispatched_total);
         metric(b, "steps_finished_total", "counter", "Attempts whose result came back.",

@@ -155,6 +155,12 @@ static cJSON *explain_step(struct engine *en, struct step *s)
                                         o, "note",
                                         "the agent is offline; its result is expected when it is back");
                 }
+                if (s->n_asks_open) {
+                        snprintf(text, sizeof text,
+                                 "it waits for people: %u question%s open; photon checkpoints --run %s",
+                                 s->n_asks_open, s->n_asks_open == 1 ? " is" : "s are", s->run->id);
+                        cJSON_AddStringToObject(o, "reason", text);
+                }
                 break;
         }
         if (s->placement && json_parse(s->placement, strlen(s->placement), &p, NULL) == 0)

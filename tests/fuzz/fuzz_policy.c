@@ -16,6 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void ask(const struct policy *p)
 {
         char **env = policy_base_env(p);
+        struct policy_answer answer;
         char *real = NULL;
 
         policy_tool(p, "process.exec", NULL);
@@ -27,6 +28,16 @@ static void ask(const struct policy *p)
         policy_is_root(p, "/tmp");
         if (policy_path(p, POLICY_WRITE, "/tmp/a/../b", NULL, &real, NULL) == 0)
                 mem_free(real);
+        policy_question(p,
+                        &(struct policy_question){.action = "edit",
+                                                  .tool = "Bash",
+                                                  .caller = "t",
+                                                  .command = "git push; x=$(sudo y) >z",
+                                                  .paths = (const char *const[]){"a/b", "/tmp/c", NULL},
+                                                  .cwd = "/tmp"},
+                        &answer);
+        if (answer.verdict != POLICY_ASK && !answer.reason[0])
+                abort();
         if (!env || !policy_text(p) || strlen(policy_sha256(p)) != 64 || policy_limits(p)->running < 1 ||
             policy_limits(p)->runtime_ms < 1)
                 abort();
