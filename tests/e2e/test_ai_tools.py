@@ -311,6 +311,12 @@ class StandInCodex(Codex, Manners, AiWorld):
     real, patience = False, "3s"
 
 
+class StandInCursor(ClaudeWords, AiTool, AiWorld):
+    """The real one is in no registry: only its stand-in, after its documentation."""
+    uses, programs, real, cost, patience = "cursor.prompt", ["cursor-agent"], False, False, "3s"
+    env = {"CURSOR_API_KEY": "worth-nothing"}
+
+
 @needs_peer("gemini", "node")
 class RealGemini(Gemini, AiWorld):
     pass
