@@ -283,16 +283,30 @@ static void on_stall(struct ai *a)
 
 /* --- the program ------------------------------------------------------------------ */
 
+static void hold_if_full(struct acp *x)
+{
+        if (!x->view.full || x->view.hurry)
+                return;
+        x->view.full = false;
+        x->held = true;
+        stdio_peer_hold(x->peer, true);
+}
+
 static void on_message(void *arg, char *text, size_t n)
 {
         struct acp *x = arg;
 
         acp_message(x, text, n);
-        if (x->view.full && x->peer && !x->view.hurry) {
-                x->view.full = false;
-                x->held = true;
-                stdio_peer_hold(x->peer, true);
-        }
+        hold_if_full(x);
+}
+
+static void on_stderr(void *arg, const char *p, size_t n)
+{
+        struct acp *x = arg;
+
+        if (tool_output(x->c, TOOL_STDERR, p, n) == -E_FULL)
+                x->view.full = true;
+        hold_if_full(x);
 }
 
 static void on_fault(void *arg, const struct err *e)
@@ -335,6 +349,7 @@ static int spawn(struct acp *x, const char *path, struct err *e)
                 .cwd = x->ai.cwd,
                 .marker = x->ai.marker,
                 .on_message = on_message,
+                .on_stderr = on_stderr,
                 .on_fault = on_fault,
                 .on_gone = on_gone,
                 .arg = x,
@@ -473,6 +488,13 @@ static int with_folder(const struct acp *x, const cJSON *input, cJSON **out)
         return -E_NOMEM;
 }
 
+/* Also a program's own id is taken: of a conversation that somebody began by hand. */
+static int own_id(struct acp *x, const char *id, struct err *e)
+{
+        x->resumed.id = mem_strdup(id);
+        return x->resumed.id ? 0 : err_set(e, E_NOMEM, "out of memory");
+}
+
 static int read_session(struct acp *x, const cJSON *input, struct err *e)
 {
         const char *text = NULL;
@@ -483,6 +505,8 @@ static int read_session(struct acp *x, const cJSON *input, struct err *e)
                 return rc;
         kind = session_kind(x);
         rc = kind ? ai_session_read(text, kind, &x->resumed, e) : -E_NOMEM;
+        if (rc == -E_INVAL && str_is_name(text, 128) && strncmp(text, "s1.", 3) != 0)
+                rc = own_id(x, text, e);
         mem_free(kind);
         x->resumes = rc == 0;
         return rc;

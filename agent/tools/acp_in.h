@@ -1,5 +1,5 @@
-/* The inside of the ACP client: one call. acp.c owns its life, acp_talk.c the
- * conversation, acp_ask.c the agent's questions. Loop thread only. */
+/* The inside of the ACP client: one call. acp.c owns its life, acp_open.c what
+ * comes before the turn, acp_talk.c the turn, acp_ask.c the agent's questions. Loop thread only. */
 #ifndef PHOTON_AGENT_TOOLS_ACP_IN_H
 #define PHOTON_AGENT_TOOLS_ACP_IN_H
 
@@ -88,9 +88,23 @@ void acp_stop_turn(struct acp *x, int patience_ms);
 /* The last line of its standard error; "" if there is none. Lent until the next call. */
 const char *acp_last_words(struct acp *x);
 
-/* --- acp_talk.c --- */
+/* --- acp_open.c --- */
 
 void acp_initialize(struct acp *x);
+/* m: the error that was the answer; NULL: it only said so in its last words. */
+void acp_fail(struct acp *x, enum acp_phase phase, const struct jsonrpc_msg *m);
+/* Takes params (NULL: no memory). The child's pipe may be broken: then its end is near and says why. */
+void acp_call(struct acp *x, const char *method, cJSON *params,
+              void (*on_answer)(void *arg, const struct jsonrpc_msg *m));
+/* An object with the session's id, where there is one. */
+cJSON *acp_params(const struct acp *x);
+
+/* --- acp_talk.c --- */
+
+/* After a session is as it should be. */
+void acp_prompt(struct acp *x);
+/* The end of what it said last, beginning with a whole character. */
+const char *acp_tail(const struct acp *x);
 void acp_message(struct acp *x, char *text, size_t n);
 void acp_reading_abandon(struct acp *x);
 

@@ -508,12 +508,36 @@ TEST(acp, a_session_without_a_folder_takes_the_calls_own)
         fake_fini(&f);
 }
 
-TEST(acp, a_session_of_something_else)
+TEST(acp, a_session_by_the_programs_own_id)
 {
         struct fake f;
 
         fake_init(&f, NULL);
         ask(&f, "", "x", "\"session\":\"0b9fd8c5-7a1f\"");
+        CHECK_INT(f.outcome, TOOL_FAILED);
+        CHECK_STR(f.code, "session_unknown");
+        CHECK(strstr(f.msg, "does not know the session 0b9fd8c5-7a1f"));
+        fake_fini(&f);
+}
+
+TEST(acp, what_it_says_on_standard_error_is_on_the_log)
+{
+        struct fake f;
+
+        fake_init(&f, NULL);
+        ask(&f, "", "[[stderr: look out]]", "");
+        succeeded(&f);
+        CHECK(buf_putc(&f.err, '\0') == 0);
+        CHECK(strstr((char *)f.err.data, "look out\n"));
+        fake_fini(&f);
+}
+
+TEST(acp, a_session_of_something_else)
+{
+        struct fake f;
+
+        fake_init(&f, NULL);
+        ask(&f, "", "x", "\"session\":\"what step a said\"");
         CHECK_INT(f.outcome, TOOL_REFUSED);
         CHECK_STR(f.code, "session_unknown");
         CHECK(strstr(f.msg, "outputs.session"));
