@@ -242,6 +242,9 @@ int output_put(struct output *o, int channel, const void *p, size_t n, int64_t n
                 o->acked = o->sent = o->total;
                 return 0;
         }
+        /* Who writes events is watched: the first word of a model does not wait for the end of the call. */
+        if (channel == PHOTON__V1__CHANNEL__CHANNEL_EVENT)
+                o->lingered = true;
         if (o->acked == o->total)
                 o->progress_ms = (int64_t)loop_ms(o->pool); /* nothing was owed, so nobody was slow */
         if (keep(o, to_disk ? &o->overflow : &o->mem, channel, p, n, now_us))

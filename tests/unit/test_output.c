@@ -196,6 +196,33 @@ static int files(const struct rig *r)
         return n;
 }
 
+/* The first bytes of a call wait a little for its end; those of a call that is watched do not. */
+TEST(output, events_do_not_wait_for_the_end)
+{
+        struct rig *r = rig_make(1 << 20, 0);
+        struct output_pool_options o = {
+                .loop = &r->loop, .dir = r->dir, .spool_max = 1 << 20, .linger_ms = 3600000};
+        struct err e = {0};
+        struct output *quiet, *watched;
+
+        output_pool_close(r->pool, NULL, NULL);
+        uv_run(&r->loop, UV_RUN_DEFAULT);
+        CHECK_INT(output_pool_create(&o, &r->pool, &e), 0);
+        attach(r);
+        quiet = make(r, 1);
+        CHECK_INT(output_put(quiet, PHOTON__V1__CHANNEL__CHANNEL_STDOUT, "x", 1, 5), 0);
+        output_pool_turn(r->pool);
+        CHECK_INT(r->hub.opens, 0);
+        output_free(quiet);
+        watched = make(r, 2);
+        CHECK_INT(output_put(watched, PHOTON__V1__CHANNEL__CHANNEL_EVENT, "{}\n", 3, 5), 0);
+        output_pool_turn(r->pool);
+        CHECK_INT(r->hub.opens, 1);
+        CHECK_INT(r->hub.len, 3);
+        output_free(watched);
+        rig_free(r);
+}
+
 TEST(output, small_and_untouched_is_inline)
 {
         struct rig *r = rig_make(1 << 20, 1 << 20);
