@@ -519,6 +519,9 @@ int cmd_call(struct cli *c, struct err *e)
                 rc = listen(&s, e);
         if (!rc)
                 rc = wait_for(&s, e);
+        /* What failed at once was over in the answer already, which tells no steps. */
+        if (!rc && !first_step(s.doc))
+                rc = look(&s, true, e);
         if (!rc)
                 rc = call_result(c, &s);
         if (s.run && *s.run)

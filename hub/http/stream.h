@@ -31,7 +31,7 @@ struct stream_ops {
         void (*stop)(void *state, struct stream *s, struct http_thread *t, struct buf *out);
         void (*free)(void *state);
         bool events;  /* text/event-stream: quiet times get a comment line */
-        int every_ms; /* least time between two wake-ups */
+        int every_ms; /* a few wake-ups at once in so long, the rest together at its end */
 };
 
 /* Takes state, on failure too. Needs a place (req_take_place) unless it never waits. */

@@ -1,14 +1,20 @@
 """Models: endpoints on agents, streaming, the router, what local-only means; against the stand-in of tests/peers."""
 import json
+import os
+import shutil
+import socket
 import subprocess
+import sys
 import threading
 import time
 import unittest
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.request import urlopen
+from pathlib import Path
 
 from ai import Models
-from harness import CLI, World, clean_env, wait_for
+from harness import CLI, SLOW, World, clean_env, wait_for
+
+HERE = Path(__file__).resolve().parent
 
 
 def endpoint(name, kind, port, models, **more):
@@ -183,6 +189,78 @@ class Streaming(ModelsCase):
             r, doc = self.call(hub, {"prompt": prompt + " [[text: one two three four five]]", "retries": 0})
             self.assertEqual(r.returncode, 1, (prompt, r.stdout))
             self.assertIn(code, r.stdout + r.stderr, prompt)
+
+
+class Thinker(BaseHTTPRequestHandler):
+    """Says three words, each after a while, and when."""
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *a):
+        pass
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for i in range(3):
+            self.server.go.acquire()
+            self.server.sent.append(time.monotonic())
+            self.wfile.write(b'data: {"choices":[{"delta":{"content":"word%d "}}]}\n\n' % i)
+        self.wfile.write(b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+        self.close_connection = True
+
+
+class Latency(ModelsCase):
+    def test_the_first_word_is_there_at_once(self):
+        srv = ThreadingHTTPServer(("127.0.0.1", 0), Thinker)
+        srv.daemon_threads = True
+        threading.Thread(target=srv.serve_forever, daemon=True).start()
+        self.addCleanup(srv.server_close)
+        self.addCleanup(srv.shutdown)
+        hub = self.hub()
+        self.agent(hub, "a1", "--config", self.config("a1", [endpoint("e", "openai", srv.server_port, [model("m")])]))
+        env = clean_env(self.dir, PHOTON_HUB=hub.url, PHOTON_TOKEN=hub.token, PHOTON_CA=hub.ca)
+        first = []
+        for _ in range(9):
+            srv.sent, srv.go = [], threading.Semaphore(0)
+            status, doc = hub.api("POST", "/calls", {"tool": "llm.chat", "input": {"prompt": "hi"}})
+            self.assertIn(status, (201, 202), doc)
+            p = subprocess.Popen([str(CLI), "logs", doc["id"], "-f"], stdout=subprocess.PIPE, env=env)
+            wait_for("the call to run and the CLI to follow", lambda: hub.run_json(doc["id"])["steps"][0]["state"] == "running"
+                     and self.connected(p.pid))
+            for i in range(3):
+                srv.go.release()
+                seen = b""
+                while b"word%d" % i not in seen:
+                    b = os.read(p.stdout.fileno(), 100)
+                    self.assertTrue(b, "the CLI ended early")
+                    seen += b
+                if i == 0:
+                    first.append((time.monotonic() - srv.sent[0]) * 1000)
+            p.stdout.close()
+            self.assertEqual(p.wait(20 * SLOW), 0)
+        first.sort()
+        print(f"first word at the CLI after {first[0]:.1f} ms at best, {first[len(first) // 2]:.1f} ms in the median")
+        self.assertLess(first[len(first) // 3], 20 * SLOW, first)
+
+    def connected(self, pid):
+        """The CLI has its connection: a socket among its descriptors."""
+        try:
+            return any("socket:" in os.readlink(f) for f in Path(f"/proc/{pid}/fd").iterdir())
+        except OSError:
+            return False
+
+
+class LocalOnly(unittest.TestCase):
+    def test_nothing_leaves_the_machine(self):
+        if os.getuid() != 0 or not shutil.which("unshare") or not shutil.which("ip"):
+            self.skipTest("SKIPPED: a network namespace needs root, unshare and ip")
+        r = subprocess.run(["unshare", "-n", sys.executable, "-m", "unittest", "local_only.Inside"], cwd=HERE, capture_output=True,
+                           text=True, timeout=200 * SLOW, env=dict(os.environ, PYTHONPATH=str(HERE)))
+        self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
 
 
 if __name__ == "__main__":
