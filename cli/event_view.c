@@ -423,7 +423,8 @@ static void show_question(struct event_view *v, const char *step, const cJSON *e
                 put_linef(v, step, PAINT_NONE, "    %s %.*s", jstr(ev, "tool"), COMMAND_SHOWN, args);
         if (*jstr(ev, "sha256"))
                 put_linef(v, step, PAINT_DIM, "    sha256 of these arguments: %s", jstr(ev, "sha256"));
-        put_linef(v, step, PAINT_YELLOW, "    answer it: photon checkpoints %s", v->o.run ? v->o.run : "");
+        put_linef(v, step, PAINT_YELLOW, "    answer it: photon checkpoints%s%s", v->o.run ? " --run " : "",
+                  v->o.run ? v->o.run : "");
         mem_free(args);
 }
 

@@ -44,6 +44,7 @@ struct store_tx;
 #define JSON_BYTES_MAX      (8u << 20)      /* outputs of a step */
 #define MESSAGE_TEXT_MAX    4096u           /* error_message */
 #define QUESTION_BYTES_MAX  (2u << 20)      /* arguments and schema of a question */
+#define HELD_QUESTIONS_MAX  256             /* of one held attempt; an agent of ours has 16 */
 #define QUESTION_TITLE_MAX  512u
 #define QUESTION_TOOL_MAX   256u
 #define CHUNK_BYTES_MAX     (1u << 20)   /* data of one OutputChunk */

@@ -173,6 +173,10 @@ static int hello_limits(const Photon__V1__HelloRequest *q, struct err *e)
                 return rc;
         if (q->n_held > HELLO_HELD_MAX)
                 return err_set(e, E_INVAL, "%zu held attempts; at most %d", q->n_held, HELLO_HELD_MAX);
+        for (size_t i = 0; i < q->n_held; i++)
+                if (q->held[i]->n_open_questions > HELD_QUESTIONS_MAX)
+                        return err_set(e, E_INVAL, "a held attempt with %zu open questions; at most %d",
+                                       q->held[i]->n_open_questions, HELD_QUESTIONS_MAX);
         if (q->max_running > MAX_RUNNING_MAX)
                 return err_set(e, E_INVAL, "max_running %u; at most %d", q->max_running, MAX_RUNNING_MAX);
         if (!q->kind[0])

@@ -571,7 +571,7 @@ plan:
 * edit Write index.html  [pending]
 ? Write index.html
     Write {"path":"/srv/index.html"}
-    answer it: photon checkpoints RUN
+    answer it: photon checkpoints --run RUN
 ! allowed by eve: looks right
 * edit Write index.html  [completed]
     /srv/index.html (+1 -1)

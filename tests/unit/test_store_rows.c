@@ -387,6 +387,125 @@ TEST(store_rows, attempts_round_trip)
         world_close(&w);
 }
 
+/* ---- checkpoints ---- */
+
+struct seen_checkpoints {
+        int64_t seqs[8];
+        int n;
+        const struct row_checkpoint *want; /* the one with its seq must be the same */
+};
+
+static bool same_text(const char *a, const char *b)
+{
+        return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static int on_checkpoint(void *arg, const struct row_checkpoint *r)
+{
+        struct seen_checkpoints *s = arg;
+        const struct row_checkpoint *w = s->want;
+
+        CHECK(s->n < 8);
+        s->seqs[s->n++] = r->seq;
+        if (!w || w->seq != r->seq)
+                return 0;
+        CHECK(r->state == w->state && r->live == w->live && r->run_seq == w->run_seq &&
+              r->step_idx == w->step_idx && r->attempt_id == w->attempt_id && r->attempt == w->attempt &&
+              r->question_id == w->question_id && r->always == w->always && r->created_us == w->created_us &&
+              r->expires_us == w->expires_us && r->decided_us == w->decided_us &&
+              r->delivered_us == w->delivered_us);
+        CHECK(same_text(r->id, w->id) && same_text(r->run_id, w->run_id) &&
+              same_text(r->step_id, w->step_id) && same_text(r->workflow, w->workflow) &&
+              same_text(r->kind, w->kind) && same_text(r->action, w->action) &&
+              same_text(r->title, w->title) && same_text(r->tool, w->tool) &&
+              same_text(r->step_tool, w->step_tool) && same_text(r->agent, w->agent) &&
+              same_text(r->agent_name, w->agent_name) && same_text(r->asked_by, w->asked_by) &&
+              same_text(r->sha256, w->sha256) && same_text(r->decided_by, w->decided_by) &&
+              same_text(r->reason, w->reason) && same_text(r->content, w->content) &&
+              same_text(r->schema, w->schema) && same_text(r->arguments, w->arguments));
+        return 0;
+}
+
+static void check_seqs(struct world *w, struct checkpoint_filter f, const struct row_checkpoint *want,
+                       const char *seqs)
+{
+        struct seen_checkpoints s = {.want = want};
+        char text[64] = "";
+
+        CHECK_INT(read_checkpoints(w->reader, &f, on_checkpoint, &s), 0);
+        for (int i = 0; i < s.n; i++)
+                snprintf(text + strlen(text), sizeof text - strlen(text), "%lld ", (long long)s.seqs[i]);
+        CHECK_STR(text, seqs);
+}
+
+TEST(store_rows, checkpoints_round_trip_and_are_found)
+{
+        struct row_checkpoint whole = {.seq = 3,
+                                       .id = "c3",
+                                       .state = CHECKPOINT_APPROVED,
+                                       .live = true,
+                                       .run_seq = 7,
+                                       .step_idx = 2,
+                                       .attempt_id = 10,
+                                       .attempt = 1,
+                                       .question_id = 5,
+                                       .always = true,
+                                       .created_us = 1,
+                                       .expires_us = 2,
+                                       .decided_us = 3,
+                                       .delivered_us = 4,
+                                       .run_id = "r",
+                                       .step_id = "s",
+                                       .workflow = "w",
+                                       .kind = "input",
+                                       .action = "edit",
+                                       .title = "t",
+                                       .tool = "T",
+                                       .step_tool = "st",
+                                       .agent = "a",
+                                       .agent_name = "an",
+                                       .asked_by = "ab",
+                                       .sha256 = "sum",
+                                       .decided_by = "db",
+                                       .reason = "re",
+                                       .content = "{}",
+                                       .schema = "{}",
+                                       .arguments = "[1]"};
+        struct row_checkpoint open = {.seq = 1, .id = "c1", .live = true, .run_seq = 7};
+        struct row_checkpoint other = {.seq = 2, .id = "c2", .state = CHECKPOINT_EXPIRED, .run_seq = 8};
+        struct seen_checkpoints s = {.want = &whole};
+        struct world w = {0};
+        struct store_tx *tx;
+        int64_t max = -1;
+
+        world_open(&w, false);
+        CHECK_INT(read_checkpoint_max(w.reader, &max), 0);
+        CHECK_INT(max, 0);
+        tx = store_begin(w.store);
+        store_put_checkpoint(tx, &open);
+        store_put_checkpoint(tx, &other);
+        whole.state = CHECKPOINT_OPEN;
+        store_put_checkpoint(tx, &whole);
+        whole.state = CHECKPOINT_APPROVED;
+        store_put_checkpoint(tx, &whole);
+        commit(&w, tx);
+        reopen(&w);
+        CHECK_INT(read_checkpoint_max(w.reader, &max), 0);
+        CHECK_INT(max, 3);
+        check_seqs(&w, (struct checkpoint_filter){.state = -1}, &whole, "3 2 1 ");
+        check_seqs(&w, (struct checkpoint_filter){.state = -1}, &open, "3 2 1 ");
+        check_seqs(&w, (struct checkpoint_filter){.state = -1, .before_seq = 3, .limit = 1}, NULL, "2 ");
+        check_seqs(&w, (struct checkpoint_filter){.state = CHECKPOINT_OPEN}, NULL, "1 ");
+        check_seqs(&w, (struct checkpoint_filter){.state = CHECKPOINT_EXPIRED}, NULL, "2 ");
+        check_seqs(&w, (struct checkpoint_filter){.state = -1, .run_seq = 7}, NULL, "3 1 ");
+        check_seqs(&w, (struct checkpoint_filter){.state = CHECKPOINT_OPEN, .run_seq = 7}, NULL, "1 ");
+        check_seqs(&w, (struct checkpoint_filter){.live_only = true}, NULL, "1 3 ");
+        CHECK_INT(read_checkpoint(w.reader, "c3", on_checkpoint, &s), 0);
+        CHECK_INT(s.n, 1);
+        CHECK_INT(read_checkpoint(w.reader, "c4", on_checkpoint, &s), -E_NOENT);
+        world_close(&w);
+}
+
 TEST(store_rows, definitions_outputs_and_meta_round_trip)
 {
         static const char blob[] = "a\0b\xff";
