@@ -484,7 +484,8 @@ class OnStdio(Case):
         self.assertIn("cannot be reached", s.get()["error"]["message"])
         hub.restart()
         s.send(call(2, "list_agents"), call(3, "list_runs"))
-        self.assertEqual({s.get()["id"], s.get()["id"]}, {2, 3})
+        got = {m["id"]: m for m in (s.get(), s.get())}
+        self.assertEqual({i: "result" in m for i, m in got.items()}, {2: True, 3: True}, got)
         self.assertEqual(s.end(), (0, ""))
 
     def test_only_messages_on_standard_output(self):
