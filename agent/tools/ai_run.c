@@ -76,7 +76,7 @@ void ai_run_stop(struct ai_run *r, int grace_ms)
 
 void ai_run_leave(struct ai_run *r)
 {
-        if (!move(r, AI_RUN_LEAVING))
+        if (!r->peer || !move(r, AI_RUN_LEAVING))
                 return;
         r->stop_ms = AI_RUN_STOP_MS;
         stdio_peer_end_input(r->peer);

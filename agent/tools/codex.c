@@ -362,7 +362,7 @@ static void told(struct codex *cx, const struct jsonrpc_msg *m)
                         methods[i].take(cx, m->params);
 }
 
-static void message(struct ai_run *r, cJSON *tree)
+void codex_message(struct ai_run *r, cJSON *tree)
 {
         struct codex *cx = (struct codex *)r;
         struct jsonrpc_msg m;
@@ -459,7 +459,7 @@ static const struct ai_run_ops ops = {
         .product = "Codex",
         .prepare = prepare,
         .started = started,
-        .message = message,
+        .message = codex_message,
         .interrupt = interrupt,
         .fini = fini,
 };

@@ -26,6 +26,9 @@ struct codex {
         bool base_known;
 };
 
+/* codex.c: one message of its, taken. */
+void codex_message(struct ai_run *r, cJSON *tree);
+
 /* codex_item.c */
 void codex_item_started(struct codex *cx, const cJSON *params);
 void codex_item_completed(struct codex *cx, const cJSON *params);
