@@ -268,8 +268,8 @@ static int launch(struct browser *b, const char *path, struct err *e)
                 "--disable-extensions", "--disable-breakpad", "--disable-crash-reporter",
                 "--disable-domain-reliability", "--disable-client-side-phishing-detection",
                 "--disable-dev-shm-usage", "--mute-audio", "--hide-scrollbars", "--password-store=basic",
-                "--disable-features=Translate,MediaRouter,OptimizationHints,DnsOverHttps,"
-                "AutofillServerCommunication",
+                ("--disable-features=Translate,MediaRouter,OptimizationHints,DnsOverHttps,"
+                 "AutofillServerCommunication"),
                 "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
                 /* Nothing outside a page's own profile has a way out, and no name is looked up here. */
                 "--proxy-server=socks5://127.0.0.1:9", "--proxy-bypass-list=<-loopback>",

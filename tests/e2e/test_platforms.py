@@ -1,11 +1,11 @@
 """Named platforms through hub and agent, as people use them: with the real programs where they
-are installed, with the project's stand-ins everywhere."""
+are installed, with the project's stand-ins everywhere. And the founding operation, as it stands."""
 import json
 import os
 import signal
 
-from ai import KEY, PEERS, ai_env, ai_policy, models, needs_peer
-from harness import World, wait_for
+from ai import KEY, PEERS, ai_env, ai_policy, models, needs_peer, stand_in_bin
+from harness import ROOT, World, wait_for
 
 
 class Platforms(World):
@@ -203,6 +203,39 @@ class TestMissing(Platforms):
         wait_for("the hub to hear of it", lambda: "codex.prompt" in self.h.agents()["a1"]["tools"])
         s = self.call("codex.prompt", "[[text: here]]")
         self.assertEqual(s["outputs"]["text"], "here", s)
+
+
+class TestFoundingOperation(Platforms):
+    def test_it_runs_as_it_stands_on_four_agents(self):
+        """A has Cursor, C Claude Code, B Gemini, D an account at Z.AI; the prompts are the actions with
+        their inputs attached."""
+        m, hub = models(self), self.hub()
+        for name, has in (("A", ["cursor-agent"]), ("C", ["claude"]), ("B", ["gemini"]), ("D", [])):
+            home = self.dir / f"home-{name}"
+            every = stand_in_bin(home / "stand-ins")
+            own = home / "bin"
+            own.mkdir()
+            for program in has:
+                (own / program).symlink_to((every / program).resolve())
+            env = ai_env(home, m, real=False, PATH=f"{own}:/usr/bin:/bin", CURSOR_API_KEY=KEY)
+            conf = self.dir / f"{name}.yaml"
+            conf.write_text(f"models:\n  - name: zai\n    kind: zai\n    base_url: {m.url}/api/paas/v4\n    key_file: {self.dir}/key\n"
+                            "    models: [glm-5]\n" if name == "D" else "")
+            key = self.dir / "key"
+            key.write_text(KEY)
+            key.chmod(0o600)
+            conf.chmod(0o600)
+            self.agent(hub, name, "--config", conf, policy=ai_policy(env, self.work))
+        r = hub.cli("run", ROOT / "tests/data/seed-operation.json")
+        self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+        run = hub.api("GET", "/runs")[1]["items"][0]["id"]
+        doc = hub.run_json(run)
+        self.assertEqual([(s["id"], s["agent"], s["tool"], s["state"]) for s in doc["steps"]], [
+            ("1", "A", "cursor.prompt", "succeeded"), ("2", "C", "claude-code.prompt", "succeeded"),
+            ("3", "B", "gemini.prompt", "succeeded"), ("4", "D", "zai.chat", "succeeded")], doc)
+        sent = json.dumps(m.requests("/api/paas/v4"))
+        self.assertIn("deploy-production", sent)
+        self.assertIn("environment", sent)
 
 
 del Calls, ClaudeCalls, CodexCalls
