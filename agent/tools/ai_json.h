@@ -51,9 +51,10 @@ static inline double ai_money_of(const cJSON *o, const char *key)
         return cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble < 1e9 ? v->valuedouble : -1;
 }
 
+/* Two texts that are both there, and the same. */
 static inline bool ai_is(const char *a, const char *b)
 {
-        return a && strcmp(a, b) == 0;
+        return a && b && strcmp(a, b) == 0;
 }
 
 /* A sum over numbers that may be unknown (negative). */

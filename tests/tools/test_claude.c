@@ -223,11 +223,11 @@ TEST(claude, silence_is_a_stall_and_a_question_at_no_terminal_is_told_as_one)
         struct fake f;
 
         init(&f, NULL);
-        call(&f, "[[text: a]] [[hang]]", ",\"limits\":{\"stall\":\"2s\"}");
+        call(&f, "[[text: a]] [[hang]]", ",\"limits\":{\"stall\":\"8s\"}");
         says_that_it_failed(&f, "stalled", "limits.stall");
         fake_fini(&f);
         init(&f, NULL);
-        call(&f, "[[stderr: Do you trust this folder? (y/n)]] [[hang]]", ",\"limits\":{\"stall\":\"2s\"}");
+        call(&f, "[[stderr: Do you trust this folder? (y/n)]] [[hang]]", ",\"limits\":{\"stall\":\"8s\"}");
         says_that_it_failed(&f, "prompt_hang", "Do you trust");
         fake_fini(&f);
 }
@@ -238,9 +238,9 @@ TEST(claude, an_open_question_is_no_stall)
 
         init(&f, NULL);
         f.hold = true;
-        stand_in_start(&f, TOOL, WRITE, ",\"limits\":{\"stall\":\"2s\"}");
+        stand_in_start(&f, TOOL, WRITE, ",\"limits\":{\"stall\":\"8s\"}");
         stand_in_until(&f, "tool", "running");
-        fake_run_for(&f, 3000);
+        fake_run_for(&f, 9000);
         CHECK(!f.finished);
         fake_answer(&f, &(struct tool_decision){.outcome = ASK_ALLOWED, .by = "eve", .reason = ""});
         fake_run(&f);
@@ -258,6 +258,8 @@ TEST(claude, cancel_ends_the_turn_and_nothing_lives_on)
         snprintf(prompt, sizeof prompt, "[[grandchild: %s/pid]] [[text: begun]] [[hang]]", f.home);
         stand_in_start(&f, TOOL, prompt, "");
         stand_in_until(&f, "text", "begun");
+        while (!fake_get(&f, "pid") || !*fake_get(&f, "pid")) /* it is written by a process of its own */
+                fake_run_for(&f, 20);
         fake_cancel(&f, 2000);
         fake_run(&f);
         CHECK_INT(f.outcome, TOOL_CANCELLED);

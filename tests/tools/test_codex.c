@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/tools/ai_json.h"
 #include "agent/tools/codex_in.h"
 #include "common/err.h"
 #include "common/json.h"
@@ -208,7 +209,7 @@ TEST(codex, broken_streams_have_their_codes)
                 fake_fini(&f);
         }
         init(&f, NULL);
-        call(&f, "[[text: a]] [[no-end]]", ",\"limits\":{\"stall\":\"2s\"}");
+        call(&f, "[[text: a]] [[no-end]]", ",\"limits\":{\"stall\":\"8s\"}");
         says_that_it_failed(&f, "stalled", "limits.stall");
         fake_fini(&f);
 }
@@ -223,6 +224,8 @@ TEST(codex, cancel_interrupts_the_turn_and_nothing_lives_on)
         snprintf(prompt, sizeof prompt, "[[grandchild: %s/pid]] [[text: begun]] [[hang]]", f.home);
         stand_in_start(&f, TOOL, prompt, "");
         stand_in_until(&f, "text", "begun");
+        while (!fake_get(&f, "pid") || !*fake_get(&f, "pid")) /* it is written by a process of its own */
+                fake_run_for(&f, 20);
         fake_cancel(&f, 2000);
         fake_run(&f);
         CHECK_INT(f.outcome, TOOL_CANCELLED);
@@ -298,6 +301,14 @@ TEST(codex, the_command_within_a_shell_is_found)
                 CHECK_STR(command, t[i][1]);
                 mem_free(command);
         }
+}
+
+TEST(codex, a_turn_without_an_id_is_nobodys)
+{
+        CHECK(!ai_is("turn-1", NULL)); /* found by fuzz_ai_stream */
+        CHECK(!ai_is(NULL, "turn-1"));
+        CHECK(!ai_is(NULL, NULL));
+        CHECK(ai_is("turn-1", "turn-1"));
 }
 
 TEST(codex, both_sides_of_a_diff)
