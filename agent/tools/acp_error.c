@@ -25,8 +25,8 @@ static const struct {
         {"overloaded", "overloaded"},
         {"model_not_found", "unknown_model"},
         {"max_output_tokens", "max_tokens"},
-        {"invalid_request", "api_error"},
-        {"server_error", "api_error"},
+        {"invalid_request", "bad_request"},
+        {"server_error", "server_error"},
         {"unknown", "api_error"},
 };
 
@@ -39,6 +39,8 @@ static const struct {
         {"overloaded", "try again later"},
         {"unknown_model", "say another `model`"},
         {"max_tokens", "ask for less, or go on in the same session"},
+        {"bad_request", "the API does not take this: look at the prompt, its files and the model"},
+        {"server_error", "try again later; the API's own page on its state may say more"},
         {"api_error", "the message is the API's own"},
         {"protocol_error", "it may be too old or too new for PHOTON"},
         {"agent_error", "the message is its own"},
@@ -59,8 +61,12 @@ const char *acp_status_code(int status)
         case 503:
         case 529:
                 return "overloaded";
+        case 400:
+        case 413:
+        case 422:
+                return "bad_request";
         default:
-                return "api_error";
+                return status >= 500 ? "server_error" : "api_error";
         }
 }
 

@@ -26,7 +26,7 @@ struct acp_failure {
 /* The stable code of the failure (static text); the sentence goes to e. */
 const char *acp_error(const struct acp_failure *f, struct err *e);
 /* What an HTTP status of a model's API means: auth_failed, rate_limited, overloaded, unknown_model (404),
- * api_error. */
+ * bad_request, server_error, api_error. */
 const char *acp_status_code(int status);
 /* The first HTTP error status (400 to 599) that stands alone in a text; 0: none. */
 int acp_find_status(const char *text);

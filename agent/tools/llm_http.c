@@ -240,6 +240,10 @@ static void look_status(struct llm *l, struct llm_outcome *out)
         } advice[] = {
                 {"auth_failed", "; check the key of this endpoint"},
                 {"unknown_model", "; check the models of this endpoint in the agent's configuration"},
+                {"rate_limited", "; ask less often, later, or with more `retries`"},
+                {"overloaded", "; try again later, or name another endpoint"},
+                {"bad_request", "; look at the input: the endpoint does not take it as it is"},
+                {"server_error", "; try again later, or name another endpoint"},
         };
         const char *body = l->error_body.data ? (const char *)l->error_body.data : "", *more = "";
         curl_off_t after = 0;
