@@ -191,6 +191,52 @@ class Streaming(ModelsCase):
             self.assertIn(code, r.stdout + r.stderr, prompt)
 
 
+class Platforms(ModelsCase):
+    def setUp(self):
+        super().setUp()
+        self.key = self.dir / "key"
+        self.key.write_text("worth-nothing\n")
+        self.key.chmod(0o600)
+
+    def test_an_operations_zai_step_runs(self):
+        m = self.stand_in()
+        hub = self.hub()
+        self.agent(hub, "D", "--config", self.config("D", [endpoint("zai", "zai", m.port, [model("glm-4.6")], key_file=str(self.key))]))
+        run = hub.submit(json.dumps({"id": "op", "name": "Deploy", "agents": ["D"], "platforms": ["zai"], "workflow": [
+            {"step": 1, "agent": "D", "platform": "zai", "action": "deploy-production", "inputs": {"environment": "prod"}}]}))
+        doc = hub.wait_run(run)
+        self.assertEqual(doc["state"], "succeeded", doc)
+        self.assertEqual(doc["steps"][0]["outputs"]["text"], "Hello from the stand-in.")
+        said = m.requests("/chat/completions")[-1]["body"]["messages"][-1]["content"]
+        self.assertIn("deploy-production", said)
+        self.assertIn('"environment"', said)
+
+    def test_jules_asks_people_for_its_plan_and_for_words(self):
+        m = self.stand_in()
+        hub = self.hub()
+        self.agent(hub, "a1", "--config", self.config("a1", [{"name": "jules", "kind": "jules", "base_url": m.url + "/v1alpha", "key_file": str(self.key)}]))
+        run = hub.submit(json.dumps({"name": "w", "steps": [{"id": "j", "uses": "jules.session", "with": {
+            "prompt": "Paint the door [[ask: Which colour?]] [[text: Painted.]]", "source": "acme/shop", "create_pull_request": True, "poll": "20ms"}}]}))
+
+        def open_question():
+            items = [c for c in hub.api("GET", "/checkpoints")[1]["items"] if c["state"] == "open"]
+            return items[0] if items else None
+
+        plan = wait_for("the question about the plan", open_question)
+        self.assertIn("Look at the code", json.dumps(hub.api("GET", f"/checkpoints/{plan['id']}")[1]["arguments"]))
+        r = hub.cli("approve", plan["id"])
+        self.assertEqual(r.returncode, 0, r.stderr)
+        words = wait_for("the question for words", lambda: (q := open_question()) and q["id"] != plan["id"] and q)
+        self.assertIn("Which colour?", words["title"])
+        r = hub.cli("approve", words["id"], "--content", json.dumps({"message": "Green"}))
+        self.assertEqual(r.returncode, 0, r.stderr)
+        step = hub.wait_run(run)["steps"][0]
+        self.assertEqual(step["state"], "succeeded", step)
+        self.assertEqual((step["outputs"]["state"], step["outputs"]["text"]), ("COMPLETED", "Painted."))
+        self.assertIn("/pull/7", step["outputs"]["pull_request"])
+        self.assertIn("Green", json.dumps([q["body"] for q in m.requests(":sendMessage")]))
+
+
 class Thinker(BaseHTTPRequestHandler):
     """Says three words, each after a while, and when."""
     protocol_version = "HTTP/1.1"
