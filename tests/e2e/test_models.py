@@ -222,11 +222,11 @@ class Platforms(ModelsCase):
             items = [c for c in hub.api("GET", "/checkpoints")[1]["items"] if c["state"] == "open"]
             return items[0] if items else None
 
-        plan = wait_for("the question about the plan", open_question)
+        plan = wait_for("the question about the plan", open_question, 60)
         self.assertIn("Look at the code", json.dumps(hub.api("GET", f"/checkpoints/{plan['id']}")[1]["arguments"]))
         r = hub.cli("approve", plan["id"])
         self.assertEqual(r.returncode, 0, r.stderr)
-        words = wait_for("the question for words", lambda: (q := open_question()) and q["id"] != plan["id"] and q)
+        words = wait_for("the question for words", lambda: (q := open_question()) and q["id"] != plan["id"] and q, 60)
         self.assertIn("Which colour?", words["title"])
         r = hub.cli("approve", words["id"], "--content", json.dumps({"message": "Green"}))
         self.assertEqual(r.returncode, 0, r.stderr)

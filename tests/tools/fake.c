@@ -87,6 +87,7 @@ void tool_finish(struct tool_call *c, struct tool_result *r)
         uv_stop(&f->loop); /* a timer may have ended it: the loop must not go on to wait */
         f->outcome = r->outcome;
         f->outputs = r->outputs;
+        cJSON_Delete(r->usage); /* ours to release, as the job does */
         f->has_exit_code = r->has_exit_code;
         f->exit_code = r->exit_code;
         snprintf(f->code, sizeof f->code, "%s", r->error_code ? r->error_code : "");

@@ -326,7 +326,7 @@ TEST(llm, an_end_without_a_close_is_an_end)
         begin(&w, "openai", "", script, 1);
         fake_call(&w.f, CHAT, HELLO);
         CHECK_STR(w.f.code, "");
-        CHECK((uv_hrtime() - began) / 1000000 < 4000);
+        CHECK((uv_hrtime() - began) / 1000000 < 60000); /* stall is two minutes */
         finish(&w);
 }
 
@@ -371,10 +371,13 @@ TEST(llm, a_slow_reader_holds_the_endpoint_back)
         w.f.full_every = 1000;
         fake_start(&w.f, CHAT, HELLO);
         /* There is no room, and none comes: nothing more than what libcurl had in hand. */
-        for (int turn = 0; turn < 20000 && (!w.f.since_full || turn < 5000); turn++) {
-                uv_run(&w.f.loop, UV_RUN_NOWAIT);
+        while (!w.f.since_full && !w.f.finished)
+                uv_run(&w.f.loop, UV_RUN_ONCE);
+        for (int turn = 0; turn < 5000; turn++) {
                 uv_idle_stop(&w.f.room);
+                uv_run(&w.f.loop, UV_RUN_NOWAIT);
         }
+        uv_idle_stop(&w.f.room);
         CHECK(w.f.since_full >= 1000 && w.f.since_full < 32768);
         uv_idle_start(&w.f.room, w.f.room.idle_cb);
         fake_run(&w.f);
