@@ -15,6 +15,7 @@ struct ask {
         cJSON *rpc_id; /* legacy: whom to answer */
         char *key;     /* modern: in inputResponses */
         cJSON *schema; /* of a form, or NULL */
+        cJSON *shown;  /* the same for people: what has a default need not be filled in */
 };
 
 static void ask_free(struct ask *a)
@@ -22,6 +23,7 @@ static void ask_free(struct ask *a)
         list_remove(&a->link);
         cJSON_Delete(a->rpc_id);
         cJSON_Delete(a->schema);
+        cJSON_Delete(a->shown);
         mem_free(a->key);
         mem_free(a);
 }
@@ -134,6 +136,25 @@ static const char *text_of(const cJSON *o, const char *key)
         return cJSON_IsString(v) ? v->valuestring : NULL;
 }
 
+static int copy_schema(struct ask *a, const cJSON *schema)
+{
+        const cJSON *properties = cJSON_GetObjectItemCaseSensitive(schema, "properties");
+        cJSON *required, *next;
+
+        a->schema = cJSON_Duplicate(schema, true);
+        a->shown = cJSON_Duplicate(schema, true);
+        if (!a->schema || !a->shown)
+                return -E_NOMEM;
+        required = cJSON_GetObjectItemCaseSensitive(a->shown, "required");
+        for (cJSON *r = required ? required->child : NULL; r; r = next) {
+                next = r->next;
+                if (cJSON_GetObjectItemCaseSensitive(
+                            cJSON_GetObjectItemCaseSensitive(properties, r->valuestring), "default"))
+                        cJSON_Delete(cJSON_DetachItemViaPointer(required, r));
+        }
+        return 0;
+}
+
 /* 0, or why it cannot be asked. a is given up on failure. */
 static int put_question(struct ask *a, const cJSON *params, const char **why)
 {
@@ -145,16 +166,16 @@ static int put_question(struct ask *a, const cJSON *params, const char **why)
                                   .action = url ? "fetch" : "other",
                                   .title = message,
                                   .tool = k->tool->original,
-                                  .arguments = params,
-                                  .schema = schema};
+                                  .arguments = params};
         int rc = 0;
 
         *why = NULL;
         if (!message || (mode && !url && strcmp(mode, "form") != 0) || (url && !text_of(params, "url")) ||
             (!url && (!cJSON_IsObject(schema) || json_check_schema(schema, NULL) != 0)))
                 *why = "the question is malformed";
-        if (!*why && !url && !(a->schema = cJSON_Duplicate(schema, true)))
+        if (!*why && !url && copy_schema(a, schema))
                 *why = "the agent is out of memory";
+        q.schema = a->shown;
         if (!*why)
                 rc = tool_ask(k->c, &q, on_decision, a, &a->id);
         if (rc)

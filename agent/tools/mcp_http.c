@@ -3,8 +3,8 @@
  *
  * 2025-11-25: the session's id comes with the answer to initialize and goes with
  * every message; a stream that breaks off is gone on with by GET, if the server
- * numbers its events. 2026-07-28: no session; the headers repeat what the body
- * says. Redirects are not followed: the address is the owner's word. */
+ * numbers its events; another GET is open for what the server says of itself. 2026-07-28: no session; the
+ * headers repeat what the body says. Redirects are not followed: the address is the owner's word. */
 #include "agent/tools/mcp_link.h"
 
 #include <stdio.h>
@@ -31,6 +31,7 @@
 #define EVENT_ID_MAX  1024
 #define RESUMES_MAX   10
 #define RESUME_MS     1000
+#define LISTENS_MAX   1000000 /* a stream that the server ends is opened again, a second later */
 #define RESUME_MAX_MS 60000
 
 struct http {
@@ -61,7 +62,7 @@ struct post {
         uint64_t request; /* MCP_NO_REQUEST: a notification or an answer */
         struct sse sse;
         struct buf got;
-        bool is_stream, is_json, in_flight, answered, dropped, from_initialize;
+        bool is_stream, is_json, in_flight, answered, dropped, from_initialize, starts_listening, listening;
         long status;
         char event_id[EVENT_ID_MAX];
         int resumes;
@@ -437,6 +438,7 @@ static int http_send(struct mcp_link *l, const cJSON *message, const cJSON *head
         if (method && cJSON_IsNumber(id))
                 p->request = (uint64_t)id->valuedouble;
         p->from_initialize = method && strcmp(method, "initialize") == 0;
+        p->starts_listening = method && strcmp(method, "notifications/initialized") == 0;
         p->body = json_text(message);
         rc = !p->body ? -E_NOMEM : strlen(p->body) > MCP_MESSAGE_MAX ? -E_TOOBIG : 0;
         if (!rc)
@@ -465,10 +467,38 @@ static void on_again(uv_timer_t *t)
         sse_fini(&p->sse);
         sse_init(&p->sse, MCP_MESSAGE_MAX);
         buf_reset(&p->got);
+        p->is_stream = p->is_json = false;
         if (add_headers(p, NULL, NULL, &e) || launch(p, "GET", &e)) {
                 post_fail(p, err_name(e.code), &e);
                 post_close(p);
         }
+}
+
+/* What belongs to no request comes on a stream of its own, if the server has one (else it says 405). */
+static void listen_to(struct http *h)
+{
+        struct post *p = h->closing ? NULL : post_make(h);
+
+        if (!p)
+                return;
+        p->listening = true;
+        uv_timer_start(&p->again, on_again, 0, 0);
+}
+
+static bool listen_again(struct post *p)
+{
+        bool was_there = p->status == 200 && p->is_stream;
+
+        if (!p->listening || p->dropped || p->h->closing || (!was_there && p->status != 0) ||
+            ++p->resumes > (was_there ? LISTENS_MAX : RESUMES_MAX))
+                return false;
+        uv_update_time(p->h->link.o.loop);
+        uv_timer_start(&p->again, on_again,
+                       (uint64_t)(p->sse.retry_ms > RESUME_MS && p->sse.retry_ms < RESUME_MAX_MS
+                                          ? p->sse.retry_ms
+                                          : RESUME_MS),
+                       0);
+        return true;
 }
 
 static bool resume(struct post *p)
@@ -477,6 +507,9 @@ static bool resume(struct post *p)
             p->resumes >= RESUMES_MAX || p->dropped)
                 return false;
         p->resumes++;
+        if (p->sse.retry_ms >= 0)
+                p->retry_ms = p->sse.retry_ms < RESUME_MAX_MS ? p->sse.retry_ms : RESUME_MAX_MS;
+        uv_update_time(p->h->link.o.loop);
         uv_timer_start(&p->again, on_again, (uint64_t)p->retry_ms, 0);
         return true;
 }
@@ -558,7 +591,11 @@ static void on_done(struct transfer *t, CURLcode result)
                 p->h->lib->easy_info(t->easy, CURLINFO_RESPONSE_CODE, &p->status);
         if (!p->dropped && p->is_stream && p->status == 200 && !p->trouble_code && resume(p))
                 return;
-        if (!p->dropped)
+        if (p->listening ? listen_again(p) : false)
+                return;
+        if (p->starts_listening && p->status >= 200 && p->status < 300)
+                listen_to(p->h);
+        if (!p->dropped && !p->listening)
                 take_end(p, result);
         post_close(p);
 }

@@ -31,7 +31,7 @@ struct mcp_server {
         enum server_state state;
         struct mcp_link *link; /* NULL in SERVER_OFF */
         struct jsonrpc rpc;    /* as long as link */
-        bool modern, known_legacy, discovered, has_tools, background, listing_again, list_stale;
+        bool modern, known_legacy, discovered, asked_again, has_tools, background, listing_again, list_stale;
         const struct mcp_failure *failure; /* while an answer is told that never came */
         const cJSON *headers;              /* while a call is sent */
         struct list waiting, calls;        /* of mcp_call: until it is ready; sent */

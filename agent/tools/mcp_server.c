@@ -289,6 +289,24 @@ static bool is_refusal(const struct mcp_failure *f)
         return f && (f->status == 0 || f->status == 401 || f->status == 403 || f->status >= 500);
 }
 
+static void on_discovered(void *arg, const struct jsonrpc_msg *m);
+
+static void ask_discover(struct mcp_server *s)
+{
+        cJSON *p = cJSON_CreateObject();
+        bool ok;
+
+        s->modern = true;
+        ok = p && server_envelope(s, p);
+        s->modern = false;
+        if (!ok) {
+                cJSON_Delete(p);
+                server_fail(s, "the agent is out of memory");
+        } else if (jsonrpc_call(&s->rpc, "server/discover", p, on_discovered, s, NULL)) {
+                server_fail(s, "it takes no messages");
+        }
+}
+
 static void on_discovered(void *arg, const struct jsonrpc_msg *m)
 {
         struct mcp_server *s = arg;
@@ -300,6 +318,11 @@ static void on_discovered(void *arg, const struct jsonrpc_msg *m)
         if (is_discovery(m)) {
                 s->modern = true;
                 list(s);
+        } else if (m->kind == JSONRPC_ERROR && m->code == -32022 && !s->asked_again &&
+                   holds(cJSON_GetObjectItemCaseSensitive(m->data, "supported"), MCP_MODERN)) {
+                /* It refused the revision, and names it among those that it speaks: once more. */
+                s->asked_again = true;
+                ask_discover(s);
         } else if (is_refusal(s->failure)) {
                 server_fail(s, "%s: %.300s", s->failure->code, s->failure->why->msg);
         } else {
@@ -318,23 +341,13 @@ static void on_probe_late(uv_timer_t *t)
 
 static void probe(struct mcp_server *s)
 {
-        cJSON *p = cJSON_CreateObject();
         int64_t ms = s->config->startup_ms / 3;
-        bool ok;
 
         move(s, SERVER_PROBING);
-        s->modern = true;
-        ok = p && server_envelope(s, p);
-        s->modern = false;
-        if (!ok) {
-                cJSON_Delete(p);
-                server_fail(s, "the agent is out of memory");
-        } else if (jsonrpc_call(&s->rpc, "server/discover", p, on_discovered, s, NULL)) {
-                server_fail(s, "it takes no messages");
-        } else if (s->config->command) {
+        ask_discover(s);
+        if (s->state == SERVER_PROBING && s->config->command)
                 uv_timer_start(&s->probe, on_probe_late, (uint64_t)(ms < MCP_PROBE_MS ? ms : MCP_PROBE_MS),
                                0);
-        }
 }
 
 void server_listed(struct mcp_server *s, const char *why)
@@ -535,7 +548,7 @@ static void start(struct mcp_server *s)
                 retry_later(s);
                 return;
         }
-        s->modern = s->discovered = s->list_stale = false;
+        s->modern = s->discovered = s->asked_again = s->list_stale = false;
         uv_update_time(mcp.o.loop);
         uv_timer_start(&s->clock, on_startup_late, (uint64_t)s->config->startup_ms, 0);
         if (s->known_legacy)

@@ -12,6 +12,7 @@ void sse_init(struct sse *s, size_t max_bytes)
         buf_init(&s->data, max_bytes + 1);
         buf_init(&s->type, max_bytes + 1);
         buf_init(&s->id, max_bytes + 1);
+        s->retry_ms = -1;
 }
 
 void sse_fini(struct sse *s)
@@ -59,6 +60,20 @@ static int dispatch(struct sse *s, int (*on_event)(void *, const struct sse_even
         return rc;
 }
 
+/* Digits only; longer than a day is nonsense. */
+static void take_retry(struct sse *s, const char *v, size_t n)
+{
+        int64_t ms = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                if (v[i] < '0' || v[i] > '9' || ms > 86400000)
+                        return;
+                ms = 10 * ms + (v[i] - '0');
+        }
+        if (n > 0)
+                s->retry_ms = ms;
+}
+
 static int field(struct sse *s, const char *name, size_t name_n, const char *v, size_t n)
 {
         int rc = 0;
@@ -75,6 +90,8 @@ static int field(struct sse *s, const char *name, size_t name_n, const char *v, 
         } else if (name_n == 2 && memcmp(name, "id", 2) == 0 && !memchr(v, '\0', n)) {
                 buf_reset(&s->id);
                 rc = buf_put(&s->id, v, n);
+        } else if (name_n == 5 && memcmp(name, "retry", 5) == 0) {
+                take_retry(s, v, n);
         }
         return rc;
 }

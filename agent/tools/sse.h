@@ -20,6 +20,7 @@ struct sse {
         struct buf line, data, type, id;
         size_t max;
         bool begun, after_cr, has_data;
+        int64_t retry_ms; /* what the stream last said of when to come back; -1: nothing. Readable */
         int rc;
 };
 

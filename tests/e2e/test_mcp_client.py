@@ -9,10 +9,11 @@ import unittest
 from pathlib import Path
 
 from ai import PEERS, needs_peer
-from harness import AGENT, World, clean_env, wait_for
+from harness import AGENT, CLI, World, clean_env, wait_for
 
 FAKE = PEERS / "fake_mcp.py"
 BIN = PEERS / "installed" / "bin"
+HERE = Path(__file__).resolve().parent
 
 
 class McpWorld(World):
@@ -213,6 +214,40 @@ class Official(McpWorld):
         wait_for("the agent to notice", lambda: self.status(agent)["files"]["state"] == "off")
         doc, _ = self.call(hub, "mcp.files.list_directory", {"path": str(folder)})
         self.assertIn("a.txt", doc["text"])
+
+
+# What the suite asks of clients, but for OAuth (an agent has its credentials from its owner).
+LEGACY_SCENARIOS = ["initialize", "tools_call", "elicitation-sep1034-client-defaults", "sse-retry"]
+MODERN_SCENARIOS = ["tools_call", "request-metadata", "sep-2322-client-request-state", "http-standard-headers", "http-custom-headers",
+                    "http-invalid-tool-headers", "json-schema-ref-no-deref"]
+
+
+class Conformance(McpWorld):
+    """The official conformance suite against an agent as the client."""
+
+    def scenario(self, hub, revision, name):
+        world = self.dir / "world.json"
+        env = clean_env(self.dir, PHOTON_HUB=hub.url, PHOTON_TOKEN=hub.token, PHOTON_CA=hub.ca)
+        world.write_text(json.dumps({"env": env, "cli": str(CLI), "agent": str(AGENT), "dir": str(self.dir), "token": hub.join_token(uses=1)}))
+        r = subprocess.run([BIN / "node", (BIN / "conformance").resolve(), "client", "--command", f"{sys.executable} {HERE / 'mcp_agent_client.py'} {world}",
+                            "--scenario", name, "--spec-version", revision, "--timeout", "150000", "--verbose"],
+                           cwd=self.dir, env=clean_env(self.dir), capture_output=True, text=True, timeout=200)
+        return r.returncode == 0, r.stdout + r.stderr
+
+    @needs_peer("conformance", "node")
+    def test_legacy(self):
+        self.all_pass("2025-11-25", LEGACY_SCENARIOS)
+
+    @needs_peer("conformance", "node")
+    def test_modern(self):
+        self.all_pass("2026-07-28", MODERN_SCENARIOS)
+
+    def all_pass(self, revision, names):
+        hub = self.hub()
+        for name in names:
+            with self.subTest(f"{revision} {name}"):
+                ok, said = self.scenario(hub, revision, name)
+                self.assertTrue(ok, said[-4000:])
 
 
 if __name__ == "__main__":
