@@ -27,6 +27,7 @@
 #define CALL_STEP         "call"
 #define LOOK_EVERY_MS     2000
 #define TAKE_PLACE_MS     100
+#define ASK_EVERY_MS      200
 #define WHY_AGENTS        5
 #define STATUS_NO_COMMAND 127 /* as shells have it */
 #define STATUS_NO_EXEC    126
@@ -122,14 +123,15 @@ struct session {
         bool cancelling;
         bool unread; /* nobody reads what it writes: `exec ... | head` */
         struct event_view *view;
-        cJSON *doc; /* the last look at the run */
+        unsigned told_questions; /* how to answer them */
+        int64_t ask_ms;          /* when to look for them again */
+        cJSON *doc;              /* the last look at the run */
 };
 
 /* On standard error, so that what the tool gives stays alone on standard output. */
 static int make_view(struct session *s, bool no_text, struct err *e)
 {
-        struct event_view_options o = {.run = s->run,
-                                       .color = print_colors(STDERR_FILENO),
+        struct event_view_options o = {.color = print_colors(STDERR_FILENO),
                                        .no_text = no_text,
                                        .questions = s->c->format == OUT_JSON || s->c->format == OUT_YAML,
                                        .cols = print_columns(STDERR_FILENO)};
@@ -145,6 +147,36 @@ static void give_out(struct session *s)
         if (out->len)
                 write_out(STDERR_FILENO, out->data, out->len);
         buf_reset(out);
+}
+
+/* A question was shown: by which command is it answered? The hub knows, a moment later. */
+static void tell_answers(struct session *s)
+{
+        int64_t now = clock_mono_ms(&clock_system);
+        char *path;
+        cJSON *all = NULL;
+        struct err ignored; /* it is asked again */
+
+        if (!s->view || event_view_questions(s->view) == s->told_questions || now < s->ask_ms)
+                return;
+        s->ask_ms = now + ASK_EVERY_MS;
+        path = str_printf("/api/v1/checkpoints?state=open&run=%s", s->run);
+        if (path && client_list(s->c->client, path, 100, &all, &ignored) == 0 && all->child) {
+                s->told_questions = event_view_questions(s->view);
+                for (const cJSON *q = all->child; q; q = q->next)
+                        note("answer: photon approve %s   or: photon reject %s   look: photon checkpoint "
+                             "show %s",
+                             jstr(q, "id"), jstr(q, "id"), jstr(q, "id"));
+        }
+        cJSON_Delete(all);
+        mem_free(path);
+}
+
+static int asking(const struct session *s, int wait)
+{
+        bool open = s->view && event_view_questions(s->view) != s->told_questions;
+
+        return open && wait > ASK_EVERY_MS ? ASK_EVERY_MS : wait;
 }
 
 static int on_output(void *ctx, const char *event, const char *id, const char *data, size_t n)
@@ -288,7 +320,10 @@ static int pump(struct session *s, struct err *e)
         while (!rc && !s->out.over) {
                 int wait = feed_step(&s->in, follow_step(&s->out, 1000));
 
-                rc = client_turn(s->c->client, s->out.over ? 0 : wait, feed_wants(&s->in), &readable, e);
+                rc = client_turn(s->c->client, s->out.over ? 0 : asking(s, wait), feed_wants(&s->in),
+                                 &readable, e);
+                if (!rc)
+                        tell_answers(s);
                 if (!rc && readable)
                         feed_read(&s->in);
                 if (!rc && interrupt_count() > asked)
@@ -459,8 +494,10 @@ static int listen(struct session *s, struct err *e)
         while (!rc && !ev.f.over) {
                 int wait = follow_step(&ev.f, 1000);
 
-                rc = client_turn(s->c->client, ev.f.over ? 0 : wait, -1, NULL, e);
+                rc = client_turn(s->c->client, ev.f.over ? 0 : asking(s, wait), -1, NULL, e);
                 give_out(s);
+                if (!rc)
+                        tell_answers(s);
                 if (!rc && interrupt_count() > asked)
                         rc = on_interrupt(s, interrupt_count() - asked, e);
                 if (rc || clock_mono_ms(&clock_system) < look_ms || ev.f.since_ms)

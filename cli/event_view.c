@@ -39,6 +39,7 @@ struct event_view {
         enum flow flow; /* a line of text is under way */
         char *flow_step;
         struct buf partial; /* with o.lines */
+        unsigned questions; /* shown so far */
 };
 
 /* ---- life ---- */
@@ -89,6 +90,11 @@ void event_view_free(struct event_view *v)
 struct buf *event_view_out(struct event_view *v)
 {
         return &v->out;
+}
+
+unsigned event_view_questions(const struct event_view *v)
+{
+        return v->questions;
 }
 
 const char *event_view_partial(const struct event_view *v)
@@ -423,8 +429,7 @@ static void show_question(struct event_view *v, const char *step, const cJSON *e
                 put_linef(v, step, PAINT_NONE, "    %s %.*s", jstr(ev, "tool"), COMMAND_SHOWN, args);
         if (*jstr(ev, "sha256"))
                 put_linef(v, step, PAINT_DIM, "    sha256 of these arguments: %s", jstr(ev, "sha256"));
-        put_linef(v, step, PAINT_YELLOW, "    answer it: photon checkpoints%s%s", v->o.run ? " --run " : "",
-                  v->o.run ? v->o.run : "");
+        v->questions++;
         mem_free(args);
 }
 
@@ -485,6 +490,8 @@ void event_view_show(struct event_view *v, const char *step, int64_t attempt, co
         struct said *s = said_of(v, step, attempt);
 
         if (!s)
+                return;
+        if (strcmp(type, "question") == 0 && v->o.no_questions)
                 return;
         if (strcmp(type, "question") == 0)
                 show_question(v, step, ev);

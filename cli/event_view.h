@@ -16,13 +16,13 @@
 struct event_view;
 
 struct event_view_options {
-        const char *run; /* for what to do about a question; lent */
         bool color;
-        bool steps;     /* several steps may speak: each line says which */
-        bool lines;     /* only whole lines are given out; the rest is event_view_partial */
-        bool no_text;   /* text is shown by somebody else (it is on stdout too) */
-        bool questions; /* nothing but questions and their answers */
-        unsigned cols;  /* cut lines (not text) here; 0: no terminal */
+        bool steps;        /* several steps may speak: each line says which */
+        bool lines;        /* only whole lines are given out; the rest is event_view_partial */
+        bool no_text;      /* text is shown by somebody else (it is on stdout too) */
+        bool questions;    /* nothing but questions and their answers */
+        bool no_questions; /* questions are shown by somebody else */
+        unsigned cols;     /* cut lines (not text) here; 0: no terminal */
 };
 
 /* NULL: no memory. */
@@ -36,6 +36,8 @@ void event_view_end(struct event_view *v, const char *step);
 void event_view_break(struct event_view *v);
 /* What waits to be written; the caller empties it with buf_reset. */
 struct buf *event_view_out(struct event_view *v);
+/* How many questions were shown: the caller knows, or finds out, by which command each is answered. */
+unsigned event_view_questions(const struct event_view *v);
 /* With `lines`: the text that has no end of line yet, or "". */
 const char *event_view_partial(const struct event_view *v);
 

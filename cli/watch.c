@@ -217,6 +217,8 @@ static void on_checkpoint_event(struct watch *w, const char *what, const cJSON *
         char *title = plain(jstr(ev, "title")), *step = plain(jstr(ev, "step")), *by = plain(jstr(ev, "by"));
         const char *id = jstr(ev, "checkpoint");
 
+        event_view_break(w->view);
+        give_out(w);
         print_flush();
         if (w->quiet || !title || !step || !by)
                 ;
@@ -495,7 +497,7 @@ static int follow_run(struct watch *w, struct err *e)
 static int make_view(struct watch *w, struct err *e)
 {
         struct event_view_options o = {
-                .run = w->run, .color = print_colors(STDOUT_FILENO), .steps = true, .lines = w->live};
+                .color = print_colors(STDOUT_FILENO), .steps = true, .lines = w->live, .no_questions = true};
         unsigned rows;
 
         if (print_is_terminal())

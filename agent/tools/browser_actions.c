@@ -124,10 +124,9 @@ static bool add(cJSON *array, cJSON *item)
         return false;
 }
 
-/* A little earlier than our own patience ends, so that the page says what it saw. */
 static double page_ms(const struct browser_run *r)
 {
-        return (double)(r->timeout_ms > 200 ? r->timeout_ms - 100 : r->timeout_ms / 2);
+        return (double)r->timeout_ms;
 }
 
 static void ask(struct browser_run *r, const char *function, cJSON *args, tab_done *done)

@@ -7,6 +7,18 @@
 
 #include "agent/tools/browser_pool.h"
 
+/* Looking at what a browser's processes hold: now and then while pages are used, on a pool thread. */
+struct browser_memory {
+        uv_work_t req;
+        uv_timer_t timer;
+        bool working;
+        pid_t pid; /* and session */
+        uint64_t bytes;
+        pid_t largest; /* of its renderers; 0: none */
+};
+
+struct policy;
+
 enum browser_state { BROWSER_STARTING, BROWSER_READY, BROWSER_RETIRED, BROWSER_ENDING };
 
 struct browser {
@@ -17,7 +29,9 @@ struct browser {
         struct list pages; /* all of it, whatever their state */
         size_t n_pages, served;
         struct map *by_session;
-        uv_timer_t timer; /* start-up, then idleness, then hanging */
+        uv_timer_t timer;  /* start-up, then idleness */
+        uv_timer_t answer; /* it was asked whether it lives */
+        struct browser_memory memory;
         int handles;
         bool cdp_gone;
 };
@@ -43,6 +57,9 @@ void page_drop(struct page *p);
 /* Its browser died, or the page did: the user is told. */
 void page_lose(struct page *p, const char *code, const struct err *why);
 void page_event(struct page *p, const char *method, const cJSON *params);
+
+/* browser_memory.c */
+void browser_memory_look(struct browser_memory *m); /* fills bytes and largest; any thread */
 
 /* browser_pool.c */
 void pool_page_ready(struct page *p);

@@ -2,6 +2,7 @@
 
 #include <ftw.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #define START_MS     30000 /* the first start on a slow disk reads 200 MB */
 #define LAUNCH_TRIES 2     /* browsers in a row that die before a page was ready */
 #define CLOSE_MS     500
+#define MEMORY_MS    2000
 
 #define TO(s) (1u << (s))
 static const struct {
@@ -77,13 +79,21 @@ static void remove_profile(char *dir)
 
 /* ---- the end of a browser ---- */
 
-static void on_timer_closed(uv_handle_t *h)
+static void release(struct browser *b)
 {
-        struct browser *b = h->data;
-
+        if (b->handles || b->memory.working)
+                return;
         remove_profile(b->profile);
         map_free(b->by_session);
         mem_free(b);
+}
+
+static void on_handle_closed(uv_handle_t *h)
+{
+        struct browser *b = h->data;
+
+        b->handles--;
+        release(b);
 }
 
 static void on_gone(void *arg)
@@ -118,7 +128,9 @@ static void on_gone(void *arg)
         list_remove(&b->link);
         pool.n_browsers--;
         cdp_free(b->cdp);
-        uv_close((uv_handle_t *)&b->timer, on_timer_closed);
+        uv_close((uv_handle_t *)&b->timer, on_handle_closed);
+        uv_close((uv_handle_t *)&b->answer, on_handle_closed);
+        uv_close((uv_handle_t *)&b->memory.timer, on_handle_closed);
         if (early && pool.failures >= LAUNCH_TRIES && !pool.stopping) {
                 struct list *it;
 
@@ -168,9 +180,77 @@ static void on_idle(uv_timer_t *t)
         }
 }
 
+/* ---- memory, answers ---- */
+
+static void work(uv_work_t *req)
+{
+        browser_memory_look(container_of(req, struct browser_memory, req));
+}
+
+static void after_work(uv_work_t *req, int status)
+{
+        struct browser_memory *m = container_of(req, struct browser_memory, req);
+        struct browser *b = container_of(m, struct browser, memory);
+
+        m->working = false;
+        if (uv_is_closing((uv_handle_t *)&m->timer)) {
+                release(b);
+                return;
+        }
+        if (status || m->bytes <= BROWSER_MEMORY_MAX || b->cdp_gone)
+                return;
+        log_warn("browser", "it uses too much memory", "pid=%d bytes=%" PRIu64 " ends=%d", (int)m->pid,
+                 m->bytes, m->largest ? (int)m->largest : (int)m->pid);
+        if (m->largest)
+                kill(m->largest,
+                     SIGKILL); /* its page crashes, the others live; it is our child's, and not yet buried */
+        else
+                cdp_kill(b->cdp);
+}
+
+static void on_memory(uv_timer_t *t)
+{
+        struct browser *b = t->data;
+
+        if (!b->memory.working)
+                b->memory.working = uv_queue_work(pool.loop, &b->memory.req, work, after_work) == 0;
+}
+
+static void on_no_answer(uv_timer_t *t)
+{
+        struct browser *b = t->data;
+
+        log_warn("browser", "it hangs", "pid=%d", (int)cdp_pid(b->cdp));
+        cdp_kill(b->cdp);
+}
+
+static void on_answers(void *arg, int rc, const cJSON *result, const struct err *e)
+{
+        struct browser *b = arg;
+
+        (void)result;
+        (void)e;
+        if (rc != -E_CLOSED)
+                uv_timer_stop(&b->answer);
+}
+
+void page_doubt(struct page *p)
+{
+        struct browser *b = p->b;
+
+        if (!b || b->cdp_gone || b->state == BROWSER_ENDING || uv_is_active((uv_handle_t *)&b->answer))
+                return;
+        if (cdp_send(b->cdp, NULL, "Browser.getVersion", NULL, on_answers, b) == 0)
+                uv_timer_start(&b->answer, on_no_answer, BROWSER_ANSWER_MS, 0);
+}
+
 /* After a page was taken or given back. */
 static void look_at(struct browser *b)
 {
+        if (pages_used(b) && !uv_is_active((uv_handle_t *)&b->memory.timer))
+                uv_timer_start(&b->memory.timer, on_memory, MEMORY_MS, MEMORY_MS);
+        else if (!pages_used(b))
+                uv_timer_stop(&b->memory.timer);
         if (b->state == BROWSER_READY && b->served >= BROWSER_SERVED_MAX)
                 move(b, BROWSER_RETIRED);
         if (pages_used(b)) {
@@ -183,6 +263,8 @@ static void look_at(struct browser *b)
 }
 
 /* ---- the start of one ---- */
+
+#define DISCOVER "{\"discover\":true,\"filter\":[{\"type\":\"page\"}]}"
 
 int browser_find(char **out, struct err *e)
 {
@@ -198,6 +280,28 @@ int browser_find(char **out, struct err *e)
                 "apt install chromium-headless-shell");
 }
 
+/* A window that a page opened is closed again: nobody would see it, and nothing would bound it. */
+static void on_target(struct browser *b, const cJSON *info)
+{
+        const char *id = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(info, "targetId"));
+        const char *opener = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(info, "openerId"));
+        cJSON *o;
+
+        if (!id || !opener)
+                return;
+        o = cJSON_CreateObject();
+        if (o && cJSON_AddStringToObject(o, "targetId", id))
+                (void)cdp_send(b->cdp, NULL, "Target.closeTarget", o, NULL, NULL);
+        else
+                cJSON_Delete(o);
+        LIST_EACH_SAFE (it, nx, &b->pages) {
+                struct page *p = container_of(it, struct page, link);
+
+                if (p->target && strcmp(p->target, opener) == 0)
+                        page_event(p, PAGE_WINDOW, info);
+        }
+}
+
 static void on_event(void *arg, const char *session, const char *method, const cJSON *params)
 {
         struct browser *b = arg;
@@ -206,6 +310,8 @@ static void on_event(void *arg, const char *session, const char *method, const c
 
         if (p) {
                 page_event(p, method, params);
+        } else if (!*session && strcmp(method, "Target.targetCreated") == 0) {
+                on_target(b, cJSON_GetObjectItemCaseSensitive(params, "targetInfo"));
         } else if (!*session && strcmp(method, "Target.detachedFromTarget") == 0) {
                 const char *id = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(params, "sessionId"));
 
@@ -254,6 +360,18 @@ static int make_env(const char *profile, char ***out, struct err *e)
         }
         *out = env;
         return 0;
+}
+
+/* What Debian has in /usr/bin is a shell script that waits for the program; we start the program, so that it
+ * is our own child: signals meet it, and it dies with the agent. mem_free. */
+static char *program_of(const char *path)
+{
+        char *real = strncmp(path, "/usr/bin/", 9) == 0 ? str_printf("/usr/lib/chromium/%s", path + 9) : NULL;
+
+        if (real && access(real, X_OK) == 0)
+                return real;
+        mem_free(real);
+        return mem_strdup(path);
 }
 
 static int launch(struct browser *b, const char *path, struct err *e)
@@ -306,7 +424,7 @@ static int launch(struct browser *b, const char *path, struct err *e)
 static int start_browser(struct err *e)
 {
         struct browser *b = mem_calloc(1, sizeof *b);
-        char *path = NULL;
+        char *path = NULL, *program;
         int rc = b ? browser_find(&path, e) : err_set(e, E_NOMEM, "out of memory");
 
         if (rc)
@@ -324,7 +442,11 @@ static int start_browser(struct err *e)
                 b->profile = NULL;
                 goto fail;
         }
-        rc = launch(b, path, e);
+        program = program_of(path);
+        rc = program ? launch(b, program, e) : err_set(e, E_NOMEM, "out of memory");
+        mem_free(program);
+        if (!rc)
+                rc = cdp_send(b->cdp, NULL, "Target.setDiscoverTargets", cJSON_Parse(DISCOVER), NULL, NULL);
         if (!rc)
                 rc = cdp_send(b->cdp, NULL, "Browser.getVersion", NULL, on_version, b);
         if (rc && b->cdp) {
@@ -335,7 +457,11 @@ static int start_browser(struct err *e)
                 goto fail;
         mem_free(path);
         uv_timer_init(pool.loop, &b->timer);
-        b->timer.data = b;
+        uv_timer_init(pool.loop, &b->answer);
+        uv_timer_init(pool.loop, &b->memory.timer);
+        b->timer.data = b->answer.data = b->memory.timer.data = b;
+        b->handles = 3;
+        b->memory.pid = cdp_pid(b->cdp);
         uv_timer_start(&b->timer, on_idle, START_MS, 0);
         list_push_back(&pool.browsers, &b->link);
         pool.n_browsers++;
@@ -467,9 +593,15 @@ void pool_page_failed(struct page *p, const struct err *why)
 {
         struct browser *b = p->b;
 
+        bool opening = p->state == PAGE_OPENING;
+
         page_drop(p);
         if (!b || b->cdp_gone)
                 return;
+        if (!opening) { /* the spare one crashed: another is opened */
+                serve();
+                return;
+        }
         /* A browser that cannot open a page is of no use to anybody. */
         log_warn("browser", "it is replaced", "pid=%d error=%s", (int)cdp_pid(b->cdp), why->msg);
         if (b->state == BROWSER_READY)

@@ -18,6 +18,7 @@
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "agent/tools/cdp.h"
 #include "common/list.h"
@@ -32,6 +33,12 @@ struct tool_call;
 #define BROWSER_SERVED_MAX 200 /* pages; then a fresh process */
 #define BROWSER_IDLE_MS    60000
 #define BROWSER_WAITERS    256
+
+#define BROWSER_ANSWER_MS  10000               /* one that does not answer for so long hangs */
+#define BROWSER_MEMORY_MAX ((uint64_t)2 << 30) /* of one browser with all its processes */
+
+/* An event of our own: {"url"}, a window that the page opened was closed. */
+#define PAGE_WINDOW "photon.window"
 
 /* Who uses a page. Callbacks from the loop. */
 struct page_user {
@@ -61,6 +68,8 @@ int page_send(struct page *p, const char *method, cJSON *params, cdp_answer *on_
 void page_forget(struct page *p, void *arg);
 struct browser_proxy *page_proxy(struct page *p);
 const char *page_frame(const struct page *p); /* id of its main frame */
+/* It did not answer in time: does its browser? One that does not is replaced. */
+void page_doubt(struct page *p);
 /* The page ends with all that is in it. */
 void page_give(struct page *p);
 

@@ -13,6 +13,7 @@
 
 #define ID_MAX   80
 #define URL_KEEP 2048
+#define GRACE_MS 2000 /* a script of ours watches its time itself; for its answer to come */
 
 enum op_kind { OP_NONE, OP_GOTO, OP_WAIT, OP_CALL, OP_COMMAND };
 
@@ -135,6 +136,7 @@ static void on_late(uv_timer_t *h)
 
                 answer(t, t->lost_code, &e, NULL);
         } else if (t->op.kind == OP_GOTO && !t->op.committed) {
+                page_doubt(t->page);
                 (void)page_send(t->page, "Page.stopLoading", NULL, NULL, NULL);
                 fail(t, "nav_timeout", E_TIMEOUT, "%.300s did not answer in time", t->next_url);
         } else if (t->op.kind == OP_GOTO || t->op.kind == OP_WAIT) {
@@ -143,6 +145,7 @@ static void on_late(uv_timer_t *h)
                      "(`timeout`)",
                      until_text(t->op.until));
         } else {
+                page_doubt(t->page);
                 fail(t, t->op.late, E_TIMEOUT, "the page did not answer in time");
         }
 }
@@ -308,15 +311,24 @@ static void on_file(struct tab *t, const cJSON *p)
                 cJSON_Delete(o);
 }
 
+static void on_window(struct tab *t, const cJSON *p)
+{
+        note(t, "warning", "the page opened a window, which was closed: %.300s", str(p, "url"));
+}
+
 static void on_event(void *arg, const char *method, const cJSON *params)
 {
         static const struct {
                 const char *method;
                 void (*fn)(struct tab *t, const cJSON *p);
         } all[] = {
-                {"Page.lifecycleEvent", on_lifecycle},       {"Network.requestWillBeSent", on_request},
-                {"Network.responseReceived", on_response},   {"Network.loadingFailed", on_failed},
-                {"Page.javascriptDialogOpening", on_dialog}, {"Fetch.requestPaused", on_file},
+                {"Page.lifecycleEvent", on_lifecycle},
+                {"Network.requestWillBeSent", on_request},
+                {"Network.responseReceived", on_response},
+                {"Network.loadingFailed", on_failed},
+                {"Page.javascriptDialogOpening", on_dialog},
+                {"Fetch.requestPaused", on_file},
+                {PAGE_WINDOW, on_window},
         };
 
         for (size_t i = 0; i < sizeof all / sizeof *all; i++)
@@ -648,7 +660,7 @@ static void call_now(struct tab *t)
 void tab_call(struct tab *t, const char *function, cJSON *args, int64_t timeout_ms, const char *late,
               tab_done *done, void *arg)
 {
-        if (!ask(t, OP_CALL, timeout_ms, late, done, arg)) {
+        if (!ask(t, OP_CALL, timeout_ms + GRACE_MS, late, done, arg)) {
                 cJSON_Delete(args);
                 return;
         }

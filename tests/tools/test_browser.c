@@ -2,10 +2,12 @@
  * machine every test of this file says so and passes. */
 #include "agent/tools/browser.h"
 
+#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/tools/browser_pool.h"
@@ -78,7 +80,6 @@ static const struct {
         {"/cookie", "<script>document.cookie='a=1';localStorage.x=(localStorage.x||0)*1+1;document.title="
                     "document.cookie+localStorage.x"
                     "</script>"},
-        {"/crash", "<title>x</title><script>const a=[];for(;;)a.push(new ArrayBuffer(1e8).slice())</script>"},
         {"/spin", "<title>spin</title><script>for(;;);</script>"},
         {"/tall",
          "<body style='margin:0'><div style='height:3000px;background:linear-gradient(red,blue)'></div>"},
@@ -279,9 +280,13 @@ TEST(browser, a_page_has_url_title_status_and_text)
         CHECK(fake_number(&f, "truncated") == 1);
         good(&f, "browser.navigate", "{\"url\":\"@/404\"}");
         CHECK_INT(fake_number(&f, "status"), 404);
-        fails(&f, "browser.text", "{\"url\":\"@/hello\",\"selector\":\"#none\",\"timeout\":\"300ms\"}",
+        fails(&f, "browser.run",
+              "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+              "hello\"},{\"action\":\"text\",\"selector\":\"#none\",\"timeout\":\"300ms\"}]}",
               "element_not_found");
-        fails(&f, "browser.text", "{\"url\":\"@/hello\",\"selector\":\"###\",\"timeout\":\"2s\"}",
+        fails(&f, "browser.run",
+              "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+              "hello\"},{\"action\":\"text\",\"selector\":\"###\",\"timeout\":\"2s\"}]}",
               "script_failed");
         close_world(&f);
 }
@@ -344,5 +349,525 @@ TEST(browser, a_list_of_actions_fills_a_form_and_follows_it)
              "{\"action\":\"press\",\"key\":\"Control+a\"},{\"action\":\"press\",\"key\":\"x\"},"
              "{\"action\":\"press\",\"key\":\"Enter\"}]}");
         CHECK(strstr(fake_text(&f, "url"), "/done?name=x&s=1") != NULL);
+        close_world(&f);
+}
+
+TEST(browser, what_an_element_needs_is_waited_for_and_said)
+{
+        struct fake f;
+
+        if (missing())
+                return;
+        open_world(&f, NULL);
+        good(&f, "browser.run",
+             "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/late\",\"until\":\"commit\"},"
+             "{\"action\":\"wait\",\"selector\":\"#late\"},{\"action\":\"wait\",\"text\":\"here I "
+             "am\"},{\"action\":\"text\"},"
+             "{\"action\":\"wait\",\"selector\":\"#never\",\"state\":\"absent\"}]}");
+        CHECK_STR(rtext(&f, 3, "text"), "here I am");
+        fails(&f, "browser.run",
+              "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+              "form\"},{\"action\":\"click\",\"selector\":\"#none\",\"timeout\":\"400ms\"}]}",
+              "element_not_found");
+        CHECK(strstr(f.msg, "\"#none\"") != NULL);
+        fails(&f, "browser.run",
+              "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+              "form\"},{\"action\":\"click\",\"selector\":\"#hidden\",\"timeout\":\"400ms\"}]}",
+              "element_not_usable");
+        CHECK(strstr(f.msg, "not visible") != NULL);
+        fails(&f, "browser.run",
+              "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+              "form\"},{\"action\":\"click\",\"selector\":\"#off\",\"timeout\":\"400ms\"}]}",
+              "element_not_usable");
+        CHECK(strstr(f.msg, "disabled") != NULL);
+        fails(&f, "browser.run",
+              "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+              "covered\"},{\"action\":\"click\",\"selector\":\"#b\",\"timeout\":\"400ms\"}]}",
+              "element_not_usable");
+        CHECK(strstr(f.msg, "covered") != NULL);
+        fails(&f, "browser.run",
+              "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+              "form\"},{\"action\":\"type\",\"selector\":\"#go\",\"text\":\"x\",\"timeout\":\"400ms\"}]}",
+              "element_not_usable");
+        fails(&f, "browser.run",
+              "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+              "form\"},{\"action\":\"wait\",\"selector\":\"#go\",\"state\":\"absent\",\"timeout\":\"400ms\"}]"
+              "}",
+              "element_not_usable");
+        fails(&f, "browser.run",
+              "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+              "form\"},{\"action\":\"select\",\"selector\":\"#s\",\"value\":\"9\","
+              "\"timeout\":\"400ms\"}]}",
+              "element_not_usable");
+        CHECK(strstr(f.msg, "actions[1] (select)") != NULL);
+        CHECK_INT(cJSON_GetArraySize(cJSON_GetObjectItem(f.outputs, "results")), 1); /* what was done stays */
+        close_world(&f);
+}
+
+TEST(browser, a_navigation_that_fails_says_why)
+{
+        struct fake f;
+
+        if (missing())
+                return;
+        open_world(&f, NULL);
+        fails(&f, "browser.navigate", "{\"url\":\"http://127.0.0.1:65431/\"}", "nav_failed");
+        CHECK(strstr(f.msg, "connection refused") != NULL);
+        fails(&f, "browser.navigate", "{\"url\":\"http://no-such-host.invalid/\"}", "nav_failed");
+        CHECK(strstr(f.msg, "no-such-host.invalid is not known") != NULL);
+        fails(&f, "browser.navigate", "{\"url\":\"@/hang\",\"timeout\":\"500ms\"}", "nav_timeout");
+        fails(&f, "browser.navigate", "{\"url\":\"@/pending-image\",\"timeout\":\"500ms\"}", "nav_timeout");
+        good(&f, "browser.run",
+             "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+             "pending-image\",\"until\":\"dom\"},{\"action\":\"text\"}]}");
+        CHECK_STR(rtext(&f, 1, "text"), "text");
+        fails(&f, "browser.navigate", "{\"url\":\"@/empty\"}", "nav_failed");
+        fails(&f, "browser.navigate", "{\"url\":\"@/download\"}", "download_denied");
+        fails(&f, "browser.navigate", "{\"url\":\"http://user:pw@127.0.0.1/\"}", "bad_url");
+        /* A click that leads nowhere. */
+        fails(&f, "browser.navigate", "{\"url\":\"@/to?http://127.0.0.1:65431/\"}", "nav_failed");
+        good(&f, "browser.navigate", "{\"url\":\"@/to?/hello\"}");
+        CHECK(strstr(fake_text(&f, "url"), "/hello") != NULL);
+        close_world(&f);
+}
+
+TEST(browser, dialogs_are_answered_and_windows_are_not_opened)
+{
+        struct fake f;
+
+        if (missing())
+                return;
+        open_world(&f, NULL);
+        good(&f, "browser.navigate", "{\"url\":\"@/alert\"}");
+        CHECK_STR(fake_text(&f, "title"), "confirmed false");
+        CHECK(memmem(f.events.data, f.events.len, "sure?", 5) != NULL);
+        good(&f, "browser.navigate", "{\"url\":\"@/alert\",\"dialogs\":\"accept\"}");
+        CHECK_STR(fake_text(&f, "title"), "confirmed true");
+        good(&f, "browser.click", "{\"url\":\"@/popup\",\"selector\":\"#b\"}");
+        CHECK(memmem(f.events.data, f.events.len, "window", 6) != NULL);
+        close_world(&f);
+}
+
+/* --- apart from each other, and kept -------------------------------------------------- */
+
+TEST(browser, each_call_has_a_fresh_profile_and_a_session_keeps_its_own)
+{
+        struct fake f;
+        char session[100], input[400];
+
+        if (missing())
+                return;
+        open_world(&f, NULL);
+        good(&f, "browser.navigate", "{\"url\":\"@/cookie\"}");
+        CHECK_STR(fake_text(&f, "title"), "a=11");
+        CHECK_STR(fake_text(&f, "session"), "");
+        good(&f, "browser.navigate", "{\"url\":\"@/cookie\",\"keep\":true}");
+        CHECK_STR(fake_text(&f, "title"), "a=11");
+        snprintf(session, sizeof session, "%s", fake_text(&f, "session"));
+        CHECK(strlen(session) > 30);
+        snprintf(input, sizeof input, "{\"url\":\"@/cookie\",\"session\":\"%s\"}", session);
+        good(&f, "browser.navigate", input);
+        CHECK_STR(fake_text(&f, "title"), "a=12");
+        CHECK_STR(fake_text(&f, "session"), session);
+        /* A call that fails leaves the page to the next. */
+        snprintf(input, sizeof input, "{\"selector\":\"#x\",\"session\":\"%s\",\"timeout\":\"200ms\"}",
+                 session);
+        fails(&f, "browser.click", input, "element_not_found");
+        CHECK_STR(fake_text(&f, "session"), session);
+        snprintf(input, sizeof input, "{\"session\":\"%s\",\"keep\":false}", session);
+        good(&f, "browser.text", input);
+        fails(&f, "browser.text", input, "no_session");
+        fails(&f, "browser.text", "{\"session\":\"page-guess\"}", "no_session");
+        for (int i = 0; i < BROWSER_KEPT_MAX; i++)
+                good(&f, "browser.navigate", "{\"url\":\"@/hello\",\"keep\":true}");
+        fails(&f, "browser.navigate", "{\"url\":\"@/hello\",\"keep\":true}", "too_many_sessions");
+        good(&f, "browser.navigate", "{\"url\":\"@/hello\"}");
+        close_world(&f);
+}
+
+/* --- where pages may go ------------------------------------------------------------------ */
+
+#define ONLY_US                                                                                              \
+        "version: 1\nhttp:\n  allow: [\"127.0.0.1\", \"localhost\", \"*.test\"]\n  deny: [\"denied.test\", " \
+        "\"127.0.0.2\"]\n"
+
+TEST(browser, what_the_policy_denies_is_reached_by_no_road)
+{
+        struct fake f;
+        char input[300];
+
+        if (missing())
+                return;
+        open_world(&f, ONLY_US);
+        snprintf(input, sizeof input, "{\"url\":\"http://denied.test:%d/\"}", srv.port);
+        fails(&f, "browser.navigate", input, "url_denied");
+        CHECK(strstr(f.msg, "http.deny") != NULL);
+        fails(&f, "browser.navigate", "{\"url\":\"http://elsewhere.example/\"}", "url_denied");
+        CHECK(strstr(f.msg, "http.allow") != NULL);
+        snprintf(input, sizeof input, "{\"url\":\"@/to?http://denied.test:%d/redirected\"}", srv.port);
+        fails(&f, "browser.navigate", input, "url_denied");
+        snprintf(input, sizeof input, "{\"url\":\"@/to?http://127.0.0.2:%d/redirected\"}", srv.port);
+        fails(&f, "browser.navigate", input, "url_denied");
+        /* localhost is allowed as a name, and leads to an address that is allowed. */
+        snprintf(input, sizeof input, "{\"url\":\"http://localhost:%d/hello\"}", srv.port);
+        good(&f, "browser.navigate", input);
+        srv.n = 0;
+        good(&f, "browser.navigate", "{\"url\":\"@/wants-denied\",\"until\":\"network-idle\"}");
+        srv.asked[srv.n] = '\0';
+        if (strstr(srv.asked, "denied") && strstr(srv.asked, "Host: denied"))
+                test_fail(__FILE__, __LINE__, "the server was asked: %s", srv.asked);
+        CHECK(!strstr(srv.asked, "/fetch") && !strstr(srv.asked, "/beacon") && !strstr(srv.asked, "/img"));
+        CHECK_INT(srv.websockets, 1); /* the one to the host that is allowed */
+        snprintf(input, sizeof input, "denied.test:%d", srv.port);
+        {
+                char *denied = cJSON_PrintUnformatted(cJSON_GetObjectItem(f.outputs, "denied"));
+
+                CHECK(denied && strstr(denied, input) && strstr(denied, "127.0.0.2"));
+                cJSON_free(denied);
+        }
+        CHECK(memmem(f.events.data, f.events.len, "denied", 6) != NULL);
+        close_world(&f);
+}
+
+TEST(browser, a_call_may_narrow_where_its_page_goes)
+{
+        struct fake f;
+        char input[300];
+
+        if (missing())
+                return;
+        open_world(&f, NULL);
+        fails(&f, "browser.navigate", "{\"url\":\"@/hello\",\"hosts\":[\"example.org\"]}", "url_denied");
+        CHECK(strstr(f.msg, "`hosts`") != NULL);
+        snprintf(input, sizeof input,
+                 "{\"url\":\"@/to?http://localhost:%d/hello\",\"hosts\":[\"127.0.0.1\"]}", srv.port);
+        fails(&f, "browser.navigate", input, "url_denied");
+        snprintf(input, sizeof input,
+                 "{\"url\":\"@/to?http://localhost:%d/hello\",\"hosts\":[\"127.0.0.1:*\",\"local*\"]}",
+                 srv.port);
+        good(&f, "browser.navigate", input);
+        close_world(&f);
+}
+
+TEST(browser, other_schemes_lead_nowhere)
+{
+        static const char *const urls[] = {"file:///etc/hostname",
+                                           "chrome://version",
+                                           "data:text/html,x",
+                                           "javascript:1",
+                                           "view-source:http://127.0.0.1/",
+                                           "about:srcdoc",
+                                           "blob:http://127.0.0.1/x",
+                                           "ftp://127.0.0.1/",
+                                           "devtools://devtools/x"};
+        struct fake f;
+        char input[300];
+
+        if (missing())
+                return;
+        open_world(&f, "version: 1\nbrowser: {evaluate: true}\n");
+        for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+                snprintf(input, sizeof input, "{\"url\":\"%s\"}", urls[i]);
+                fails(&f, "browser.navigate", input, "url_denied");
+        }
+        /* Nor do a page's own scripts get there, even where the caller's may run. */
+        good(&f, "browser.run",
+             "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/hello\"},"
+             "{\"action\":\"evaluate\",\"expression\":\"location='file:///etc/hostname';1+1\"},"
+             "{\"action\":\"wait\"},{\"action\":\"evaluate\",\"expression\":\"location.href\"},"
+             "{\"action\":\"evaluate\",\"expression\":\"fetch('file:///etc/"
+             "hostname').then(x=>x.text(),x=>'no')\"}]}");
+        CHECK_INT(cJSON_GetObjectItem(result(&f, 1), "value")->valueint, 2);
+        CHECK(strstr(rtext(&f, 3, "value"), "/hello") != NULL);
+        CHECK_STR(rtext(&f, 4, "value"), "no");
+        fails(&f, "browser.run",
+              "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+              "hello\"},{\"action\":\"evaluate\",\"expression\":\"x.y\"}]}",
+              "script_failed");
+        CHECK(strstr(f.msg, "ReferenceError") != NULL);
+        close_world(&f);
+}
+
+TEST(browser, files_and_scripts_only_where_the_owner_says_so)
+{
+        struct fake f;
+        char input[500];
+
+        if (missing())
+                return;
+        open_world(&f, NULL);
+        fails(&f, "browser.run", "{\"actions\":[{\"action\":\"evaluate\",\"expression\":\"1\"}]}",
+              "policy_denied");
+        CHECK(strstr(f.msg, "browser.evaluate") != NULL);
+        close_world(&f);
+        open_world(&f, "version: 1\nbrowser: {files: true}\nfiles: {read: [\"~\"], deny: [\"~/secret*\"]}\n");
+        fake_put(&f, "page a.html",
+                 "<title>a file</title><p id=p>text</p><iframe src=secret.html></iframe><img "
+                 "src=/etc/hostname>");
+        fake_put(&f, "secret.html", "<title>secret</title>hidden");
+        snprintf(input, sizeof input, "{\"url\":\"file://%s/page%%20a.html\"}", f.home);
+        good(&f, "browser.navigate", input);
+        CHECK_STR(fake_text(&f, "title"), "a file");
+        CHECK(memmem(f.events.data, f.events.len, "files.deny", 10) != NULL); /* the frame */
+        snprintf(input, sizeof input, "{\"url\":\"file://%s/secret.html\"}", f.home);
+        fails(&f, "browser.navigate", input, "url_denied");
+        fails(&f, "browser.navigate", "{\"url\":\"file:///etc/passwd\"}", "url_denied");
+        snprintf(input, sizeof input, "{\"url\":\"file://%s/../../../../../../etc/passwd\"}", f.home);
+        fails(&f, "browser.navigate", input, "url_denied");
+        fails(&f, "browser.navigate", "{\"url\":\"file://host/etc/passwd\"}", "url_denied");
+        close_world(&f);
+}
+
+/* --- when it breaks --------------------------------------------------------------------------- */
+
+static int browser_pid(void)
+{
+        char path[64], text[200] = "";
+        FILE *o;
+
+        snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+        o = fopen(path, "re");
+        CHECK(o);
+        CHECK(fgets(text, sizeof text, o));
+        fclose(o);
+        return atoi(text);
+}
+
+static void kill_when_asked(uv_timer_t *t)
+{
+        if (!srv.n)
+                return;
+        kill(*(int *)t->data, SIGKILL);
+        uv_timer_stop(t);
+}
+
+TEST(browser, a_browser_that_is_killed_fails_its_call_and_the_next_one_works)
+{
+        struct fake f;
+        uv_timer_t look;
+        int pid;
+
+        if (missing())
+                return;
+        open_world(&f, NULL);
+        good(&f, "browser.navigate", "{\"url\":\"@/hello\",\"keep\":true}");
+        pid = browser_pid();
+        CHECK(pid > 1);
+        srv.n = 0;
+        uv_timer_init(&f.loop, &look);
+        look.data = &pid;
+        uv_timer_start(&look, kill_when_asked, 1, 1);
+        fails(&f, "browser.navigate", "{\"url\":\"@/hang\"}", "browser_died");
+        uv_close((uv_handle_t *)&look, NULL);
+        good(&f, "browser.text", "{\"url\":\"@/hello\"}");
+        CHECK(browser_pid() != pid);
+        fails(&f, "browser.text", "{\"session\":\"page-of-the-dead\"}", "no_session");
+        close_world(&f);
+}
+
+static int renderers(int session, int sig)
+{
+        DIR *d = opendir("/proc");
+        struct dirent *x;
+        int n = 0;
+
+        while ((x = readdir(d))) {
+                int pid = atoi(x->d_name);
+                char path[64], text[4096];
+                size_t len;
+                FILE *o;
+
+                if (pid <= 1 || getsid(pid) != session)
+                        continue;
+                snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
+                o = fopen(path, "re");
+                len = o ? fread(text, 1, sizeof text, o) : 0;
+                if (o)
+                        fclose(o);
+                if (!memmem(text, len, "--type=renderer", 15))
+                        continue;
+                n++;
+                if (sig)
+                        kill(pid, sig);
+        }
+        closedir(d);
+        return n;
+}
+
+static void crash_when_asked(uv_timer_t *t)
+{
+        srv.asked[srv.n] = '\0';
+        if (!strstr(srv.asked, "/hang")) /* the image of the page that is shown */
+                return;
+        renderers(*(int *)t->data, SIGKILL);
+        uv_timer_stop(t);
+}
+
+TEST(browser, a_page_that_spins_or_crashes_holds_up_nobody)
+{
+        struct fake f;
+        uv_timer_t look;
+        int pid;
+
+        if (missing())
+                return;
+        open_world(&f, NULL);
+        fails(&f, "browser.navigate", "{\"url\":\"@/spin\",\"timeout\":\"700ms\"}", "nav_timeout");
+        fails(&f, "browser.run",
+              "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+              "spin\",\"until\":\"commit\"},{\"action\":\"text\",\"timeout\":\"500ms\"}]}",
+              "page_timeout");
+        good(&f, "browser.text", "{\"url\":\"@/hello\"}");
+        pid = browser_pid();
+        srv.n = 0;
+        uv_timer_init(&f.loop, &look);
+        look.data = &pid;
+        uv_timer_start(&look, crash_when_asked, 1, 1);
+        fails(&f, "browser.run",
+              "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/pending-image\",\"until\":\"dom\"},{\"action\":\"wait\"}]}",
+              "page_crashed");
+        uv_close((uv_handle_t *)&look, NULL);
+        good(&f, "browser.text", "{\"url\":\"@/hello\"}");
+        CHECK_INT(browser_pid(), pid); /* the same browser: only its page crashed */
+        close_world(&f);
+}
+
+TEST(browser, a_browser_that_hangs_is_replaced)
+{
+        struct fake f;
+        int pid;
+
+        if (missing())
+                return;
+        open_world(&f, NULL);
+        good(&f, "browser.text", "{\"url\":\"@/hello\"}");
+        pid = browser_pid();
+        kill(pid, SIGSTOP);
+        fails(&f, "browser.navigate", "{\"url\":\"@/hello\",\"timeout\":\"300ms\"}", "nav_timeout");
+        good(&f, "browser.text", "{\"url\":\"@/hello\",\"timeout\":\"40s\"}");
+        CHECK(browser_pid() != pid);
+        close_world(&f);
+}
+
+static void cancel_when_asked(uv_timer_t *t)
+{
+        struct fake *f = t->data;
+
+        if (!srv.n)
+                return;
+        uv_timer_stop(t);
+        fake_cancel(f, 1000);
+}
+
+TEST(browser, a_call_is_cancelled_wherever_it_stands)
+{
+        struct fake f;
+        uv_timer_t look;
+
+        if (missing())
+                return;
+        open_world(&f, NULL);
+        fake_start(&f, "browser.navigate",
+                   "{\"url\":\"http://127.0.0.1:65431/\"}"); /* while it waits for a page */
+        fake_cancel(&f, 1000);
+        fake_run(&f);
+        CHECK_INT(f.outcome, TOOL_CANCELLED);
+        uv_timer_init(&f.loop, &look);
+        look.data = &f;
+        uv_timer_start(&look, cancel_when_asked, 1, 1);
+        call(&f, "browser.navigate", "{\"url\":\"@/hang\"}");
+        CHECK_INT(f.outcome, TOOL_CANCELLED);
+        CHECK_STR(f.code, "cancelled");
+        uv_close((uv_handle_t *)&look, NULL);
+        close_world(&f);
+}
+
+TEST(browser, without_a_browser_it_says_what_to_install)
+{
+        struct fake f;
+        char *path = mem_strdup(getenv("PATH"));
+
+        open_world(&f, NULL);
+        setenv("PATH", "/nowhere", 1);
+        CHECK(!browser_available());
+        fails(&f, "browser.navigate", "{\"url\":\"@/hello\"}", "browser_missing");
+        CHECK(strstr(f.msg, "apt install chromium-headless-shell") != NULL);
+        /* Something of that name that is no browser. */
+        fake_put(&f, "chromium", "#!/bin/sh\necho 'no display' >&2\nexit 3\n");
+        setenv("PATH", f.home, 1);
+        {
+                char prog[300];
+
+                snprintf(prog, sizeof prog, "%s/chromium", f.home);
+                CHECK(chmod(prog, 0755) == 0);
+        }
+        fails(&f, "browser.navigate", "{\"url\":\"@/hello\"}", "browser_died");
+        CHECK(strstr(f.msg, "no display") != NULL);
+        setenv("PATH", path, 1);
+        mem_free(path);
+        close_world(&f);
+}
+
+TEST(browser, wrong_input_is_refused_before_anything_is_done)
+{
+        static const char *const wrong[] = {
+                "{\"actions\":[{\"action\":\"navigate\"}]}",
+                "{\"actions\":[{\"action\":\"navigate\",\"url\":\"http://x/\",\"selector\":\"a\"}]}",
+                "{\"actions\":[{\"action\":\"press\",\"key\":\"Entr\"}]}",
+                "{\"actions\":[{\"action\":\"click\"}]}",
+                "{\"actions\":[{\"action\":\"type\",\"selector\":\"a\"}]}",
+                "{\"actions\":[{\"action\":\"select\",\"selector\":\"a\"}]}",
+                "{\"actions\":[{\"action\":\"wait\",\"timeout\":\"soon\"}]}",
+        };
+        struct fake f;
+
+        if (missing())
+                return;
+        open_world(&f, NULL);
+        for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+                fails(&f, "browser.run", wrong[i], "bad_input");
+                CHECK_INT(f.outcome, TOOL_REFUSED);
+        }
+        fails(&f, "browser.text", "{}", "bad_input");
+        CHECK_INT(fake_children(), 0);
+        close_world(&f);
+}
+
+TEST(browser, a_denied_browser_is_not_started)
+{
+        struct fake f;
+
+        if (missing())
+                return;
+        open_world(&f, "version: 1\ncommands: {deny: [\"chromium*\"]}\n");
+        fails(&f, "browser.navigate", "{\"url\":\"@/hello\"}", "policy_denied");
+        CHECK_INT(fake_children(), 0);
+        close_world(&f);
+}
+
+/* The environment of the agent (keys, tokens) does not reach the browser. */
+TEST(browser, the_browser_sees_nothing_of_the_agents_environment)
+{
+        struct fake f;
+        char path[64], text[20000];
+        size_t n;
+        FILE *o;
+
+        if (missing())
+                return;
+        setenv("SECRET_TOKEN", "hunter2", 1);
+        open_world(&f, NULL);
+        good(&f, "browser.navigate", "{\"url\":\"@/hello\",\"keep\":true}");
+        snprintf(path, sizeof path, "/proc/%d/environ", browser_pid());
+        o = fopen(path, "re");
+        CHECK(o);
+        n = fread(text, 1, sizeof text, o);
+        fclose(o);
+        CHECK(n > 0 && !memmem(text, n, "hunter2", 7));
+        snprintf(path, sizeof path, "/proc/%d/cmdline", browser_pid());
+        o = fopen(path, "re");
+        n = fread(text, 1, sizeof text, o);
+        fclose(o);
+        CHECK((memmem(text, n, "--no-sandbox", 12) != NULL) == (geteuid() == 0));
         close_world(&f);
 }
