@@ -4,7 +4,8 @@
     bench/run.py [--build DIR] [--scratch DIR] [--rounds N] [PART]...
 
 Prints one JSON document on stdout (machine, figures, what else was seen) and a table
-for people on stderr. Parts: rpc latency dispatch output idle swarm store peers;
+for people on stderr. Parts: rpc latency dispatch output idle swarm store peers
+tools;
 without a name all of them. It measures and never judges by its exit status: a figure that falls
 short has "met": false.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import parts  # noqa: E402
+import tools  # noqa: E402, F401 (adds its parts)
 import world  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]

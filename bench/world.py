@@ -160,11 +160,11 @@ class World:
     def join_token(self, uses):
         return self.api("POST", "/join-tokens", {"uses": uses})["token"]
 
-    def start_agents(self, names):
+    def start_agents(self, names, *args):
         token = self.join_token(len(names))
         for n in names:
             self.agents[n] = self.daemon(n, [self.build / "photon-agent", "run", "--data", self.dir / n, "--name", n,
-                                             "--log-level", "warn"], env=self.env(PHOTON_JOIN_TOKEN=token))
+                                             "--log-level", "warn", *args], env=self.env(PHOTON_JOIN_TOKEN=token))
         self.wait_online(set(names))
 
     def wait_online(self, names):

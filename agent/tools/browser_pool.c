@@ -24,6 +24,7 @@
 #define LAUNCH_TRIES 2     /* browsers in a row that die before a page was ready */
 #define CLOSE_MS     500
 #define MEMORY_MS    2000
+#define SPARE_MS     200
 
 #define TO(s) (1u << (s))
 static const struct {
@@ -45,6 +46,8 @@ static struct {
         size_t n_browsers, n_waiters;
         unsigned failures; /* in a row */
         uv_idle_t turn;    /* hands pages out on a turn of its own */
+        uv_timer_t rest;   /* until spare pages are opened */
+        uint64_t taken_ms; /* when a page was handed out last */
 } pool;
 
 static bool move(struct browser *b, enum browser_state to)
@@ -230,8 +233,10 @@ static void on_answers(void *arg, int rc, const cJSON *result, const struct err 
 
         (void)result;
         (void)e;
-        if (rc != -E_CLOSED)
-                uv_timer_stop(&b->answer);
+        if (rc == -E_CLOSED)
+                return;
+        uv_timer_stop(&b->answer);
+        serve();
 }
 
 void page_doubt(struct page *p)
@@ -377,7 +382,7 @@ static char *program_of(const char *path)
 static int launch(struct browser *b, const char *path, struct err *e)
 {
         char *data = str_printf("--user-data-dir=%s", b->profile), **env = NULL;
-        char *argv[40];
+        char *argv[48];
         size_t n = 0;
         static const char *const flags[] = {
                 "--headless", "--remote-debugging-pipe", "--disable-gpu", "--no-first-run",
@@ -478,12 +483,18 @@ fail:
 
 /* ---- who gets a page ---- */
 
+/* Ready, and not asked just now whether it lives. */
+static bool is_sound(const struct browser *b)
+{
+        return b->state == BROWSER_READY && !uv_is_active((const uv_handle_t *)&b->answer);
+}
+
 static struct page *ready_page(void)
 {
         LIST_EACH (it, &pool.browsers) {
                 struct browser *b = container_of(it, struct browser, link);
 
-                if (b->state != BROWSER_READY)
+                if (!is_sound(b))
                         continue;
                 LIST_EACH (pt, &b->pages) {
                         struct page *p = container_of(pt, struct page, link);
@@ -505,7 +516,7 @@ static size_t pages_coming(void)
                 if (b->state == BROWSER_STARTING)
                         n++;
                 LIST_EACH (pt, &b->pages) {
-                        n += container_of(pt, struct page, link)->state == PAGE_OPENING;
+                        n += is_sound(b) && container_of(pt, struct page, link)->state == PAGE_OPENING;
                 }
         }
         return n;
@@ -518,6 +529,7 @@ static void give(struct page_wait *w, struct page *p, const char *code, const st
         w->waiting = false;
         if (p) {
                 page_move(p, PAGE_USED);
+                pool.taken_ms = uv_now(pool.loop);
                 p->b->served++;
                 look_at(p->b);
         }
@@ -532,24 +544,53 @@ static struct browser *roomiest(void)
         LIST_EACH (it, &pool.browsers) {
                 struct browser *b = container_of(it, struct browser, link);
 
-                if (b->state == BROWSER_READY && b->n_pages <= BROWSER_PAGES_MAX &&
-                    (!best || b->n_pages < best->n_pages))
+                if (is_sound(b) && b->n_pages < BROWSER_PAGES_MAX && (!best || b->n_pages < best->n_pages))
                         best = b;
         }
         return best;
 }
 
-/* Opens what is missing: a page per waiter and one to spare. Another browser only when all are full. */
+static size_t pages_ready(void)
+{
+        size_t n = 0;
+
+        LIST_EACH (it, &pool.browsers) {
+                struct browser *b = container_of(it, struct browser, link);
+
+                LIST_EACH (pt, &b->pages) {
+                        n += b->state == BROWSER_READY &&
+                             container_of(pt, struct page, link)->state == PAGE_READY;
+                }
+        }
+        return n;
+}
+
+static void on_rested(uv_timer_t *t)
+{
+        (void)t;
+        serve();
+}
+
+/* Opening a page costs as much as showing one, so the spare ones are opened after a call has its page, not
+ * while it begins. */
+static size_t spares_wanted(void)
+{
+        int64_t left = (int64_t)pool.taken_ms + SPARE_MS - (int64_t)uv_now(pool.loop);
+
+        if (left <= 0)
+                return BROWSER_SPARES;
+        uv_timer_start(&pool.rest, on_rested, (uint64_t)left, 0);
+        return 0;
+}
+
+/* Opens what is missing: a page per waiter, and those to spare. Another browser only when all are full. */
 static int open_more(struct err *e)
 {
-        size_t want = pool.n_waiters + 1, coming = pages_coming();
+        size_t want = pool.n_waiters + spares_wanted(), coming = pages_coming() + pages_ready();
         struct browser *b;
         int rc = 0;
 
-        if (ready_page())
-                coming++;
-        while (coming < want && !rc && (b = roomiest()) &&
-               (b->n_pages < BROWSER_PAGES_MAX || pool.n_waiters)) {
+        while (coming < want && !rc && (b = roomiest())) {
                 rc = page_open(b, pool.loop, pool.policy, e);
                 coming++;
         }
@@ -638,7 +679,9 @@ static int open_pool(struct tool_call *c, struct err *e)
         pool.n_browsers = pool.n_waiters = 0;
         pool.failures = 0;
         pool.stopping = false;
+        pool.taken_ms = 0;
         uv_idle_init(c->loop, &pool.turn);
+        uv_timer_init(c->loop, &pool.rest);
         pool.open = true;
         return 0;
 }
@@ -682,6 +725,7 @@ void browser_pool_stop(void)
         pool.stopping = true;
         pool.open = false;
         uv_close((uv_handle_t *)&pool.turn, on_turn_closed);
+        uv_close((uv_handle_t *)&pool.rest, on_turn_closed);
         LIST_EACH_SAFE (it, nx, &pool.browsers) {
                 struct browser *b = container_of(it, struct browser, link);
 

@@ -2,11 +2,10 @@
  *
  * A page is a fresh profile: a browser context of its own (cookies, storage,
  * cache, permissions; nothing on disk) with one tab and one way out (its
- * proxy). One page waits ready beside those in use, so that a call finds it
- * opened. A few processes serve all pages; each is replaced when it has served
- * SERVED_MAX, uses too much memory, hangs or dies, and ends when nobody has
- * needed it for IDLE_MS. Profile folders lie in the agent's scratch folder,
- * processes carry its mark: after kill -9 of the agent both go at its next start.
+ * proxy). BROWSER_SPARES pages wait ready, so that a call finds one opened. A few processes serve all pages;
+ * each is replaced when it has served SERVED_MAX, uses too much memory, hangs or dies, and ends when nobody
+ * has needed it for IDLE_MS. Profile folders lie in the agent's scratch folder, processes carry its mark:
+ * after kill -9 of the agent both go at its next start.
  *
  *   browser:  STARTING -> READY -> RETIRED -> ENDING -> (gone)
  *   page:     OPENING -> READY -> USED -> CLOSED
@@ -29,7 +28,8 @@ struct page;
 struct tool_call;
 
 #define BROWSERS_MAX       2
-#define BROWSER_PAGES_MAX  8   /* of one browser, the spare one besides */
+#define BROWSER_PAGES_MAX  8 /* of one browser */
+#define BROWSER_SPARES     2
 #define BROWSER_SERVED_MAX 200 /* pages; then a fresh process */
 #define BROWSER_IDLE_MS    60000
 #define BROWSER_WAITERS    256
