@@ -26,7 +26,10 @@ TEST(socks, names_and_addresses_are_read)
         CHECK_INT(read_text("\5\1\0\3\3::1\0\120", 10, &rq, &reply), 10);
         CHECK_STR(rq.host, "::1");
         CHECK(rq.is_address);
-        CHECK_INT(read_text("\5\1\0\3\11" "127.0.0.1\0\120", 16, &rq, &reply), 16);
+        CHECK_INT(read_text("\5\1\0\3\11"
+                            "127.0.0.1\0\120",
+                            16, &rq, &reply),
+                  16);
         CHECK(rq.is_address); /* an address written as a name */
 }
 
