@@ -202,11 +202,12 @@ static void how_it_ended(const struct ai_run *r, char *out, size_t size)
 static void on_gone(void *arg)
 {
         struct ai_run *r = arg;
-        const char *words = stdio_peer_stderr(r->peer);
+        const char *words;
         char how[64];
 
         if (!r->decided && r->ops->ended)
                 r->ops->ended(r);
+        words = stdio_peer_stderr(r->peer); /* lent until the next call: after the driver had its look */
         how_it_ended(r, how, sizeof how);
         ai_run_decide(r, TOOL_FAILED, "stream_ended", "%s ended without a result (%s)%s%.400s",
                       r->ops->product, how, *words || r->noise[0] ? "; its last words: " : "",

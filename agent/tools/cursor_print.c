@@ -202,9 +202,8 @@ static const struct {
         {"tool_call", on_tool}, {"result", on_result},       {"user", on_ignored},
 };
 
-static void on_message(struct ai_run *r, cJSON *m)
+static void on_event(struct print *p, const cJSON *m)
 {
-        struct print *p = (struct print *)r;
         const char *type = ai_text_of(m, "type");
 
         for (size_t i = 0; type && i < sizeof events / sizeof *events; i++) {
@@ -215,6 +214,13 @@ static void on_message(struct ai_run *r, cJSON *m)
         }
         if (p->unknown++ == 0)
                 log_debug("cursor", "an event of a kind that is not known", "type=%.60s", type ? type : "");
+}
+
+/* Takes m. */
+static void on_message(struct ai_run *r, cJSON *m)
+{
+        on_event((struct print *)r, m);
+        cJSON_Delete(m);
 }
 
 /* A failure is told by the exit status and words on standard error, with no event. */
