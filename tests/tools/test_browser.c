@@ -83,7 +83,7 @@ static const struct {
         {"/spin", "<title>spin</title><script>for(;;);</script>"},
         {"/tall",
          "<body style='margin:0'><div style='height:3000px;background:linear-gradient(red,blue)'></div>"},
-        {"/popup", "<button id=b onclick=\"window.open('/hello')\">open</button>"},
+        {"/popup", "<button id=b onclick=\"window.w=window.open('/hello')\">open</button>"},
 };
 
 static void answer(struct conn *c)
@@ -446,6 +446,15 @@ TEST(browser, dialogs_are_answered_and_windows_are_not_opened)
         good(&f, "browser.click", "{\"url\":\"@/popup\",\"selector\":\"#b\"}");
         CHECK(memmem(f.events.data, f.events.len, "window", 6) != NULL);
         close_world(&f);
+        open_world(&f, "version: 1\nbrowser: {evaluate: true}\n");
+        good(&f, "browser.run",
+             "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+             "popup\"},{\"action\":\"click\",\"selector\":\"#b\"},"
+             "{\"action\":\"evaluate\",\"expression\":\"new Promise(r=>{let n=0;const "
+             "i=setInterval(()=>{if(!w||w.closed||++n>100)"
+             "{clearInterval(i);r(!!w&&w.closed)}},50)})\"}]}");
+        CHECK(cJSON_IsTrue(cJSON_GetObjectItem(result(&f, 2), "value")));
+        close_world(&f);
 }
 
 /* --- apart from each other, and kept -------------------------------------------------- */
@@ -526,6 +535,23 @@ TEST(browser, what_the_policy_denies_is_reached_by_no_road)
                 cJSON_free(denied);
         }
         CHECK(memmem(f.events.data, f.events.len, "denied", 6) != NULL);
+        close_world(&f);
+}
+
+/* The rule is about the address, the page asks for a name that is allowed: what a name is changed to (DNS
+ * rebinding) leads nowhere. */
+TEST(browser, an_allowed_name_does_not_lead_to_a_denied_address)
+{
+        struct fake f;
+        char input[300];
+
+        if (missing())
+                return;
+        open_world(&f, "version: 1\nhttp: {allow: [\"localhost\"], deny: [\"127.*\", \"[::1]\"]}\n");
+        snprintf(input, sizeof input, "{\"url\":\"http://localhost:%d/hello\"}", srv.port);
+        fails(&f, "browser.navigate", input, "url_denied");
+        CHECK(strstr(f.msg, "http.deny") != NULL);
+        CHECK_INT(srv.n, 0); /* nobody was connected to */
         close_world(&f);
 }
 
@@ -620,6 +646,68 @@ TEST(browser, files_and_scripts_only_where_the_owner_says_so)
 
 /* --- when it breaks --------------------------------------------------------------------------- */
 
+/* Is this process the leader of a session that we started? */
+static bool is_child(int pid)
+{
+        char path[64], text[500] = "", *end;
+        int parent = 0;
+        FILE *o;
+
+        snprintf(path, sizeof path, "/proc/%d/stat", pid);
+        o = fopen(path, "re");
+        if (o && !fgets(text, sizeof text, o))
+                text[0] = '\0';
+        if (o)
+                fclose(o);
+        end = strrchr(text, ')');
+        return end && sscanf(end + 1, " %*c %d", &parent) == 1 && parent == getpid();
+}
+
+/* The processes that draw pages, of every browser of ours: how many; sig 0 only counts. */
+static int signal_renderers(int sig)
+{
+        DIR *d = opendir("/proc");
+        struct dirent *x;
+        int n = 0;
+
+        while ((x = readdir(d))) {
+                int pid = atoi(x->d_name);
+                char path[64], text[4096];
+                size_t len;
+                FILE *o;
+
+                if (pid <= 1 || getsid(pid) <= 1 || !is_child(getsid(pid)))
+                        continue;
+                snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
+                o = fopen(path, "re");
+                len = o ? fread(text, 1, sizeof text, o) : 0;
+                if (o)
+                        fclose(o);
+                if (!memmem(text, len, "--type=renderer", 15))
+                        continue;
+                n++;
+                if (sig)
+                        kill(pid, sig);
+        }
+        closedir(d);
+        return n;
+}
+
+TEST(browser, pages_that_were_given_back_are_gone)
+{
+        struct fake f;
+
+        if (missing())
+                return;
+        open_world(&f, NULL);
+        for (int i = 0; i < 20; i++)
+                good(&f, "browser.navigate", "{\"url\":\"@/hello\"}");
+        /* Those that wait, one that closes, and what Chromium keeps ready for itself; not one for each call.
+         */
+        CHECK(signal_renderers(0) <= BROWSER_SPARES + 6);
+        close_world(&f);
+}
+
 static int browser_pid(void)
 {
         char path[64], text[200] = "";
@@ -665,54 +753,12 @@ TEST(browser, a_browser_that_is_killed_fails_its_call_and_the_next_one_works)
         close_world(&f);
 }
 
-/* Is this process the leader of a session that we started? */
-static bool is_child(int pid)
-{
-        char path[64], text[500] = "", *end;
-        int parent = 0;
-        FILE *o;
-
-        snprintf(path, sizeof path, "/proc/%d/stat", pid);
-        o = fopen(path, "re");
-        if (o && !fgets(text, sizeof text, o))
-                text[0] = '\0';
-        if (o)
-                fclose(o);
-        end = strrchr(text, ')');
-        return end && sscanf(end + 1, " %*c %d", &parent) == 1 && parent == getpid();
-}
-
-/* The processes that draw pages, of every browser of ours. */
-static void kill_renderers(void)
-{
-        DIR *d = opendir("/proc");
-        struct dirent *x;
-
-        while ((x = readdir(d))) {
-                int pid = atoi(x->d_name);
-                char path[64], text[4096];
-                size_t len;
-                FILE *o;
-
-                if (pid <= 1 || getsid(pid) <= 1 || !is_child(getsid(pid)))
-                        continue;
-                snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
-                o = fopen(path, "re");
-                len = o ? fread(text, 1, sizeof text, o) : 0;
-                if (o)
-                        fclose(o);
-                if (memmem(text, len, "--type=renderer", 15))
-                        kill(pid, SIGKILL);
-        }
-        closedir(d);
-}
-
 static void crash_when_asked(uv_timer_t *t)
 {
         srv.asked[srv.n] = '\0';
         if (!strstr(srv.asked, "/hang")) /* the image of the page that is shown */
                 return;
-        kill_renderers();
+        signal_renderers(SIGKILL);
         uv_timer_stop(t);
 }
 
