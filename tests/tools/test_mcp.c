@@ -357,12 +357,12 @@ TEST(mcp, what_a_server_left_behind_dies_with_it)
         char input[600];
         int pid;
 
-        init_stdio(&w, "", "    idle_timeout: 50ms\n");
+        init_stdio(&w, "", "    idle_timeout: 2s\n");
         until_tool(&w, "mcp.s.child");
         snprintf(input, sizeof input, "{\"file\":\"%s/pid\"}", f->home);
         fake_call(f, "mcp.s.child", input);
         CHECK_STR(f->msg, "");
-        for (int i = 0; i < 200 && !fake_get(f, "pid"); i++)
+        for (int i = 0; i < 150 && !(fake_get(f, "pid") && atoi(fake_get(f, "pid"))); i++)
                 pass(&w, 10);
         pid = atoi(fake_get(f, "pid"));
         CHECK(pid > 1 && fake_alive(pid));

@@ -260,7 +260,7 @@ TEST(plugin, outputs_must_fit_their_schema)
 
 static void cancel_on_go(struct fake *f)
 {
-        if (memmem(f->out.data, f->out.len, "go", 2)) {
+        if (f->out.len && memmem(f->out.data, f->out.len, "go", 2)) {
                 f->on_output = NULL;
                 fake_cancel(f, f->grace_ms);
         }

@@ -27,15 +27,19 @@ static struct route_need need_of(const char *input)
 
 static struct route_model offer(const char *detail)
 {
-        static struct route_model *v;
+        static struct route_model *kept[256]; /* they live as long as the test's process */
+        static size_t n_kept;
+        struct route_model *v = NULL;
         cJSON *d = NULL;
         size_t n = 0;
 
+        CHECK(n_kept < sizeof kept / sizeof *kept);
         CHECK(json_parse(detail, strlen(detail), &d, NULL) == 0);
         CHECK(route_models_read(d, &v, &n) == 0);
         CHECK(n == 1);
         cJSON_Delete(d);
-        return v[0]; /* lives as long as the test's process */
+        kept[n_kept++] = v;
+        return v[0];
 }
 
 #define OFFER(ep, m)                                                                                         \
