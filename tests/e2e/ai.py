@@ -71,7 +71,16 @@ def stand_in_bin(folder):
     return folder
 
 
-def ai_env(home, m=None, real=True, **more):
+def some_of(folder, source, names):
+    """A folder for PATH with these programs alone: an agent asks each that it finds for its version."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (*names, "node"):
+        if (source / name).exists() and not (folder / name).exists():
+            (folder / name).symlink_to(source / name)
+    return folder
+
+
+def ai_env(home, m=None, real=True, only=(), **more):
     """The environment of an AI tool, and the settings files in `home` that point it at `m`."""
     home.mkdir(parents=True, exist_ok=True)
     url = m.url if m else "http://127.0.0.1:9"  # nobody is there
@@ -97,6 +106,8 @@ enabled = false
     tmp = home / "tmp"
     tmp.mkdir(exist_ok=True)
     first = BIN if real else stand_in_bin(home / "stand-ins")
+    if only:
+        first = some_of(home / "programs", first, only)
     python = Path(sys.executable).parent  # the stand-ins' own
     env = {"PATH": f"{first}:{python}:/usr/local/bin:/usr/bin:/bin", "HOME": home, "LC_ALL": "C.UTF-8", "TMPDIR": tmp,
            "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": KEY, "CLAUDE_CODE_MAX_RETRIES": "1", "DISABLE_TELEMETRY": "1",

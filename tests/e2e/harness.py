@@ -27,15 +27,17 @@ SLOW = float(os.environ.get("E2E_SLOW", "1"))  # sanitizer builds take longer
 
 
 def wait_for(what, cond, timeout=20.0):
-    """Until cond() is true. Looking again is the only waiting here; the deadline is for failures."""
-    end = time.monotonic() + timeout * SLOW
+    """Until cond() is true. Looking again is the only waiting here, soon at first and then less often, since
+    a look is often a connection; the deadline is for failures."""
+    end, pause = time.monotonic() + timeout * SLOW, 0.01
     while True:
         v = cond()
         if v:
             return v
         if time.monotonic() > end:
             raise AssertionError(f"waited {timeout * SLOW:.0f} s for: {what}")
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.25, 0.2)
 
 
 def clean_env(home, **more):

@@ -38,13 +38,14 @@ def lives(pid):
 class AiWorld(World):
     real = True
     env = {}
+    only = ()  # the programs on the agent's PATH; none: all there are
 
     def setUp(self):
         super().setUp()
         self.home, self.work = self.dir / "home", self.dir / "work"
         self.work.mkdir()
         self.m = models(self)
-        self.env_of_tools = ai_env(self.home, self.m, self.real, **self.env)
+        self.env_of_tools = ai_env(self.home, self.m, self.real, self.only, **self.env)
         self.h = self.hub()
         self.a = Agent(_Ctx(self), self.h, "a1", token=self.h.join_token(uses=1), policy=ai_policy(self.env_of_tools, self.work)).start()
         self.addCleanup(self.end_tools)
@@ -260,6 +261,7 @@ class GeminiWords:
 
 
 class AcpClaude(ClaudeWords, AiTool):
+    only = ("claude-agent-acp", "claude")
     uses, given, programs = "acp.prompt", {"agent": "claude-agent-acp"}, ["claude-agent-acp", "fake_acp"]
 
 
@@ -273,6 +275,7 @@ class StandInAcpClaude(AcpClaude, Manners, AiWorld):
 
 
 class ClaudeCode(ClaudeWords, AiTool):
+    only = ("claude",)
     uses, programs = "claude-code.prompt", ["/claude", "claude "]
 
 
@@ -286,6 +289,7 @@ class StandInClaudeCode(ClaudeCode, Manners, AiWorld):
 
 
 class AcpCodex(CodexWords, AiTool):
+    only = ("codex-acp", "codex")
     uses, given, programs, refusal_ends = "acp.prompt", {"agent": "codex-acp"}, ["codex-acp", "fake_acp"], True
 
 
@@ -295,10 +299,12 @@ class RealAcpCodex(AcpCodex, AiWorld):
 
 
 class Gemini(GeminiWords, AiTool):
+    only = ("gemini",)
     uses, given, programs = "gemini.prompt", {"model": "gemini-2.5-flash"}, ["gemini", "fake_acp"]
 
 
 class Codex(CodexWords, AiTool):
+    only = ("codex",)
     uses, programs = "codex.prompt", ["/codex", "codex "]
 
 
