@@ -94,4 +94,14 @@ int fake_fds(void);
 bool fake_alive(int pid); /* exists and is no zombie */
 int fake_children(void);
 
+/* ThreadSanitizer turns vfork into fork: what a child could not do is then told by its exit status alone. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define FAKE_VFORK_IS_FORK 1
+#endif
+#endif
+#ifndef FAKE_VFORK_IS_FORK
+#define FAKE_VFORK_IS_FORK 0
+#endif
+
 #endif
