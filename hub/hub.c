@@ -553,10 +553,11 @@ int hub_init(const struct hub_conf *c, char *out_ca_sha256, char *out_token, str
         if (!rc)
                 rc = store_open(&so, &st, e);
         if (!rc) {
+                const struct new_api_token first = {
+                        .name = "admin", .project = PROJECT_ALL, .role = ROLE_ADMIN, .created_by = "init"};
                 struct store_tx *tx = store_begin(st);
 
-                rc = tx ? auth_api_token_create(tx, "admin", ROLE_ADMIN, now, 0, "init", out_token, id)
-                        : -E_NOMEM;
+                rc = tx ? auth_api_token_create(tx, &first, now, out_token, id) : -E_NOMEM;
                 if (!rc) {
                         store_put_audit(tx, now, "init", "hub.init", c->data, NULL);
                         store_commit(tx, NULL, NULL);

@@ -19,29 +19,6 @@
 #define TOKEN_LEN  47 /* "pat_" and 43 characters */
 
 static const char prefix[] = "pat_";
-static const char *const role_names[] = {
-        [ROLE_CLIENT] = "client",
-        [ROLE_OPERATOR] = "operator",
-        [ROLE_TECH_OPERATOR] = "technical-operator",
-        [ROLE_ADMIN] = "admin",
-};
-
-const char *role_name(enum role r)
-{
-        return (size_t)r < sizeof role_names / sizeof role_names[0] ? role_names[r] : "none";
-}
-
-int role_parse(const char *s, enum role *out)
-{
-        for (size_t i = 0; i < sizeof role_names / sizeof role_names[0]; i++) {
-                if (strcmp(s, role_names[i]) == 0) {
-                        *out = (enum role)i;
-                        return 0;
-                }
-        }
-        return -E_INVAL;
-}
-
 static void token_hash(const char *token, char out_hex[2 * SHA256_LEN + 1])
 {
         uint8_t h[SHA256_LEN];
@@ -64,11 +41,14 @@ static int on_row(void *arg, const struct row_api_token *t)
 
         if (strlen(t->sha256_hex) != 2 * SHA256_LEN || !secret_equal(t->sha256_hex, l->hash, 2 * SHA256_LEN))
                 return 0;
-        if (t->revoked_us || (t->expires_us && t->expires_us <= l->now_us) || role_parse(t->role, &role))
+        if (t->revoked_us || (t->expires_us && t->expires_us <= l->now_us) || role_parse(t->role, &role) ||
+            !t->project)
                 return 0;
         snprintf(l->out->token_id, sizeof l->out->token_id, "%s", t->id);
         snprintf(l->out->name, sizeof l->out->name, "%s", t->name);
-        l->out->role = role;
+        snprintf(l->out->project, sizeof l->out->project, "%s", t->project);
+        if (roles_give(&l->out->roles, t->project, role))
+                return 0;
         l->ok = true;
         return 0;
 }
@@ -92,31 +72,34 @@ int auth_check_api_token(struct store_reader *r, const char *token, int64_t now_
         return 0;
 }
 
-/* {"name":...,"role":...} */
-static char *audit_detail(const char *name, const char *role)
+/* {"name":...,"role":...,"project":...} */
+static char *audit_detail(const char *name, const char *role, const char *project)
 {
         cJSON *o = cJSON_CreateObject();
         char *text = NULL;
 
-        if (o && cJSON_AddStringToObject(o, "name", name) && cJSON_AddStringToObject(o, "role", role))
+        if (o && cJSON_AddStringToObject(o, "name", name) && cJSON_AddStringToObject(o, "role", role) &&
+            cJSON_AddStringToObject(o, "project", project))
                 text = json_text(o);
         cJSON_Delete(o);
         return text;
 }
 
-int auth_api_token_create(struct store_tx *tx, const char *name, enum role role, int64_t now_us,
-                          int64_t expires_us, const char *created_by, char out_token[80], char out_id[32])
+int auth_api_token_create(struct store_tx *tx, const struct new_api_token *t, int64_t now_us,
+                          char out_token[80], char out_id[32])
 {
         uint8_t secret[SECRET_LEN];
         char hash[2 * SHA256_LEN + 1], id[ID_LEN];
         char *b64, *detail;
 
-        if (!*name || strlen(name) >= sizeof((struct caller *)0)->name || !str_is_utf8(name, strlen(name)))
+        if (!*t->name || strlen(t->name) >= sizeof((struct caller *)0)->name ||
+            !str_is_utf8(t->name, strlen(t->name)) || t->role == ROLE_NONE ||
+            (strcmp(t->project, PROJECT_ALL) != 0 && !project_name_ok(t->project)))
                 return -E_INVAL;
         id_random(secret, sizeof secret);
         b64 = str_b64url(secret, sizeof secret);
         mem_wipe(secret, sizeof secret);
-        detail = audit_detail(name, role_name(role));
+        detail = audit_detail(t->name, role_name(t->role), t->project);
         if (!b64 || !detail) {
                 pki_free_secret(b64);
                 mem_free(detail);
@@ -130,13 +113,14 @@ int auth_api_token_create(struct store_tx *tx, const char *name, enum role role,
         store_put_api_token(tx, &(struct row_api_token){
                                         .id = id,
                                         .sha256_hex = hash,
-                                        .name = name,
-                                        .role = role_name(role),
-                                        .created_by = created_by,
+                                        .name = t->name,
+                                        .role = role_name(t->role),
+                                        .project = t->project,
+                                        .created_by = t->created_by,
                                         .created_us = now_us,
-                                        .expires_us = expires_us,
+                                        .expires_us = t->expires_us,
                                 });
-        store_put_audit(tx, now_us, created_by ? created_by : "hub", "api_token.create", id, detail);
+        store_put_audit(tx, now_us, t->created_by ? t->created_by : "hub", "api_token.create", id, detail);
         mem_free(detail);
         return 0;
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "common/clock.h"
+#include "hub/model/roles.h"
 
 struct auth;
 struct bus;
@@ -37,20 +38,25 @@ int ca_given_host(const struct ca *c, char *out, size_t size);
 void ca_fini(struct ca *c);
 
 /* ---- API tokens ---- */
-enum role { ROLE_CLIENT, ROLE_OPERATOR, ROLE_TECH_OPERATOR, ROLE_ADMIN };
-const char *role_name(enum role r);
-int role_parse(const char *s, enum role *out);
 struct caller {
         char token_id[32];
         char name[128];
+        char project[PROJECT_NAME_MAX + 1]; /* what the token is bound to; "*": to none */
+        struct roles roles;
+};
+/* One to be made. project: what it is bound to ("*": all of them). */
+struct new_api_token {
+        const char *name, *project;
         enum role role;
+        int64_t expires_us; /* 0: never */
+        const char *created_by;
 };
 /* Any thread with its own reader: "pat_..." -> caller. -E_UNAUTH (unknown, expired, revoked: the same
  * sentence). */
 int auth_check_api_token(struct store_reader *r, const char *token, int64_t now_us, struct caller *out);
 /* Makes one: out_token is shown once. Loop thread (or start-up). */
-int auth_api_token_create(struct store_tx *tx, const char *name, enum role role, int64_t now_us,
-                          int64_t expires_us, const char *created_by, char out_token[80], char out_id[32]);
+int auth_api_token_create(struct store_tx *tx, const struct new_api_token *t, int64_t now_us,
+                          char out_token[80], char out_id[32]);
 /* -E_NOENT, -E_STATE (is revoked already). r: a reader of the calling thread. */
 int auth_api_token_revoke(struct store_reader *r, struct store_tx *tx, const char *id, int64_t now_us,
                           const char *by, struct err *e);

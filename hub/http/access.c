@@ -19,7 +19,7 @@ const char *permission_name(enum permission p)
 
 bool role_may(enum role r, enum permission p)
 {
-        if ((unsigned)p >= PERM_COUNT || (unsigned)r > ROLE_ADMIN)
+        if ((unsigned)p >= PERM_COUNT || (unsigned)r >= ROLE_COUNT)
                 return false; /* what the table does not know is not allowed */
         return table[p].roles >> r & 1;
 }

@@ -6,6 +6,7 @@
 #include "common/mem.h"
 #include "common/str.h"
 #include "hub/http/api.h"
+#include "hub/http/guard.h"
 #include "hub/http/idem.h"
 #include "hub/http/present.h"
 #include "hub/http/request.h"
@@ -48,8 +49,12 @@ static int read_filter(struct http_req *q, struct store_reader *r, struct checkp
 {
         const char *state = req_query(q, "state"), *run = req_query(q, "run");
         enum checkpoint_state st = CHECKPOINT_OPEN;
-        int rc;
+        struct guard_runs seen = {0};
+        struct http_thread *t;
+        int rc = http_thread(q->h, &t, e);
 
+        if (rc)
+                return rc;
         if (state && strcmp(state, "all") != 0 && checkpoint_state_parse(state, &st))
                 return err_set(e, E_INVAL,
                                "state=%.32s: expected open, approved, rejected, expired, withdrawn or all",
@@ -57,7 +62,10 @@ static int read_filter(struct http_req *q, struct store_reader *r, struct checkp
         f->state = state && strcmp(state, "all") == 0 ? -1 : (int)st;
         if (!run)
                 return 0;
-        rc = read_run(r, run, on_run, &f->run_seq);
+        /* Another project's run is no run to this caller. */
+        rc = guard_sees_run(&seen, &q->caller, t, run, PERM_CHECKPOINTS_READ)
+                     ? read_run(r, run, on_run, &f->run_seq)
+                     : -E_NOENT;
         return rc == -E_NOENT ? err_set(e, E_NOENT, "there is no run '%.64s'", run) : rc;
 }
 
@@ -67,30 +75,38 @@ int api_checkpoints_list(struct http_req *q, struct err *e)
         struct page l = {0};
         struct store_reader *r = req_reader(q, e);
         const char *cursor;
-        char next[24];
+        char next[24], *projects = NULL;
         int rc;
 
         if (!r)
                 return -E_UNAVAIL;
         rc = read_filter(q, r, &f, e);
         if (!rc)
+                rc = guard_projects(q, PERM_CHECKPOINTS_READ, &projects, e);
+        f.projects = projects;
+        if (!rc)
                 rc = req_page_args(q, &l.limit, &cursor, e);
         if (!rc && cursor && str_parse_i64(cursor, 1, INT64_MAX, &f.before_seq))
                 rc = err_set(e, E_INVAL, "the cursor is not one that this list gave out");
         if (rc)
-                return rc;
+                goto out;
         f.limit = (int)l.limit + 1;
         jw_begin(&l.w, &q->out);
         jw_open(&l.w, NULL, '{');
         jw_open(&l.w, "items", '[');
         rc = read_checkpoints(r, &f, on_row, &l);
-        if (rc < 0)
-                return err_set(e, -rc, "the checkpoints could not be read: %s", err_name(rc));
+        if (rc < 0) {
+                err_set(e, -rc, "the checkpoints could not be read: %s", err_name(rc));
+                goto out;
+        }
         jw_close(&l.w, ']');
         snprintf(next, sizeof next, "%lld", (long long)l.last_seq);
         jw_str(&l.w, "next_cursor", l.more ? next : NULL);
         jw_close(&l.w, '}');
-        return jw_end(&l.w);
+        rc = jw_end(&l.w);
+out:
+        mem_free(projects);
+        return rc;
 }
 
 static int on_show(void *arg, const struct row_checkpoint *r)

@@ -8,15 +8,25 @@
 #include "common/str.h"
 #include "hub/event/bus.h"
 #include "hub/http/api.h"
+#include "hub/http/guard.h"
 #include "hub/http/request.h"
 #include "hub/http/stream.h"
 #include "hub/store/store.h"
+
+/* Read in one go without finding anything for this caller. */
+#define HIDDEN_PIECES 64
 
 struct feed {
         char run[64]; /* "": all */
         int64_t after;
         bool follow;
         bool greeted, checked;
+        struct caller who;
+        char project[PROJECT_NAME_MAX +
+                     1]; /* of which one events are asked for; "": all the caller may see */
+        struct guard_runs runs;
+        struct http_thread *t; /* while it is filled */
+        bool hid;              /* the last piece held what this caller must not see */
         struct buf *out;
 };
 
@@ -68,12 +78,33 @@ static int put_event(struct feed *f, const char *line, size_t n)
         return rc;
 }
 
-static int on_batch(void *arg, int64_t first, int64_t last, const char *lines, size_t n)
+/* The machines are everybody's; what else is of the hub itself is told to those with a role in all projects.
+ */
+static bool may_see(struct feed *f, const char *run, const char *line, size_t n)
+{
+        const char *type;
+        size_t tn = 0;
+
+        if (f->project[0])
+                return *run && guard_run_in(&f->runs, f->project, f->t, run);
+        if (caller_may(&f->who, PROJECT_ALL, PERM_EVENTS_READ))
+                return true;
+        if (*run)
+                return guard_sees_run(&f->runs, &f->who, f->t, run, PERM_EVENTS_READ);
+        type = member(line, n, "\"type\":\"", &tn);
+        return type && tn > 6 && memcmp(type, "agent.", 6) == 0;
+}
+
+static int on_batch(void *arg, const char *run, int64_t first, int64_t last, const char *lines, size_t n)
 {
         struct feed *f = arg;
 
         (void)first;
-        (void)last;
+        if (!may_see(f, run, lines, n)) {
+                f->after = last;
+                f->hid = true;
+                return 0;
+        }
         while (n) {
                 const char *nl = memchr(lines, '\n', n);
                 size_t len = nl ? (size_t)(nl - lines) : n;
@@ -133,6 +164,7 @@ static enum stream_more fill(void *state, struct stream *s, struct http_thread *
 
         (void)s;
         f->out = out;
+        f->t = t;
         if (!f->greeted) {
                 f->greeted = true;
                 return buf_puts(out, "retry: 2000\n\n") ? STREAM_BROKEN : STREAM_DATA;
@@ -144,8 +176,14 @@ static enum stream_more fill(void *state, struct stream *s, struct http_thread *
                 rc = read_run(t->reader, f->run, on_run, &st);
                 over = run_state_final(st);
         }
-        if (!rc)
-                rc = read_events(t->reader, f->run[0] ? f->run : NULL, f->after, STREAM_PIECE, on_batch, f);
+        for (int pieces = 0; !rc && !out->len; pieces++) {
+                f->hid = false;
+                rc = pieces < HIDDEN_PIECES ? read_events(t->reader, f->run[0] ? f->run : NULL, f->after,
+                                                          STREAM_PIECE, on_batch, f)
+                                            : buf_puts(out, ":\n\n"); /* others wait for this thread too */
+                if (!f->hid)
+                        break;
+        }
         if (rc < 0)
                 return STREAM_BROKEN;
         if (out->len)
@@ -172,6 +210,9 @@ static int start(struct http_req *q, const char *run, int64_t after, struct err 
         if (!f)
                 return err_set(e, E_NOMEM, "out of memory");
         f->after = after;
+        f->who = q->caller;
+        if (!run)
+                memcpy(f->project, q->project, sizeof f->project);
         rc = start_point(q, &f->after, e);
         if (!rc)
                 rc = req_query_bool(q, "follow", true, &f->follow, e);

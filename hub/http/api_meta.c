@@ -41,11 +41,17 @@ int api_whoami(struct http_req *q, struct err *e)
         jw_begin(&w, &q->out);
         jw_open(&w, NULL, '{');
         jw_str(&w, "name", q->caller.name);
-        jw_str(&w, "role", role_name(q->caller.role));
+        jw_str(&w, "role", role_name(roles_best(&q->caller.roles)));
+        jw_open(&w, "projects", '{'); /* "*": all of them, and the hub */
+        if (q->caller.roles.everywhere != ROLE_NONE)
+                jw_str(&w, PROJECT_ALL, role_name(q->caller.roles.everywhere));
+        for (unsigned i = 0; i < q->caller.roles.n; i++)
+                jw_str(&w, q->caller.roles.in[i].project, role_name(q->caller.roles.in[i].role));
+        jw_close(&w, '}');
         jw_str(&w, "token_id", q->caller.token_id);
         jw_open(&w, "permissions", '[');
         for (int p = PERM_PUBLIC + 1; p < PERM_COUNT; p++)
-                if (role_may(q->caller.role, (enum permission)p))
+                if (role_may(roles_best(&q->caller.roles), (enum permission)p))
                         jw_str(&w, NULL, permission_name((enum permission)p));
         jw_close(&w, ']');
         jw_close(&w, '}');

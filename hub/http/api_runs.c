@@ -7,6 +7,7 @@
 #include "common/mem.h"
 #include "common/str.h"
 #include "hub/http/api.h"
+#include "hub/http/guard.h"
 #include "hub/http/idem.h"
 #include "hub/http/present.h"
 #include "hub/http/request.h"
@@ -177,30 +178,38 @@ int api_runs_list(struct http_req *q, struct err *e)
         struct page l = {0};
         struct store_reader *r = req_reader(q, e);
         const char *cursor;
-        char next[24];
+        char next[24], *projects = NULL;
         int rc;
 
         if (!r)
                 return -E_UNAVAIL;
         rc = read_filter(q, &f, e);
         if (!rc)
+                rc = guard_projects(q, PERM_RUNS_READ, &projects, e);
+        f.projects = projects;
+        if (!rc)
                 rc = req_page_args(q, &l.limit, &cursor, e);
         if (!rc && cursor && str_parse_i64(cursor, 1, INT64_MAX, &f.before_seq))
                 rc = err_set(e, E_INVAL, "the cursor is not one that this list gave out");
         if (rc)
-                return rc;
+                goto out;
         f.limit = (int)l.limit + 1;
         jw_begin(&l.w, &q->out);
         jw_open(&l.w, NULL, '{');
         jw_open(&l.w, "items", '[');
         rc = read_runs(r, &f, on_row, &l);
-        if (rc < 0)
-                return err_set(e, -rc, "the runs could not be read: %s", err_name(rc));
+        if (rc < 0) {
+                err_set(e, -rc, "the runs could not be read: %s", err_name(rc));
+                goto out;
+        }
         jw_close(&l.w, ']');
         snprintf(next, sizeof next, "%lld", (long long)l.last_seq);
         jw_str(&l.w, "next_cursor", l.more ? next : NULL);
         jw_close(&l.w, '}');
-        return jw_end(&l.w);
+        rc = jw_end(&l.w);
+out:
+        mem_free(projects);
+        return rc;
 }
 
 static int show(struct http_req *q, bool steps, struct err *e)

@@ -22,6 +22,7 @@ struct token_request {
         char name[NAME_MAX_LEN + 28];
         bool has_name;
         enum role role;
+        char project[PROJECT_NAME_MAX + 1];
         cJSON *labels;
         /* made on the loop */
         char id[32];
@@ -346,7 +347,13 @@ static void api_on_loop(struct http_req *q)
                 return;
         }
         t->expires_us = t->ttl_ms ? now + t->ttl_ms * 1000 : 0;
-        rc = auth_api_token_create(tx, t->name, t->role, now, t->expires_us, q->caller.name, text, t->id);
+        rc = auth_api_token_create(tx,
+                                   &(struct new_api_token){.name = t->name,
+                                                           .project = t->project,
+                                                           .role = t->role,
+                                                           .expires_us = t->expires_us,
+                                                           .created_by = q->caller.name},
+                                   now, text, t->id);
         if (!rc)
                 t->text = mem_strdup(text);
         mem_wipe(text, sizeof text);
@@ -373,6 +380,7 @@ static int api_after(struct http_req *q, struct err *e)
         jw_str(&w, "token", t->text);
         jw_str(&w, "name", t->name);
         jw_str(&w, "role", role_name(t->role));
+        jw_str(&w, "project", t->project);
         jw_str(&w, "created_by", q->caller.name);
         jw_time(&w, "expires_at", t->expires_us);
         jw_close(&w, '}');
@@ -380,9 +388,23 @@ static int api_after(struct http_req *q, struct err *e)
         return jw_end(&w);
 }
 
+/* Without one the token is good for all projects and the hub, as its role says. */
+static int project_member(const cJSON *doc, struct token_request *t, struct err *e)
+{
+        const char *s = PROJECT_ALL;
+        int rc = json_str_opt(doc, "project", &s, e);
+
+        if (rc)
+                return rc;
+        if (strcmp(s, PROJECT_ALL) != 0 && !project_name_ok(s))
+                return err_set(e, E_INVAL, "\"project\" must be a project's name, or * for all");
+        snprintf(t->project, sizeof t->project, "%s", s);
+        return 0;
+}
+
 int api_api_tokens_create(struct http_req *q, struct err *e)
 {
-        static const char *const keys[] = {"name", "role", "ttl", NULL};
+        static const char *const keys[] = {"name", "role", "project", "ttl", NULL};
         struct token_request *t = NULL;
         const char *role = NULL;
         cJSON *doc = NULL;
@@ -396,6 +418,8 @@ int api_api_tokens_create(struct http_req *q, struct err *e)
                 rc = json_str(doc, "role", &role, e);
         if (!rc && role_parse(role, &t->role))
                 rc = err_set(e, E_INVAL, "\"role\" must be client, operator, technical-operator or admin");
+        if (!rc)
+                rc = project_member(doc, t, e);
         if (!rc)
                 rc = duration_member(doc, "ttl", &t->ttl_ms, e);
         if (!rc)

@@ -30,6 +30,9 @@ static int digest(struct http_req *q, char out[65])
         buf_init(&b, 0);
         rc = buf_printf(&b, "%s %s %s %s\n", q->route->method, q->route->pattern,
                         q->param[0] ? q->param[0] : "", q->param[1] ? q->param[1] : "");
+        /* Whoever has lost a project by now must not be shown what was made in it. */
+        if (!rc && q->project[0] && strcmp(q->project, PROJECT_DEFAULT) != 0)
+                rc = buf_printf(&b, "project %s\n", q->project);
         MHD_get_connection_values(q->conn, MHD_GET_ARGUMENT_KIND, add_query, &b);
         if (!rc)
                 rc = buf_put(&b, q->body.data, q->body.len);

@@ -142,8 +142,9 @@ static int on_hub_line(struct mcp_report *r, const char *line, size_t n)
         return rc;
 }
 
-static int on_batch(void *arg, int64_t first, int64_t last, const char *lines, size_t n)
+static int on_batch(void *arg, const char *run, int64_t first, int64_t last, const char *lines, size_t n)
 {
+        (void)run;
         (void)first;
         (void)last;
         return each_line(arg, lines, n, on_hub_line);

@@ -7,6 +7,7 @@
 #include "common/json.h"
 #include "common/mem.h"
 #include "common/str.h"
+#include "hub/http/guard.h"
 #include "hub/http/jsonw.h"
 #include "hub/http/mcp.h"
 
@@ -34,7 +35,7 @@ static bool allowed(const struct mcp_tool *t, const struct caller *who)
 {
         const struct route *r = t->pattern ? route_of(t) : NULL;
 
-        return t->pattern ? r && role_may(who->role, r->perm) : true;
+        return t->pattern ? r && guard_offers(who, r) : true;
 }
 
 /* ---- the list ---- */
@@ -348,16 +349,27 @@ static int check_args(const struct mcp_tool *t, const cJSON *args, struct err *e
         return rc;
 }
 
-/* The same questions, in the same order, as for a request of the route's own. */
+/* The guard reads the arguments where the route's own request would have them. */
+static int admit(struct http_req *q, const struct mcp_call *c, const struct route *r, struct err *e)
+{
+        int rc;
+
+        q->inner.query = c->query;
+        q->inner.active = true;
+        rc = guard_check(q, r, e);
+        q->inner.active = false;
+        return rc;
+}
+
+/* The same questions as for a request of the route's own. */
 static int enter(struct http_req *q, struct mcp_call *c, struct err *e)
 {
         const struct mcp_tool *t = c->tool;
         const struct route *r = t->pattern ? route_of(t) : NULL;
         int rc = 0;
 
-        if (!allowed(t, &q->caller))
-                return err_set(e, E_DENIED, "%s (role %s) lacks the permission %s", q->caller.name,
-                               role_name(q->caller.role), r ? permission_name(r->perm) : "of this tool");
+        if (r && !guard_offers(&q->caller, r))
+                return guard_denied(&q->caller, r->perm, e);
         rc = check_args(t, c->args, e);
         if (!rc && t->flags & MCP_FOLLOWS)
                 rc = read_waiting(q, c, e);
@@ -365,6 +377,8 @@ static int enter(struct http_req *q, struct mcp_call *c, struct err *e)
                 rc = req_writable(q, e);
         if (!rc && r)
                 rc = place(q, c, e);
+        if (!rc && r)
+                rc = admit(q, c, r, e);
         if (!rc && r && r->body_max && q->body.len > r->body_max)
                 rc = err_set(e, E_TOOBIG, "the arguments are larger than %s takes", t->name);
         if (rc)

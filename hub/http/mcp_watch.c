@@ -9,6 +9,7 @@
 
 #include "common/mem.h"
 #include "hub/http/attempt_log.h"
+#include "hub/http/guard.h"
 #include "hub/http/jsonw.h"
 #include "hub/http/mcp.h"
 #include "hub/http/mcp_report.h"
@@ -21,6 +22,7 @@ struct run_watch {
         char run[64];
         int64_t deadline_ms;
         bool owns;
+        char project[PROJECT_NAME_MAX + 1];
         struct mcp_report *report;
         /* as of this step */
         enum run_state state;
@@ -36,6 +38,7 @@ static int on_run(void *arg, const struct row_run *r)
 
         w->state = r->state;
         w->seq = r->seq;
+        snprintf(w->project, sizeof w->project, "%s", r->project ? r->project : "");
         w->call = r->kind && strcmp(r->kind, "call") == 0;
         return 0;
 }
@@ -221,7 +224,8 @@ static void cancel_on_loop(struct mail *m)
  * hub that stops cancels nothing. */
 static bool gives_up(const struct run_watch *w, const struct mcp_call *c, enum mcp_end how)
 {
-        if (!w->owns || !role_may(c->caller.role, PERM_RUNS_CONTROL) || atomic_load(&c->h->stopping))
+        if (!w->owns || !caller_may(&c->caller, w->project, PERM_RUNS_CONTROL) ||
+            atomic_load(&c->h->stopping))
                 return false;
         return how == MCP_CANCELLED || (how == MCP_LEFT && c->terms.era == MCP_MODERN);
 }

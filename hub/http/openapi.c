@@ -35,7 +35,7 @@ static const struct {
          "\"properties\":{\"type\":" STRING ",\"title\":" STRING ",\"status\":" INTEGER ",\"detail\":" STRING
          ",\"code\":" STRING ",\"line\":" INTEGER ",\"column\":" INTEGER "}}"},
         {"Run", "{\"type\":\"object\",\"required\":[\"id\",\"workflow\",\"state\",\"created_at\"],"
-                "\"properties\":{\"id\":" STRING ",\"workflow\":" STRING
+                "\"properties\":{\"id\":" STRING ",\"workflow\":" STRING ",\"project\":" STRING
                 ",\"kind\":{\"enum\":[\"run\",\"call\"]},\"state\":{\"enum\":[\"queued\",\"running\","
                 "\"waiting\",\"succeeded\","
                 "\"failed\",\"cancelled\"]},\"inputs\":" OBJECT ",\"outputs\":" OBJECT ",\"error\":" ERROR_OF
@@ -60,8 +60,9 @@ static const struct {
          "\"id\":" STRING ",\"state\":{\"enum\":[\"open\",\"approved\",\"rejected\",\"expired\","
          "\"withdrawn\"]},\"kind\":{\"enum\":["
          "\"permission\",\"input\"]},\"action\":" STRING ",\"title\":" STRING ",\"tool\":" STRING
-         ",\"run\":" STRING ",\"workflow\":" STRING ",\"step\":" STRING ",\"attempt\":" INTEGER
-         ",\"step_tool\":" STRING ",\"agent\":" STRING ",\"asked_by\":" STRING ",\"sha256\":" STRING
+         ",\"run\":" STRING ",\"workflow\":" STRING ",\"project\":" STRING ",\"step\":" STRING
+         ",\"attempt\":" INTEGER ",\"step_tool\":" STRING ",\"agent\":" STRING ",\"asked_by\":" STRING
+         ",\"sha256\":" STRING
          ",\"arguments\":{\"type\":\"string\",\"description\":\"JSON text; sha256 is over these bytes\"}"
          ",\"schema\":" NULLABLE("object") ",\"content\":" NULLABLE(
                  "object") ",\"created_at\":" TIME ",\"expires_at\":" TIME ",\"decided_at\":" TIME
@@ -87,9 +88,9 @@ static const struct {
                       ",\"created_at\":" TIME ",\"expires_at\":" TIME ",\"revoked_at\":" TIME "}}"},
         {"ApiToken",
          "{\"type\":\"object\",\"required\":[\"id\",\"name\",\"role\"],\"properties\":{\"id\":" STRING
-         ",\"token\":" STRING ",\"name\":" STRING ",\"role\":" STRING ",\"state\":" STRING
-         ",\"created_by\":" STRING ",\"created_at\":" TIME ",\"expires_at\":" TIME ",\"revoked_at\":" TIME
-         ",\"last_used_at\":" TIME "}}"},
+         ",\"token\":" STRING ",\"name\":" STRING ",\"role\":" STRING ",\"project\":" STRING
+         ",\"state\":" STRING ",\"created_by\":" STRING ",\"created_at\":" TIME ",\"expires_at\":" TIME
+         ",\"revoked_at\":" TIME ",\"last_used_at\":" TIME "}}"},
         {"Validation",
          "{\"type\":\"object\",\"required\":[\"valid\",\"errors\",\"warnings\"],\"properties\":{"
          "\"valid\":" BOOLEAN
@@ -138,8 +139,8 @@ static const struct {
         {"ApiTokenRequest",
          "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"name\",\"role\"],"
          "\"properties\":{\"name\":" STRING
-         ",\"role\":{\"enum\":[\"client\",\"operator\",\"technical-operator\",\"admin\"]},\"ttl\":" DURATION
-         "}}"},
+         ",\"role\":{\"enum\":[\"client\",\"operator\",\"technical-operator\",\"admin\"]},\"project\":" STRING
+         ",\"ttl\":" DURATION "}}"},
 };
 
 static void parameter(struct jsonw *w, const char *name, size_t n, const char *in)

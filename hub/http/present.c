@@ -103,6 +103,7 @@ void present_run(struct jsonw *w, const struct row_run *r, bool brief)
         jw_str(w, "id", r->id);
         jw_str(w, "workflow", r->workflow);
         jw_str(w, "kind", r->kind);
+        jw_str(w, "project", r->project);
         jw_str(w, "state", run_state_name(r->state));
         if (!brief) {
                 jw_raw(w, "inputs", r->inputs, "{}");
@@ -199,6 +200,7 @@ void present_checkpoint(struct jsonw *w, const struct row_checkpoint *c, bool br
         jw_str(w, "tool", c->tool);
         jw_str(w, "run", c->run_id);
         jw_str(w, "workflow", c->workflow);
+        jw_str(w, "project", c->project);
         jw_str(w, "step", c->step_id);
         jw_i64(w, "attempt", c->attempt);
         jw_str(w, "step_tool", c->step_tool);
@@ -251,6 +253,7 @@ void present_api_token(struct jsonw *w, const struct row_api_token *t, long long
         jw_str(w, "id", t->id);
         jw_str(w, "name", t->name);
         jw_str(w, "role", t->role);
+        jw_str(w, "project", t->project);
         jw_str(w, "state", state);
         jw_str(w, "created_by", t->created_by);
         jw_time(w, "created_at", t->created_us);

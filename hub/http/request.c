@@ -6,6 +6,7 @@
 #include "common/mem.h"
 #include "common/secret.h"
 #include "common/str.h"
+#include "hub/http/guard.h"
 #include "hub/http/idem.h"
 #include "hub/http/problem.h"
 #include "hub/http/reply.h"
@@ -170,10 +171,7 @@ static int authorise(struct http_req *q, struct err *e)
         rc = authenticate(q, e);
         if (rc)
                 return rc;
-        if (!role_may(q->caller.role, r->perm))
-                return err_set(e, E_DENIED, "%s (role %s) lacks the permission %s", q->caller.name,
-                               role_name(q->caller.role), permission_name(r->perm));
-        return 0;
+        return guard_check(q, r, e);
 }
 
 struct query_check {

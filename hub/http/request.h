@@ -47,6 +47,7 @@ struct http_req {
         char *path;
         const char *param[ROUTE_PARAMS_MAX]; /* into path */
         struct caller caller;
+        char project[PROJECT_NAME_MAX + 1]; /* what the request is about (guard.h); "": no single one */
         bool known_caller;
         struct buf body;
         int64_t started_us;

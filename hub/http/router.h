@@ -26,6 +26,15 @@ enum route_flags {
         ROUTE_YAML = 32,       /* takes a workflow as YAML too */
         ROUTE_RAW = 64,        /* takes application/octet-stream */
         ROUTE_ANY_QUERY = 128, /* query names are checked by the handler */
+
+        /* What the route is about, and so in which project the caller must have its permission (guard.h).
+         * One of these; none: the hub itself, for which a role in all projects is needed. */
+        ROUTE_ANYWHERE = 256,       /* a role in any project will do */
+        ROUTE_OF_RUN = 512,         /* the first parameter is a run */
+        ROUTE_OF_CHECKPOINT = 1024, /* it is a checkpoint */
+        ROUTE_IN_PROJECT = 2048,    /* ?project=, or the caller's usual one */
+        ROUTE_LISTS = 4096,         /* shows what the caller may see: guard_projects */
+        ROUTE_WHERE = ROUTE_ANYWHERE | ROUTE_OF_RUN | ROUTE_OF_CHECKPOINT | ROUTE_IN_PROJECT | ROUTE_LISTS,
 };
 
 struct route {

@@ -107,6 +107,7 @@ static void on_loop(struct http_req *q)
                 .inputs = s->inputs,
                 .kind = s->kind,
                 .created_by = q->caller.name,
+                .project = q->project,
                 .priority = (int)s->priority,
                 .stdin_follows = s->stdin_follows,
                 .want_finish = s->wait,

@@ -15,6 +15,7 @@
 
 #include "common/clock.h"
 #include "hub/model/checkpoint.h"
+#include "hub/model/roles.h"
 #include "hub/model/run.h"
 #include "hub/model/workflow.h"
 
@@ -184,9 +185,10 @@ struct engine_submit {
         cJSON *inputs;             /* complete (workflow_inputs); taken, also on failure */
         const char *kind;          /* "run" | "call" */
         const char *created_by;
-        int priority;       /* added to the workflow's */
-        bool stdin_follows; /* calls: data comes with engine_stdin */
-        bool want_finish;   /* on_finished is called too */
+        const char *project; /* NULL: PROJECT_DEFAULT */
+        int priority;        /* added to the workflow's */
+        bool stdin_follows;  /* calls: data comes with engine_stdin */
+        bool want_finish;    /* on_finished is called too */
         const char *idempotency_key, *idempotency_token,
                 *idempotency_sha256; /* or NULL; stored with the run */
 };

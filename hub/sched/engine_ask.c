@@ -63,6 +63,7 @@ static void write_ask(const struct ask *a, bool live)
                 .run_id = s->run->id,
                 .step_id = s->id,
                 .workflow = s->run->wf->name,
+                .project = s->run->project,
                 .kind = a->form ? "input" : "permission",
                 .action = a->action,
                 .title = a->title,

@@ -138,7 +138,7 @@ struct stdin_pipe {
 struct run {
         struct engine *en;
         int64_t seq;
-        char *id, *kind, *def_sha256, *created_by, *group_name;
+        char *id, *kind, *def_sha256, *created_by, *project, *group_name;
         struct workflow *wf;
         struct def_info *info; /* wf->n_steps */
         cJSON *inputs, *outputs, *run_ctx, *wf_ctx, *env_ctx;

@@ -33,6 +33,7 @@ static int on_run(void *arg, const struct row_run *row)
         r->kind = engine_strdup(row->kind);
         r->def_sha256 = engine_strdup(row->def_sha256);
         r->created_by = engine_strdup(row->created_by ? row->created_by : "");
+        r->project = engine_strdup(row->project ? row->project : PROJECT_DEFAULT);
         r->group_name = engine_strdup(row->concurrency_group);
         r->inputs_text = engine_strdup(row->inputs ? row->inputs : "{}");
         r->state = row->state;
@@ -297,6 +298,7 @@ static void give_up(struct engine *en, struct run *r, const struct err *e)
                               .error_code = "unreadable",
                               .error_message = e->msg,
                               .created_by = r->created_by,
+                              .project = r->project,
                               .created_us = r->created_us,
                               .finished_us = engine_now(en)};
 

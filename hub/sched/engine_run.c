@@ -243,6 +243,7 @@ void run_free(struct run *r)
         mem_free(r->kind);
         mem_free(r->def_sha256);
         mem_free(r->created_by);
+        mem_free(r->project);
         mem_free(r->group_name);
         mem_free(r->inputs_text);
         mem_free(r->outputs_text);
@@ -382,6 +383,7 @@ static int build_submitted(struct engine *en, struct engine_submit *s, struct ru
         r->id = engine_strdup(id);
         r->kind = engine_strdup(s->kind);
         r->created_by = engine_strdup(s->created_by ? s->created_by : "");
+        r->project = engine_strdup(s->project ? s->project : PROJECT_DEFAULT);
         r->def_sha256 = engine_strdup(hex);
         r->def_text = mem_strndup(s->def_text, s->def_len);
         r->def_len = s->def_len;

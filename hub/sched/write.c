@@ -199,6 +199,7 @@ void write_run(struct engine *en, struct run *r)
                 .error_code = r->error_code,
                 .error_message = r->error_message,
                 .created_by = r->created_by,
+                .project = r->project,
                 .concurrency_group = r->group_name,
                 .priority = r->priority,
                 .cancel_requested = r->cancel_requested,

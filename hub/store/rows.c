@@ -41,6 +41,7 @@ static const struct col runs_cols[] = {
         C(TEXT, row_run, "error_message", error_message, 0),
         C(TEXT, row_run, "inputs", inputs, 0),
         C(TEXT, row_run, "outputs", outputs, 0),
+        C(TEXT, row_run, "project", project, 0),
 };
 
 static const struct col steps_cols[] = {
@@ -182,6 +183,7 @@ static const struct col api_tokens_cols[] = {
         C(I64, row_api_token, "expires_us", expires_us, 0),
         C(I64, row_api_token, "revoked_us", revoked_us, 0),
         C(I64, row_api_token, "last_used_us", last_used_us, 0),
+        C(TEXT, row_api_token, "project", project, 0),
 };
 
 static const struct col idempotency_cols[] = {
@@ -255,6 +257,7 @@ static const struct col checkpoints_cols[] = {
         C(TEXT, row_checkpoint, "content", content, 0),
         C(TEXT, row_checkpoint, "schema", schema, 0),
         C(TEXT, row_checkpoint, "arguments", arguments, 0),
+        C(TEXT, row_checkpoint, "project", project, 0),
 };
 
 /* REPLACE where no index but the primary key would have to be rewritten with the row. */

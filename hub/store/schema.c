@@ -88,8 +88,17 @@ static const char schema_models[] =
         "CREATE TABLE models(slot INTEGER PRIMARY KEY, agent TEXT, endpoint TEXT, model TEXT,"
         " updated_us INTEGER, samples TEXT);";
 
-const char *const store_migrations[] = {schema_1, schema_audit_chain, schema_checkpoints, schema_models,
-                                        NULL};
+/* The boundary between people: what was there belongs to the project that is always there, and tokens
+ * are good for all of them, as they were. The index answers whose a run is without its row. */
+static const char schema_projects[] = "ALTER TABLE runs ADD COLUMN project TEXT DEFAULT 'default';"
+                                      "DROP INDEX runs_id;"
+                                      "CREATE UNIQUE INDEX runs_id ON runs(id, project);"
+                                      "CREATE INDEX runs_project ON runs(project, seq);"
+                                      "ALTER TABLE checkpoints ADD COLUMN project TEXT DEFAULT 'default';"
+                                      "ALTER TABLE api_tokens ADD COLUMN project TEXT DEFAULT '*';";
+
+const char *const store_migrations[] = {schema_1,      schema_audit_chain, schema_checkpoints,
+                                        schema_models, schema_projects,    NULL};
 
 int store_schema_version(void)
 {

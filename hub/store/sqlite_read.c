@@ -38,6 +38,8 @@ enum query {
         QUERIES
 };
 
+#define IN_PROJECTS " AND (?5 IS NULL OR project IN (SELECT value FROM json_each(?5)))"
+
 /* What follows `SELECT columns FROM table`. */
 static const struct {
         enum row_kind kind;
@@ -61,13 +63,15 @@ static const struct {
         [Q_API_TOKEN] = {ROW_API_TOKEN, "WHERE sha256=?1"},
         [Q_IDEMPOTENCY] = {ROW_IDEMPOTENCY, "WHERE token_id=?1 AND key=?2"},
         [Q_CHECKPOINT] = {ROW_CHECKPOINT, "WHERE id=?1"},
-        [Q_CHECKPOINTS] = {ROW_CHECKPOINT, "WHERE seq<?1 ORDER BY seq DESC LIMIT ?2"},
+        [Q_CHECKPOINTS] = {ROW_CHECKPOINT, "WHERE seq<?1" IN_PROJECTS " ORDER BY seq DESC LIMIT ?2"},
         /* A literal: the partial index is used only for that. */
-        [Q_CHECKPOINTS_OPEN] = {ROW_CHECKPOINT, "WHERE state=0 AND seq<?1 ORDER BY seq DESC LIMIT ?2"},
-        [Q_CHECKPOINTS_STATE] = {ROW_CHECKPOINT, "WHERE state=?3 AND seq<?1 ORDER BY seq DESC LIMIT ?2"},
+        [Q_CHECKPOINTS_OPEN] = {ROW_CHECKPOINT,
+                                "WHERE state=0 AND seq<?1" IN_PROJECTS " ORDER BY seq DESC LIMIT ?2"},
+        [Q_CHECKPOINTS_STATE] = {ROW_CHECKPOINT,
+                                 "WHERE state=?3 AND seq<?1" IN_PROJECTS " ORDER BY seq DESC LIMIT ?2"},
         [Q_CHECKPOINTS_RUN] = {ROW_CHECKPOINT,
-                               "WHERE run_seq=?4 AND (?3<0 OR state=?3) AND seq<?1 ORDER BY seq "
-                               "DESC LIMIT ?2"},
+                               "WHERE run_seq=?4 AND (?3<0 OR state=?3) AND seq<?1" IN_PROJECTS
+                               " ORDER BY seq DESC LIMIT ?2"},
         [Q_CHECKPOINTS_LIVE] = {ROW_CHECKPOINT, "WHERE live=1 ORDER BY seq"},
         [Q_CHECKPOINT_NEWEST] = {ROW_CHECKPOINT, "ORDER BY seq DESC LIMIT 1"},
 };
@@ -82,7 +86,9 @@ struct store_reader {
         char *path;
         sqlite3_stmt *st[QUERIES];
         sqlite3_stmt *max;
-        sqlite3_stmt *runs[RUN_STATE_COUNT + 1][KIND_FILTERS][2 /* workflow */][2 /* active */];
+        sqlite3_stmt
+                *runs[RUN_STATE_COUNT + 1][KIND_FILTERS][2 /* workflow */][2 /* active */][2 /* projects */];
+        sqlite3_stmt *run_project;
 };
 
 int store_reader_open(struct store *s, struct store_reader **out, struct err *e)
@@ -123,8 +129,9 @@ void store_reader_close(struct store_reader *r)
         for (int i = 0; i < QUERIES; i++)
                 sqlite3_finalize(r->st[i]);
         sqlite3_finalize(r->max);
+        sqlite3_finalize(r->run_project);
         for (size_t i = 0; i < sizeof r->runs / sizeof(sqlite3_stmt *); i++)
-                sqlite3_finalize((&r->runs[0][0][0][0])[i]);
+                sqlite3_finalize((&r->runs[0][0][0][0][0])[i]);
         sqlite3_close(r->h);
         mem_free(r->path);
         mem_free(r);
@@ -331,11 +338,29 @@ int read_run(struct store_reader *r, const char *id, int (*cb)(void *, const str
         return finish(st, rc);
 }
 
+int read_run_project(struct store_reader *r, const char *id, int (*cb)(void *, const char *project),
+                     void *arg)
+{
+        int rc = SQLITE_OK;
+
+        if (!r->run_project)
+                rc = db_prepare(r->h, "SELECT project FROM runs WHERE id=?1", &r->run_project);
+        if (rc != SQLITE_OK)
+                return failed(r, rc);
+        bind_text(r->run_project, 1, id);
+        rc = sqlite3_step(r->run_project);
+        if (rc == SQLITE_ROW)
+                rc = cb(arg, (const char *)sqlite3_column_text(r->run_project, 0));
+        else
+                rc = rc == SQLITE_DONE ? -E_NOENT : failed(r, rc);
+        return finish(r->run_project, rc);
+}
+
 static int runs_statement(struct store_reader *r, enum run_state state, enum run_kind_filter kind,
-                          bool workflow, bool active, sqlite3_stmt **out)
+                          const struct run_filter *f, sqlite3_stmt **out)
 {
         static const char *const kinds[] = {"", " AND kind='run'", " AND kind='call'"};
-        sqlite3_stmt **st = &r->runs[state][kind][workflow][active];
+        sqlite3_stmt **st = &r->runs[state][kind][f->workflow != NULL][f->active_only][f->projects != NULL];
         char by_state[32] = "";
         char *tail;
         int rc = 0;
@@ -343,8 +368,9 @@ static int runs_statement(struct store_reader *r, enum run_state state, enum run
         if (!*st) {
                 if (state != RUN_STATE_ANY)
                         sqlite3_snprintf(sizeof by_state, by_state, " AND state=%d", (int)state);
-                tail = str_printf("WHERE seq<?1%s%s%s%s ORDER BY seq DESC LIMIT ?2", by_state, kinds[kind],
-                                  workflow ? " AND workflow=?3" : "", active ? " AND state<3" : "");
+                tail = str_printf("WHERE seq<?1%s%s%s%s%s ORDER BY seq DESC LIMIT ?2", by_state, kinds[kind],
+                                  f->workflow ? " AND workflow=?3" : "", f->active_only ? " AND state<3" : "",
+                                  f->projects ? " AND project IN (SELECT value FROM json_each(?4))" : "");
                 rc = tail ? prepare_select(r, &store_tables[ROW_RUN], tail, st) : -E_NOMEM;
                 mem_free(tail);
         }
@@ -369,13 +395,15 @@ int read_runs(struct store_reader *r, const struct run_filter *f, int (*cb)(void
                 if (kind == KIND_CALL && strcmp(f->kind, "call") != 0)
                         return -E_INVAL;
         }
-        rc = runs_statement(r, state, kind, f->workflow != NULL, f->active_only, &st);
+        rc = runs_statement(r, state, kind, f, &st);
         if (rc)
                 return rc;
         sqlite3_bind_int64(st, 1, f->before_seq > 0 ? f->before_seq : INT64_MAX);
         sqlite3_bind_int64(st, 2, f->limit > 0 ? f->limit : -1);
         if (f->workflow)
                 bind_text(st, 3, f->workflow);
+        if (f->projects)
+                bind_text(st, 4, f->projects);
         while ((rc = next(r, st, ROW_RUN, &row)) == 1 && (rc = cb(arg, &row)) == 0)
                 ;
         return finish(st, rc);
@@ -479,6 +507,7 @@ int read_checkpoints(struct store_reader *r, const struct checkpoint_filter *f,
         if (q != Q_CHECKPOINTS_LIVE) {
                 sqlite3_bind_int64(st, 1, f->before_seq > 0 ? f->before_seq : INT64_MAX);
                 sqlite3_bind_int64(st, 2, f->limit > 0 ? f->limit : -1);
+                bind_text(st, 5, f->projects); /* NULL binds NULL */
         }
         if (q == Q_CHECKPOINTS_STATE || q == Q_CHECKPOINTS_RUN)
                 sqlite3_bind_int64(st, 3, f->state);
@@ -506,7 +535,9 @@ int read_checkpoint_max(struct store_reader *r, int64_t *seq)
 /* ---- events ---- */
 
 int read_events(struct store_reader *r, const char *run_id, int64_t after, size_t max_bytes,
-                int (*cb)(void *, int64_t first, int64_t last, const char *lines, size_t n), void *arg)
+                int (*cb)(void *, const char *run_id, int64_t first, int64_t last, const char *lines,
+                          size_t n),
+                void *arg)
 {
         struct row_events row;
         size_t given = 0;
@@ -523,7 +554,8 @@ int read_events(struct store_reader *r, const char *run_id, int64_t after, size_
                         rc = 0;
                         break;
                 }
-                rc = cb(arg, row.first_id, row.last_id, row.lines ? row.lines : "", row.n);
+                rc = cb(arg, row.run_id ? row.run_id : "", row.first_id, row.last_id,
+                        row.lines ? row.lines : "", row.n);
                 if (rc)
                         break;
                 given += row.n;

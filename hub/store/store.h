@@ -81,6 +81,7 @@ struct row_run {
         bool cancel_requested;
         int64_t created_us, started_us, finished_us;
         uint32_t n_steps;
+        const char *project; /* never NULL */
 };
 void store_put_run(struct store_tx *tx, const struct row_run *r); /* insert or replace */
 
@@ -159,7 +160,7 @@ struct row_checkpoint {
         uint32_t attempt, question_id; /* question_id: the agent's, within the attempt */
         bool always;
         int64_t created_us, expires_us, decided_us, delivered_us;
-        const char *run_id, *step_id, *workflow;
+        const char *run_id, *step_id, *workflow, *project;
         const char *kind; /* "permission" | "input" */
         const char *action, *title;
         const char *tool;      /* what the asking program calls what it wants to use */
@@ -221,6 +222,7 @@ void store_put_redemption(struct store_tx *tx, const struct row_redemption *r);
 struct row_api_token {
         const char *id, *sha256_hex, *name, *role, *created_by;
         int64_t created_us, expires_us, revoked_us, last_used_us;
+        const char *project; /* what it is bound to; "*": to none */
 };
 void store_put_api_token(struct store_tx *tx, const struct row_api_token *t);
 
@@ -261,11 +263,15 @@ void store_reader_close(struct store_reader *r);
 int read_meta(struct store_reader *r, const char *key, char **out); /* mem_free; -E_NOENT */
 int read_run(struct store_reader *r, const char *id, int (*cb)(void *, const struct row_run *),
              void *arg); /* -E_NOENT */
+/* In which project it is; costs one look into an index. -E_NOENT. */
+int read_run_project(struct store_reader *r, const char *id, int (*cb)(void *, const char *project),
+                     void *arg);
 struct run_filter {
         const char *state, *workflow, *kind;
         int64_t before_seq; /* 0: newest */
         int limit;
         bool active_only;
+        const char *projects; /* a JSON array of names, or NULL: any */
 };
 int read_runs(struct store_reader *r, const struct run_filter *f, int (*cb)(void *, const struct row_run *),
               void *arg);
@@ -278,11 +284,12 @@ int read_attempts(struct store_reader *r, int64_t run_seq, int64_t idx_or_minus1
 int read_checkpoint(struct store_reader *r, const char *id, int (*cb)(void *, const struct row_checkpoint *),
                     void *arg); /* -E_NOENT */
 struct checkpoint_filter {
-        int state;          /* enum checkpoint_state, or -1: any */
-        int64_t run_seq;    /* 0: any */
-        int64_t before_seq; /* 0: newest */
-        int limit;          /* 0: all */
-        bool live_only;     /* for the engine's start: in ascending order */
+        int state;            /* enum checkpoint_state, or -1: any */
+        int64_t run_seq;      /* 0: any */
+        int64_t before_seq;   /* 0: newest */
+        int limit;            /* 0: all */
+        bool live_only;       /* for the engine's start: in ascending order */
+        const char *projects; /* a JSON array of names, or NULL: any */
 };
 /* Newest first. */
 int read_checkpoints(struct store_reader *r, const struct checkpoint_filter *f,
@@ -293,7 +300,9 @@ int read_small_output(struct store_reader *r, uint64_t attempt_id, char **out, s
 /* Lines with id > after, at most max_bytes; run_id NULL: all. cb per stored batch (first..last, its text).
  * A first batch larger than max_bytes is given all the same. */
 int read_events(struct store_reader *r, const char *run_id, int64_t after, size_t max_bytes,
-                int (*cb)(void *, int64_t first, int64_t last, const char *lines, size_t n), void *arg);
+                int (*cb)(void *, const char *run_id, int64_t first, int64_t last, const char *lines,
+                          size_t n),
+                void *arg);
 /* The oldest id still kept (newest + 1: none), the newest ever written. */
 int read_events_bounds(struct store_reader *r, int64_t *oldest, int64_t *newest);
 int read_agents(struct store_reader *r, int (*cb)(void *, const struct row_agent *), void *arg);

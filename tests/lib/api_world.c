@@ -347,8 +347,12 @@ static void build_state(struct api_world *w)
         ao.bus = w->bus;
         must(auth_create(&ao, &w->auth, &e), &e);
         tx = store_begin(w->store);
-        must(auth_api_token_create(tx, "admin", ROLE_ADMIN, clock_now_us(&clock_system), 0, "test", w->token,
-                                   id),
+        must(auth_api_token_create(tx,
+                                   &(struct new_api_token){.name = "admin",
+                                                           .project = PROJECT_ALL,
+                                                           .role = ROLE_ADMIN,
+                                                           .created_by = "test"},
+                                   clock_now_us(&clock_system), w->token, id),
              &e);
         store_commit(tx, on_durable, w);
 }
@@ -630,7 +634,7 @@ const char *world_stdin(struct api_world *w, bool *eof)
 }
 
 struct making {
-        const char *role;
+        const char *role, *project;
         char *text;
 };
 
@@ -643,14 +647,24 @@ static void make_token(struct api_world *w, void *arg)
         struct err e = {0};
 
         must(role_parse(m->role, &role), &e);
-        must(auth_api_token_create(tx, m->role, role, clock_now_us(&clock_system), 0, "test", text, id), &e);
+        must(auth_api_token_create(
+                     tx,
+                     &(struct new_api_token){
+                             .name = m->role, .project = m->project, .role = role, .created_by = "test"},
+                     clock_now_us(&clock_system), text, id),
+             &e);
         auth_commit(w->auth, tx, on_durable, w);
         m->text = mem_strdup(text);
 }
 
 char *world_make_token(struct api_world *w, const char *role)
 {
-        struct making m = {.role = role};
+        return world_make_token_in(w, role, PROJECT_ALL);
+}
+
+char *world_make_token_in(struct api_world *w, const char *role, const char *project)
+{
+        struct making m = {.role = role, .project = project};
 
         world_on_loop(w, make_token, &m);
         wait_for(&w->durable);

@@ -26,6 +26,7 @@ int world_port(const struct api_world *w);
 const char *world_token(const struct api_world *w);            /* an admin's */
 const char *world_ca(const struct api_world *w);               /* file with the CA's certificate */
 char *world_make_token(struct api_world *w, const char *role); /* mem_free */
+char *world_make_token_in(struct api_world *w, const char *role, const char *project);
 
 /* On the loop thread; returns when fn has. */
 void world_on_loop(struct api_world *w, void (*fn)(struct api_world *w, void *arg), void *arg);

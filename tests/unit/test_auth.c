@@ -488,6 +488,18 @@ TEST(auth, join_requests_are_checked)
         world_end(&w);
 }
 
+static int make_token(struct store_tx *tx, const char *name, enum role role, int64_t expires_us,
+                      char token[80], char id[32])
+{
+        return auth_api_token_create(tx,
+                                     &(struct new_api_token){.name = name,
+                                                             .project = PROJECT_ALL,
+                                                             .role = role,
+                                                             .expires_us = expires_us,
+                                                             .created_by = "me"},
+                                     fake_now_us, token, id);
+}
+
 TEST(auth, api_tokens)
 {
         struct world w;
@@ -498,18 +510,16 @@ TEST(auth, api_tokens)
 
         world_make(&w);
         tx = store_begin(w.store);
-        CHECK(auth_api_token_create(tx, "me", ROLE_ADMIN, fake_now_us, 0, "init", admin, id) == 0);
-        CHECK(auth_api_token_create(tx, "ci", ROLE_CLIENT, fake_now_us, fake_now_us + 1000, "me", shortlived,
-                                    id2) == 0);
-        CHECK_INT(auth_api_token_create(tx, "", ROLE_CLIENT, fake_now_us, 0, "me", shortlived, id2),
-                  -E_INVAL);
+        CHECK(make_token(tx, "me", ROLE_ADMIN, 0, admin, id) == 0);
+        CHECK(make_token(tx, "ci", ROLE_CLIENT, fake_now_us + 1000, shortlived, id2) == 0);
+        CHECK_INT(make_token(tx, "", ROLE_CLIENT, 0, shortlived, id2), -E_INVAL);
         store_commit(tx, NULL, NULL);
         store_pump(w.store);
         CHECK(store_reader_open(w.store, &r, &w.e) == 0);
         CHECK(auth_check_api_token(r, admin, fake_now_us, &c) == 0);
         CHECK_STR(c.name, "me");
         CHECK_STR(c.token_id, id);
-        CHECK_INT(c.role, ROLE_ADMIN);
+        CHECK_INT(roles_in(&c.roles, PROJECT_ALL), ROLE_ADMIN);
         CHECK(auth_check_api_token(r, shortlived, fake_now_us, &c) == 0);
         CHECK_INT(auth_check_api_token(r, shortlived, fake_now_us + 1000, &c), -E_UNAUTH);
         CHECK_INT(auth_check_api_token(r, "pat_", fake_now_us, &c), -E_UNAUTH);

@@ -33,10 +33,11 @@ static void world_end(struct world *w)
         store_close(w->store);
 }
 
-static int on_row(void *arg, int64_t first, int64_t last, const char *lines, size_t n)
+static int on_row(void *arg, const char *run, int64_t first, int64_t last, const char *lines, size_t n)
 {
         struct world *w = arg;
 
+        (void)run;
         (void)first;
         (void)last;
         CHECK(w->len + n < sizeof w->text);

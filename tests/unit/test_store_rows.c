@@ -31,6 +31,7 @@ static int on_run(void *arg, const struct row_run *r)
         CHECK_INT(r->started_us, want->started_us);
         CHECK_INT(r->finished_us, want->finished_us);
         CHECK_INT(r->n_steps, want->n_steps);
+        CHECK(same(r->project, want->project));
         return 7;
 }
 
@@ -48,6 +49,7 @@ TEST(store_rows, run_round_trips_and_is_replaced)
                                .error_code = "e",
                                .error_message = "",
                                .created_by = "root",
+                               .project = "p",
                                .concurrency_group = "g",
                                .priority = -5,
                                .cancel_requested = true,
@@ -592,6 +594,7 @@ static int on_api_token(void *arg, const struct row_api_token *t)
         CHECK_INT(t->expires_us, want->expires_us);
         CHECK_INT(t->revoked_us, want->revoked_us);
         CHECK_INT(t->last_used_us, want->last_used_us);
+        CHECK(same(t->project, want->project));
         return 5;
 }
 
@@ -600,7 +603,7 @@ TEST(store_rows, agents_and_tokens_round_trip_and_are_updated)
         struct row_agent a = {"a1", "n", "active", "5b", "01", "{}", "{\"os\":1}", "t1", 1, 2, 3, 0};
         struct row_join_token j = {"t1", "00ff", "*", "{}", "root", 5, 1, 1, 2, 0};
         struct row_redemption r = {"t1", "5b", "a1", 77};
-        struct row_api_token t = {"p1", "cafe", "root", "admin", NULL, 1, 0, 0, 0};
+        struct row_api_token t = {"p1", "cafe", "root", "admin", NULL, 1, 0, 0, 0, "p"};
         struct world w = {0};
 
         world_open(&w, false);
@@ -720,10 +723,12 @@ TEST(store_rows, runs_are_listed_by_filter_newest_first)
         world_close(&w);
 }
 
-static int collect_events(void *arg, int64_t first, int64_t last, const char *lines, size_t n)
+static int collect_events(void *arg, const char *run, int64_t first, int64_t last, const char *lines,
+                          size_t n)
 {
         char *to = arg;
 
+        (void)run;
         snprintf(to + strlen(to), 64 - strlen(to), "%lld-%lld:%.*s ", (long long)first, (long long)last,
                  (int)n, lines);
         return 0;
