@@ -107,7 +107,7 @@ static const char default_text[] =
         "\n"
         "# runtime: the longest call. output: the most one call may write. spool: disk for output that\n"
         "# the hub has not taken yet. running: calls at once. input: the largest input of a call.\n"
-        "limits: {runtime: 24h, output: 64GiB, spool: 1GiB, running: 32, input: 1MiB}\n";
+        "limits: {runtime: 24h, output: 64GiB, spool: 1GiB, running: 32, input: 4MiB}\n";
 
 const char *policy_default_text(void)
 {

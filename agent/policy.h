@@ -10,7 +10,7 @@
  *     http: {allow: ["*"], deny: []}             # globs on host[:port]
  *     browser: {evaluate: false, files: false}
  *     questions: {deny: [], ask: [], allow: []}  # what tools ask: {action, tool, command, paths} each
- *     limits: {runtime: 24h, output: 64GiB, spool: 1GiB, running: 32, input: 1MiB}
+ *     limits: {runtime: 24h, output: 64GiB, spool: 1GiB, running: 32, input: 4MiB}
  */
 #ifndef PHOTON_AGENT_POLICY_H
 #define PHOTON_AGENT_POLICY_H

@@ -155,12 +155,19 @@ static int append_escape(struct buf *b, unsigned char c)
 int json_append_str(struct buf *b, const char *s, size_t n)
 {
         size_t start = b->len, run = 0, span;
-        int rc = buf_putc(b, '"');
+        int rc = buf_reserve(b, n > SIZE_MAX - 2 ? n : n + 2);
 
+        if (!rc)
+                rc = buf_putc(b, '"');
         for (size_t i = 0; i < n && !rc; i += span) {
-                unsigned char c = (unsigned char)s[i];
-                bool escape = c < 0x20 || c == '"' || c == '\\';
+                unsigned char c;
+                bool escape;
 
+                i += json_plain_len(s + i, n - i);
+                if (i == n)
+                        break;
+                c = (unsigned char)s[i];
+                escape = c < 0x20 || c == '"' || c == '\\';
                 span = c < 0x80 ? 1 : str_utf8_len(s + i, n - i);
                 if (span && !escape)
                         continue;

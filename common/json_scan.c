@@ -103,12 +103,37 @@ static int scan_unicode(struct scan *s)
         return 0;
 }
 
+#define EACH_BYTE(x) (UINT64_C(0x0101010101010101) * (x))
+
+/* The high bit of each byte of `v` that is 0, or has a byte below it that is: good for "any", not for
+ * "which". */
+static uint64_t any_zero(uint64_t v)
+{
+        return (v - EACH_BYTE(1)) & ~v & EACH_BYTE(0x80);
+}
+
+size_t json_plain_len(const char *s, size_t n)
+{
+        size_t i = 0;
+
+        for (uint64_t v; n - i >= sizeof v; i += sizeof v) {
+                memcpy(&v, s + i, sizeof v);
+                if ((v & EACH_BYTE(0x80)) || ((v - EACH_BYTE(0x20)) & EACH_BYTE(0x80)) ||
+                    any_zero(v ^ EACH_BYTE('"')) || any_zero(v ^ EACH_BYTE('\\')))
+                        break;
+        }
+        while (i < n && (unsigned char)s[i] >= 0x20 && (unsigned char)s[i] < 0x80 && s[i] != '"' &&
+               s[i] != '\\')
+                i++;
+        return i;
+}
+
 static int scan_string(struct scan *s, enum json_tok kind)
 {
         const char *from = s->p++;
         int rc;
 
-        while (s->p < s->end && *s->p != '"') {
+        while (s->p += json_plain_len(s->p, (size_t)(s->end - s->p)), s->p < s->end && *s->p != '"') {
                 if ((unsigned char)*s->p < 0x20)
                         return bad(s, s->p, "a control character inside a string; write it as an escape");
                 if (*s->p++ != '\\')
@@ -331,8 +356,14 @@ size_t json_unescape(const char *raw, size_t n, char *out)
         size_t len = 0;
 
         for (size_t i = 0; i < n; i++) {
+                size_t plain = json_plain_len(raw + i, n - i);
                 unsigned v, low;
 
+                memmove(out + len, raw + i, plain); /* out may be raw */
+                len += plain;
+                i += plain;
+                if (i == n)
+                        break;
                 if (raw[i] != '\\') {
                         out[len++] = raw[i];
                 } else if (raw[++i] != 'u') {

@@ -37,6 +37,10 @@ struct json_token {
 int json_scan(const char *text, size_t len, int (*on)(void *ctx, const struct json_token *t), void *ctx,
               struct err *e);
 
+/* How many bytes at s need no second look inside of a JSON string: ASCII from the space on, but the quote and
+ * the backslash. Eight at a time. */
+size_t json_plain_len(const char *s, size_t n);
+
 /* Undoes the escapes of a KEY or STR; out: n + 1 bytes. Returns the length. */
 size_t json_unescape(const char *raw, size_t n, char *out);
 

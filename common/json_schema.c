@@ -170,11 +170,20 @@ static int check_range(const cJSON *schema, const char *low, const char *high, d
 
 static double characters(const char *s)
 {
-        double n = 0;
+        size_t n = 0;
 
         for (; *s; s++)
                 n += ((unsigned char)*s & 0xc0) != 0x80;
-        return n;
+        return (double)n;
+}
+
+static int check_length(const cJSON *schema, const cJSON *v, const struct at *at, struct err *e)
+{
+        if (!cJSON_GetObjectItemCaseSensitive(schema, "minLength") &&
+            !cJSON_GetObjectItemCaseSensitive(schema, "maxLength"))
+                return 0;
+        return check_range(schema, "minLength", "maxLength", characters(v->valuestring), "a length of ", at,
+                           e);
 }
 
 static int check_list(const cJSON *schema, const cJSON *v, const struct at *at, int depth, struct err *e)
@@ -274,8 +283,7 @@ static int check(const cJSON *schema, const cJSON *v, const struct at *at, int d
         if (cJSON_IsNumber(v))
                 return check_range(schema, "minimum", "maximum", v->valuedouble, "", at, e);
         if (cJSON_IsString(v))
-                return check_range(schema, "minLength", "maxLength", characters(v->valuestring),
-                                   "a length of ", at, e);
+                return check_length(schema, v, at, e);
         if (cJSON_IsArray(v))
                 return check_list(schema, v, at, depth, e);
         if (cJSON_IsObject(v))

@@ -140,7 +140,8 @@ static void explain_error(struct nng_tls_engine_conn *c, int rv)
         case MBEDTLS_ERR_SSL_NO_CIPHER_CHOSEN:
         case MBEDTLS_ERR_SSL_NO_USABLE_CIPHERSUITE:
                 snprintf(c->why, sizeof c->why,
-                         "no TLS cipher suite in common (ECDHE-ECDSA with AES-GCM is needed)");
+                         "no TLS cipher suite in common (ECDHE-ECDSA with ChaCha20-Poly1305 or AES-GCM is "
+                         "needed)");
                 break;
         case MBEDTLS_ERR_SSL_INVALID_RECORD:
         case MBEDTLS_ERR_SSL_BAD_HS_CLIENT_HELLO:
@@ -469,7 +470,7 @@ static nng_tls_engine engine = {
         .config_ops = &tls_config_ops,
         .conn_ops = &conn_ops,
         .name = TLS_ENGINE_NAME,
-        .description = "PHOTON on mbed TLS 2.28: TLS 1.2, ECDHE-ECDSA, AES-GCM",
+        .description = "PHOTON on mbed TLS 2.28: TLS 1.2, ECDHE-ECDSA, ChaCha20-Poly1305 or AES-GCM",
 };
 
 int tls_engine_register(struct err *e)

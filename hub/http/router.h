@@ -14,6 +14,7 @@ struct http_req;
 
 #define ROUTE_PARAMS_MAX 2
 #define BODY_SMALL       (1u << 20)
+#define BODY_CALL        (4u << 20) /* a file of 1 MiB with room for its escapes */
 #define BODY_STDIN       (256u << 10)
 #define BODY_LARGE       (16u << 20)
 

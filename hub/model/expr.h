@@ -21,7 +21,7 @@ struct expr;
 
 #define EXPR_SOURCE_MAX (64u << 10) /* bytes of one expression */
 #define EXPR_DEPTH_MAX  64          /* nesting */
-#define EXPR_OUTPUT_MAX (1u << 20)  /* bytes of one resulting text or JSON */
+#define EXPR_OUTPUT_MAX (4u << 20)  /* bytes of one resulting text or JSON */
 #define EXPR_WORK_MAX   1000000u    /* elementary operations in one evaluation */
 
 /* What names mean while evaluating. */

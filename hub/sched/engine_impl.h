@@ -336,6 +336,9 @@ void fleet_attach(struct fleet_agent *a, struct step *s);
 
 /* ---- engine_route.c ---- */
 bool step_is_routed(const struct step *s);
+/* The input as the step's row has it: NULL where it is the run's own (a call's), which the run's row has. */
+const char *step_own_input(const struct step *s);
+void step_restore_input(struct step *s, const char *stored);
 /* Reads the need from the evaluated input. -E_INVAL. */
 int route_prepare(struct step *s, struct err *e);
 void route_free(struct step *s);

@@ -80,7 +80,7 @@ static void fill_step(struct step *s, const struct row_step *row)
         s->started_us = row->started_us;
         s->finished_us = row->finished_us;
         if (step_active(s) && !s->fanout) {
-                s->input = engine_strdup(row->input);
+                step_restore_input(s, row->input);
                 if (row->agent)
                         fleet_attach(fleet_ensure(s->run->en, row->agent,
                                                   row->agent_name ? row->agent_name : row->agent),

@@ -207,12 +207,52 @@ static int merge_into(cJSON *env_out, const cJSON *templ, const struct expr_env 
         return rc;
 }
 
+/* The arguments of a call are its run's only input, named "input" (api_calls.c), and its definition refers to
+ * each of them in their order: the step's input is a slice of the run's inputs as they were stored. */
+#define CALL_INPUTS_OPEN "{\"input\":"
+
+static bool input_is_runs(const struct step *s)
+{
+        const struct run *r = s->run;
+
+        return strcmp(r->kind, "call") == 0 && !step_is_routed(s) && r->inputs && r->inputs->child &&
+               !r->inputs->child->next &&
+               strncmp(r->inputs_text, CALL_INPUTS_OPEN, strlen(CALL_INPUTS_OPEN)) == 0;
+}
+
+static char *runs_input(const struct step *s)
+{
+        const char *from = s->run->inputs_text + strlen(CALL_INPUTS_OPEN);
+        char *text = mem_strndup(from, strlen(from) - 1);
+
+        if (!text)
+                abort();
+        return text;
+}
+
+const char *step_own_input(const struct step *s)
+{
+        return input_is_runs(s) ? NULL : s->input;
+}
+
+void step_restore_input(struct step *s, const char *stored)
+{
+        s->input = !stored && input_is_runs(s) ? runs_input(s) : engine_strdup(stored);
+}
+
 /* The tool's input with every expression evaluated; process tools also get the workflow's and the step's env.
  */
 static int eval_input(struct step *s, const struct expr_env *env, struct err *e)
 {
         cJSON *in = NULL;
-        int rc = tmpl_eval_json(s->def->with, env, &in, e);
+        int rc;
+
+        if (input_is_runs(s)) {
+                mem_free(s->input);
+                s->input = runs_input(s);
+                return 0;
+        }
+        rc = tmpl_eval_json(s->def->with, env, &in, e);
 
         if (!rc && (s->run->wf->env || s->def->env) && !strncmp(s->def->tool, "process.", 8)) {
                 cJSON *all = cJSON_CreateObject(), *own = cJSON_DetachItemFromObjectCaseSensitive(in, "env");

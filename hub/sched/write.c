@@ -29,7 +29,7 @@ static void put_new_step(struct engine *en, struct step *s)
                 .agent_name = s->agent ? s->agent->name : NULL,
                 .agent_boot = s->agent_boot,
                 .placement = s->placement,
-                .input = s->attempt ? s->input : NULL,
+                .input = s->attempt ? step_own_input(s) : NULL,
                 .error_code = s->error_code,
                 .error_message = s->error_message,
                 .not_before_us = s->not_before_us,
@@ -75,7 +75,7 @@ static void put_move(struct engine *en, struct step *s)
                 m.agent_name = s->agent->name;
                 m.agent_boot = s->agent_boot;
                 m.placement = s->placement;
-                m.input = s->input;
+                m.input = step_own_input(s);
                 m.ready_us = s->ready_us;
                 m.dispatched_us = s->dispatched_us;
         }

@@ -9,7 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WAL_PAGES_IDLE    64 /* at least these are worth it when there is nothing else to do */
+#define WAL_PAGES_IDLE 64 /* at least these are worth it when there is nothing else to do */
+#define WAL_PAGES_PAUSE                                                                                      \
+        192 /* and these at every pause: one call with a large input, not a turn of small ones */
 #define TRIM_EVENTS_BATCH "5000"
 #define ATTEMPTS_AHEAD    4096
 
@@ -269,9 +271,12 @@ int db_commit(struct db *d, const struct store_tx *first, uint64_t *out_rows, st
 
 /* ---- checkpoint ---- */
 
-bool db_wants_checkpoint(const struct db *d, bool idle)
+bool db_wants_checkpoint(const struct db *d, enum db_leisure leisure)
 {
-        return d->wal_pages > (idle && !d->checkpoint_failed ? WAL_PAGES_IDLE : d->checkpoint_at);
+        static const int pages[] = {[DB_PAUSES] = WAL_PAGES_PAUSE, [DB_IDLE] = WAL_PAGES_IDLE};
+
+        return d->wal_pages >
+               (leisure == DB_BUSY || d->checkpoint_failed ? d->checkpoint_at : pages[leisure]);
 }
 
 /* Copies the WAL's pages into the database, each in its newest version only,

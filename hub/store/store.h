@@ -102,8 +102,9 @@ struct row_step {
         const char *agent_name;
         const char *agent_boot; /* boot id that the agent had at dispatch */
         const char *placement;  /* JSON: why there */
-        const char *input;      /* JSON as dispatched or NULL */
-        const char *outputs;    /* JSON or NULL */
+        const char
+                *input; /* JSON as dispatched, or NULL: none, or a call's, which is its run's inputs.input */
+        const char *outputs; /* JSON or NULL */
         bool has_exit_code;
         int32_t exit_code;
         const char *error_code, *error_message;

@@ -215,7 +215,9 @@ sqlite3 *reader_handle(struct store_reader *r);
 
 /* All transactions from `first` on, as one; nothing happened on failure. *out_rows: rows written. */
 int db_commit(struct db *d, const struct store_tx *first, uint64_t *out_rows, struct err *e);
-bool db_wants_checkpoint(const struct db *d, bool idle);
+enum db_leisure { DB_BUSY, DB_PAUSES, DB_IDLE };
+/* Is the WAL long enough to be copied into the database, with so little to do? */
+bool db_wants_checkpoint(const struct db *d, enum db_leisure leisure);
 void db_checkpoint(struct db *d);
 void db_finalize_writes(struct db *d);
 

@@ -12,6 +12,7 @@
 
 #define RETRY_MS 500
 #define IDLE_MS  1000 /* this long without work, then the WAL goes into the database */
+#define PAUSE_MS 4    /* this long, if there is much in it: so that nobody waits for the whole WAL later */
 
 static struct timespec in_ms(long ms)
 {
@@ -117,12 +118,12 @@ static void on_batch(struct mail *m)
 /* Waits for work. False: stop, and nothing waits. */
 static bool wait_for_work(struct store *s)
 {
-        struct timespec until = in_ms(IDLE_MS);
+        struct timespec until = in_ms(db_wants_checkpoint(&s->db, DB_PAUSES) ? PAUSE_MS : IDLE_MS);
         bool more;
 
         pthread_mutex_lock(&s->lock);
         while (!s->first && !s->stop) {
-                if (!db_wants_checkpoint(&s->db, true)) {
+                if (!db_wants_checkpoint(&s->db, DB_IDLE)) {
                         pthread_cond_wait(&s->wake, &s->lock);
                 } else if (pthread_cond_timedwait(&s->wake, &s->lock, &until) != 0 && !s->first && !s->stop) {
                         pthread_mutex_unlock(&s->lock);
@@ -146,7 +147,7 @@ static void *worker_main(void *arg)
                         break; /* stopped, and the last try failed */
                 batch->mail.run = on_batch;
                 mailbox_post(s->mailbox, &batch->mail);
-                if (db_wants_checkpoint(&s->db, false))
+                if (db_wants_checkpoint(&s->db, DB_BUSY))
                         db_checkpoint(&s->db);
         }
         return NULL;

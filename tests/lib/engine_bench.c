@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "common/json.h"
 #include "tests/lib/test.h"
 
 static int64_t fake_us(void *ctx)
@@ -187,23 +188,37 @@ static void on_finished(void *arg, const struct engine_done *d)
         b->finished_state = d->state;
 }
 
-void eb_submit(struct eb *b, const char *yaml)
+static void submit(struct eb *b, const char *kind, const char *yaml, const cJSON *given)
 {
         struct engine_submit s = {.def_text = yaml,
                                   .def_len = strlen(yaml),
-                                  .kind = "run",
+                                  .kind = kind,
                                   .created_by = "t",
                                   .want_finish = true};
         struct err e = {0};
 
         if (workflow_parse(yaml, s.def_len, &s.workflow, &e))
                 test_fail(__FILE__, __LINE__, "workflow: %d:%d: %s", e.line, e.col, e.msg);
-        CHECK_INT(workflow_inputs(s.workflow, NULL, false, &s.inputs, &e), 0);
+        CHECK_INT(workflow_inputs(s.workflow, given, false, &s.inputs, &e), 0);
         b->run[0] = 0;
         b->finished = false;
         engine_submit(b->en, &s, on_durable, on_finished, b);
         eb_turn(b);
         CHECK(b->run[0]);
+}
+
+void eb_submit(struct eb *b, const char *yaml)
+{
+        submit(b, "run", yaml, NULL);
+}
+
+void eb_submit_call(struct eb *b, const char *yaml, const char *inputs)
+{
+        cJSON *given = NULL;
+
+        CHECK_INT(json_parse(inputs, strlen(inputs), &given, NULL), 0);
+        submit(b, "call", yaml, given);
+        cJSON_Delete(given);
 }
 
 struct eb_start *eb_started(struct eb *b, const char *step)
@@ -262,6 +277,8 @@ static int look_step(void *arg, const struct row_step *s)
                 v = s->error_code;
         else if (!strcmp(l->column, "error_message"))
                 v = s->error_message;
+        else if (!strcmp(l->column, "input"))
+                v = s->input;
         else if (!strcmp(l->column, "outputs"))
                 v = s->outputs;
         else if (!strcmp(l->column, "started_us"))

@@ -51,6 +51,7 @@ void eb_agent(struct eb *b, const char *name,
               uint32_t places); /* online, tools process.exec and photon.echo */
 void eb_agent_off(struct eb *b, const char *name);
 void eb_submit(struct eb *b, const char *yaml);
+void eb_submit_call(struct eb *b, const char *yaml, const char *inputs);
 void eb_turn(struct eb *b); /* flush and commit */
 void eb_pass(struct eb *b, int64_t ms);
 /* The newest unanswered start of a step, or NULL. */

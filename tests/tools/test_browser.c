@@ -534,9 +534,10 @@ TEST(browser, pages_that_were_given_back_are_gone)
         close_world(&f);
 }
 
+/* Our youngest child: one that was killed may be there still, until it is reaped. */
 static int browser_pid(void)
 {
-        char path[64], text[200] = "";
+        char path[64], text[200] = "", *last;
         FILE *o;
 
         snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
@@ -544,7 +545,11 @@ static int browser_pid(void)
         CHECK(o);
         CHECK(fgets(text, sizeof text, o));
         fclose(o);
-        return atoi(text);
+        text[strcspn(text, "\n")] = '\0';
+        while (*text && text[strlen(text) - 1] == ' ')
+                text[strlen(text) - 1] = '\0';
+        last = strrchr(text, ' ');
+        return atoi(last ? last + 1 : text);
 }
 
 static void kill_when_asked(uv_timer_t *t)

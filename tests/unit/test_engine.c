@@ -319,6 +319,30 @@ TEST(engine, a_restored_hub_repeats_no_step_that_an_agent_is_done_with)
         eb_close(b);
 }
 
+TEST(engine, a_calls_input_is_stored_once_and_comes_back_after_a_restart)
+{
+        static const char given[] = "{\"path\":\"a\",\"content\":\"${{ 1 + 1 }} \\\"x\\\" \\u0007\"}";
+        struct eb *b = eb_open();
+        char *stored;
+
+        eb_agent(b, "a1", 1);
+        eb_submit_call(
+                b,
+                "{\"name\":\"file.write\",\"inputs\":{\"input\":{\"type\":\"object\"}},\"steps\":[{"
+                "\"id\":\"call\",\"uses\":\"process.exec\",\"with\":{\"path\":\"${{ inputs.input['path'] "
+                "}}\",\"content\":\"${{ inputs.input['content'] }}\"}}]}",
+                "{\"input\":{\"path\":\"a\",\"content\":\"${{ 1 + 1 }} \\\"x\\\" \\u0007\"}}");
+        CHECK_STR(eb_started(b, "call")->input, given);
+        stored = eb_column(b, "call", "input");
+        CHECK(!stored || !*stored);
+        free(stored);
+        eb_started(b, "call")->answered = true;
+        eb_reopen(b);
+        eb_agent(b, "a1", 1); /* it never came there: sent again */
+        CHECK_STR(eb_started(b, "call")->input, given);
+        eb_close(b);
+}
+
 TEST(engine, attempt_ids_of_a_restarted_hub_are_ahead_of_all_before)
 {
         struct eb *b = eb_open();

@@ -308,15 +308,15 @@ TEST(http_bad, bodies_that_are_too_large)
         static const char *const chunked[] = {"Transfer-Encoding: chunked", "Expect:", NULL};
         struct api_world *w = world_start(NULL);
         size_t n, m;
-        char *big = repeat("{\"tool\":\"", 'a', 2 << 20, "\"}", &n);
+        char *big = repeat("{\"tool\":\"", 'a', 5 << 20, "\"}", &n);
         char *huge = repeat("name: ", 'a', 100 << 20, "\n", &m);
 
         expect(ask(w, "POST", "/api/v1/calls", "application/json", big, n, NULL, NULL), 413, "too_large",
-               "1MiB");
+               "4MiB");
         expect(ask(w, "POST", "/api/v1/calls", "application/json", big, n, NULL, no_expect), 413, "too_large",
-               "1MiB");
+               "4MiB");
         expect(ask(w, "POST", "/api/v1/calls", "application/json", big, n, NULL, chunked), 413, "too_large",
-               "1MiB");
+               "4MiB");
         expect(ask(w, "POST", "/api/v1/runs", "application/yaml", huge, m, NULL, NULL), 413, "too_large",
                "16MiB");
         expect(ask(w, "POST", "/api/v1/runs", "application/yaml", huge, m, NULL, no_expect), 413, "too_large",

@@ -3,6 +3,7 @@
 #include "common/buf.h"
 #include "common/err.h"
 #include "common/json.h"
+#include "common/json_scan.h"
 #include "common/mem.h"
 
 #include <stdio.h>
@@ -170,6 +171,45 @@ TEST(json, writes_valid_text_whatever_it_gets)
         buf_init(&b, 4);
         CHECK_INT(json_append_str(&b, "abc", 3), -E_TOOBIG);
         CHECK_INT(b.len, 0);
+        buf_fini(&b);
+}
+
+/* Against the plain definition, with each byte at each place of a word and after it. */
+TEST(json, plain_bytes_are_told_from_others_wherever_they_stand)
+{
+        char text[40];
+
+        for (size_t n = 0; n < 36; n++) {
+                for (size_t at = 0; at < n; at++) {
+                        for (int c = 0; c < 256; c++) {
+                                bool plain = c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+
+                                memset(text, "a\x7f #!"[n % 5], sizeof text);
+                                text[at] = (char)c;
+                                CHECK_INT(json_plain_len(text, n), plain ? n : at);
+                        }
+                }
+        }
+}
+
+TEST(json, unescapes_in_place_and_keeps_long_texts)
+{
+        struct buf b;
+        cJSON *v;
+        char *big = mem_alloc(100001), *text;
+
+        for (size_t i = 0; i < 100000; i++)
+                big[i] = i % 997 ? (char)('a' + i % 26) : "\n\"\\\t"[i % 4];
+        big[100000] = '\0';
+        buf_init(&b, 0);
+        CHECK_INT(json_append_str(&b, big, 100000), 0);
+        v = parse((text = mem_strndup((char *)b.data, b.len)));
+        CHECK_STR(v->valuestring, big);
+        CHECK_INT(json_unescape((char *)b.data + 1, b.len - 2, (char *)b.data + 1), 100000);
+        CHECK(memcmp(b.data + 1, big, 100000) == 0);
+        cJSON_Delete(v);
+        mem_free(text);
+        mem_free(big);
         buf_fini(&b);
 }
 
