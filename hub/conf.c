@@ -50,8 +50,12 @@ const struct conf_opt hub_serve_opts[] = {
          "PHOTON_HUB_APPROVALS_TIMEOUT", "TIME",
          "a question to people that names no time waits this long, then the answer is no", 1000,
          INT64_C(2592000000)},
-        {"approvals-self", 0, CONF_STR, OFF(approvals_self), "allow", "PHOTON_HUB_APPROVALS_SELF",
-         "allow|deny", "may the one who started a run approve what it asks?", 0, 0},
+        {"approvals-self", 0, CONF_STR, OFF(approvals_self), "auto", "PHOTON_HUB_APPROVALS_SELF",
+         "auto|allow|deny",
+         "may the one who started a run approve what it asks? auto: only what a tool asks, and only while "
+         "nobody "
+         "else could",
+         0, 0},
         {"heartbeat", 0, CONF_DURATION, OFF(heartbeat_ms), "15s", "PHOTON_HUB_HEARTBEAT", "TIME",
          "a silent agent is asked this often, and given up after twice this", 100, INT64_C(31536000000)},
         {"drain", 0, CONF_DURATION, OFF(drain_ms), "3s", "PHOTON_HUB_DRAIN", "TIME",

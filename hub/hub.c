@@ -346,7 +346,8 @@ static int build_work(struct hub *h, struct err *e)
                                             .ctx = h};
 
                 if (self_approval_parse(c->approvals_self, &eo.self_approval))
-                        return err_set(e, E_INVAL, "approvals-self is \"%.32s\"; it must be allow or deny",
+                        return err_set(e, E_INVAL,
+                                       "approvals-self is \"%.32s\"; it must be auto, allow or deny",
                                        c->approvals_self);
                 rc = engine_create(&eo, &h->engine, e);
         }

@@ -1,15 +1,18 @@
-/* Checkpoints: questions that tools ask people. List, show, approve, reject. */
+/* Checkpoints: questions that people are asked. List, show, approve, reject, delegate. */
 #include <stdio.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/json.h"
 #include "common/mem.h"
 #include "common/str.h"
+#include "hub/http/access.h"
 #include "hub/http/api.h"
 #include "hub/http/guard.h"
 #include "hub/http/idem.h"
 #include "hub/http/present.h"
 #include "hub/http/request.h"
+#include "hub/model/approval.h"
 #include "hub/store/store.h"
 
 #define REASON_MAX  1000
@@ -148,7 +151,10 @@ struct decision {
         char *reason, *content, *sha256;
         /* the row */
         enum checkpoint_state state;
-        bool form;
+        enum checkpoint_kind kind;
+        bool form, others;
+        struct approval_rules rules; /* of what the hub asks */
+        struct engine_decision m;
         char *schema, *row_sha256, *asked_by, *decided_by, *row_reason;
         int64_t expires_us;
 };
@@ -165,6 +171,7 @@ static void decision_free(void *arg)
         mem_free(d->asked_by);
         mem_free(d->decided_by);
         mem_free(d->row_reason);
+        approval_rules_fini(&d->rules);
         mem_free(d);
 }
 
@@ -178,8 +185,12 @@ static int on_look(void *arg, const struct row_checkpoint *r)
 {
         struct decision *d = arg;
 
+        if (checkpoint_kind_parse(r->kind, &d->kind))
+                return -E_CORRUPT;
+        if (checkpoint_by_hub(d->kind) && (!r->rules || approval_rules_read(r->rules, &d->rules, NULL)))
+                return -E_CORRUPT;
         d->state = r->state;
-        d->form = r->kind && strcmp(r->kind, "input") == 0;
+        d->form = d->kind == KIND_INPUT || (checkpoint_by_hub(d->kind) && r->schema);
         d->expires_us = r->expires_us;
         if (copy(&d->schema, r->schema) || copy(&d->row_sha256, r->sha256 ? r->sha256 : "") ||
             copy(&d->asked_by, r->asked_by ? r->asked_by : "") || copy(&d->decided_by, r->decided_by) ||
@@ -188,19 +199,58 @@ static int on_look(void *arg, const struct row_checkpoint *r)
         return 0;
 }
 
-/* What was filled in is held against what was asked for. */
-static int check_content(const struct decision *d, const cJSON *content, struct err *e)
+/* What was filled in, with the defaults of what was not. */
+static int complete(struct decision *d, const cJSON *content, cJSON **out, struct err *e)
 {
-        cJSON *schema = NULL;
+        cJSON *all = approval_complete(d->rules.fields, content);
+        const cJSON *it;
+
+        /* What was not asked for stays in, so that the check says so. */
+        cJSON_ArrayForEach(it, content)
+        {
+                cJSON *copy;
+
+                if (!all || cJSON_GetObjectItemCaseSensitive(all, it->string))
+                        continue;
+                copy = cJSON_Duplicate(it, true);
+                if (!copy || !cJSON_AddItemToObject(all, it->string, copy)) {
+                        cJSON_Delete(copy);
+                        cJSON_Delete(all);
+                        all = NULL;
+                }
+        }
+        mem_free(d->content);
+        d->content = all ? json_text(all) : NULL;
+        if (!d->content) {
+                cJSON_Delete(all);
+                return err_set(e, E_NOMEM, "out of memory");
+        }
+        *out = all;
+        return 0;
+}
+
+/* What was filled in is held against what was asked for. */
+static int check_content(struct decision *d, const cJSON *content, struct err *e)
+{
+        cJSON *schema = NULL, *all = NULL;
         struct err why = {0};
         int rc;
 
-        if (!content || !d->form || !d->approve || !d->schema)
+        if (!d->form || !d->approve || !d->schema || checkpoint_over(d->state))
                 return 0;
+        if (checkpoint_by_hub(d->kind)) {
+                rc = complete(d, content, &all, e);
+                if (rc)
+                        return rc;
+                content = all;
+        }
+        if (!content)
+                return 0; /* checkpoint_check says so */
         rc = json_parse(d->schema, strlen(d->schema), &schema, &why);
         if (!rc)
                 rc = json_check(schema, content, &why);
         cJSON_Delete(schema);
+        cJSON_Delete(all);
         return rc ? err_set(e, -rc, "the content is not what was asked for: %s", why.msg) : 0;
 }
 
@@ -232,34 +282,11 @@ static int read_body(struct http_req *q, struct decision *d, const cJSON **conte
         return rc;
 }
 
-/* Each reason has a name of its own; a status alone would not tell them apart. */
-static void name_problem(struct http_req *q, int rc)
-{
-        switch (-rc) {
-        case E_STATE:
-                q->problem_code = "checkpoint_decided";
-                break;
-        case E_TIMEOUT:
-                q->problem_code = "checkpoint_expired";
-                q->problem_status = 409;
-                break;
-        case E_VERSION:
-                q->problem_code = "digest_mismatch";
-                break;
-        case E_DENIED:
-                q->problem_code = "own_request";
-                break;
-        case E_INVAL:
-                q->problem_code = "invalid_content";
-                break;
-        default:
-                break;
-        }
-}
-
 static struct checkpoint_answer answer_of(const struct http_req *q, const struct decision *d)
 {
         return (struct checkpoint_answer){.by = q->caller.name,
+                                          .role = role_name(roles_in(&q->caller.roles, q->project)),
+                                          .others = d->others,
                                           .approve = d->approve,
                                           .always = d->always,
                                           .sha256 = d->sha256,
@@ -267,52 +294,91 @@ static struct checkpoint_answer answer_of(const struct http_req *q, const struct
 }
 
 /* The engine does not know it any more: the row says what became of it. */
-static int as_it_was(struct http_req *q, const struct decision *d, struct err *e)
+static int as_it_was(struct http_req *q, struct decision *d, struct err *e)
 {
         struct checkpoint_facts f = {.id = q->param[0],
                                      .state = d->state,
+                                     .kind = d->kind,
                                      .form = d->form,
                                      .sha256 = d->row_sha256,
                                      .asked_by = d->asked_by,
                                      .decided_by = d->decided_by,
                                      .reason = d->row_reason};
         struct checkpoint_answer a = answer_of(q, d);
-        int rc = checkpoint_check(&f, &a, 0, SELF_ALLOW, e);
+        int rc = checkpoint_over(d->state) ? checkpoint_check(&f, &a, 0, SELF_ALLOW, &d->m.code, e) : 0;
 
-        return rc ? rc
-                  : err_set(e, E_STATE,
-                            "checkpoint %.64s has just been decided; see: photon checkpoint show %.64s",
-                            q->param[0], q->param[0]);
+        if (rc)
+                return rc;
+        d->m.code = "checkpoint_decided";
+        return err_set(e, E_STATE,
+                       "checkpoint %.64s has just been decided; see: photon checkpoint show %.64s",
+                       q->param[0], q->param[0]);
 }
 
 static void on_decided(void *arg, int rc, const struct err *e)
 {
         struct http_req *q = arg;
+        struct decision *d;
         struct err was = {0};
 
         if (!req_paid(q))
                 return;
+        d = q->state;
         if (rc == -E_NOENT) {
-                rc = as_it_was(q, q->state, &was);
+                rc = as_it_was(q, d, &was);
                 e = &was;
         }
-        if (rc)
-                name_problem(q, rc);
+        if (rc) { /* each reason has a name of its own; a status alone would not tell them apart */
+                q->problem_code = d->m.code;
+                if (rc == -E_TIMEOUT)
+                        q->problem_status = 409;
+        }
         req_done(q, rc, e);
 }
 
 static void decide_on_loop(struct http_req *q)
 {
-        const struct decision *d = q->state;
-        struct engine_decision m = {
-                .checkpoint_id = q->param[0], .answer = answer_of(q, d), .reason = d->reason};
+        struct decision *d = q->state;
 
         if (q->idem && q->idem->replay) {
                 req_done(q, 0, NULL);
                 return;
         }
+        d->m = (struct engine_decision){
+                .checkpoint_id = q->param[0], .answer = answer_of(q, d), .reason = d->reason};
         req_owe(q);
-        engine_decide(q->h->o.engine, &m, on_decided, q);
+        engine_decide(q->h->o.engine, &d->m, on_decided, q);
+}
+
+/* ---- who else could ---- */
+
+struct others {
+        const char *name, *project;
+        int64_t now_us;
+        bool found;
+};
+
+static int on_token(void *arg, const struct row_api_token *t)
+{
+        struct others *o = arg;
+        enum role role;
+
+        if (!t->revoked_us && (!t->expires_us || t->expires_us > o->now_us) &&
+            role_parse(t->role, &role) == 0 && role_may(role, PERM_CHECKPOINTS_DECIDE) &&
+            (strcmp(t->project, PROJECT_ALL) == 0 || strcmp(t->project, o->project) == 0) &&
+            strcmp(t->name, o->name) != 0)
+                o->found = true;
+        return o->found;
+}
+
+/* Is there anybody besides the caller who may decide checkpoints? What cannot be read counts as yes. */
+static bool somebody_else(struct http_req *q, struct store_reader *r)
+{
+        struct others o = {
+                .name = q->caller.name, .project = q->project, .now_us = clock_now_us(&clock_system)};
+        int rc = read_api_tokens(r, on_token, &o);
+
+        return o.found || rc < 0;
 }
 
 static int decide(struct http_req *q, bool approve, struct err *e)
@@ -336,8 +402,10 @@ static int decide(struct http_req *q, bool approve, struct err *e)
                 if (rc)
                         no_checkpoint(q, rc, e);
         }
-        if (!rc && !checkpoint_over(d->state) && (rc = check_content(d, content, e)))
+        if (!rc && (rc = check_content(d, content, e)))
                 q->problem_code = "invalid_content";
+        if (!rc)
+                d->others = somebody_else(q, r);
         cJSON_Delete(doc);
         if (rc) {
                 decision_free(d);

@@ -7,6 +7,7 @@
 #include "common/err.h"
 #include "common/mem.h"
 #include "hub/http/core.h"
+#include "hub/model/approval.h"
 #include "hub/model/workflow.h"
 #include "hub/store/store.h"
 
@@ -190,6 +191,36 @@ void present_attempt(struct jsonw *w, const struct row_attempt *a)
         jw_close(w, '}');
 }
 
+/* Of what the hub asks: who may answer, and who has. */
+static void present_rules(struct jsonw *w, const struct row_checkpoint *c, bool brief)
+{
+        struct approval_rules r;
+        struct approval_record rec;
+        int yes, no;
+
+        if (!c->rules || !c->record || approval_rules_read(c->rules, &r, NULL))
+                return;
+        if (approval_record_read(c->record, &rec, NULL)) {
+                approval_rules_fini(&r);
+                return;
+        }
+        approval_count(&rec, &yes, &no);
+        jw_i64(w, "quorum", r.quorum);
+        jw_i64(w, "approved", yes);
+        jw_i64(w, "rejected", no);
+        jw_str(w, "then", approval_then_name(r.then));
+        if (!brief) {
+                jw_raw(w, "rules", c->rules, "null");
+                jw_raw(w, "record", c->record, "null");
+        }
+        jw_time(w, "escalated_at", rec.escalated_us);
+        jw_time(w, "escalates_at",
+                approval_can_escalate(&r, &rec) ? approval_next_us(&r, &rec, c->created_us, c->expires_us)
+                                                : 0);
+        approval_rules_fini(&r);
+        approval_record_fini(&rec);
+}
+
 void present_checkpoint(struct jsonw *w, const struct row_checkpoint *c, bool brief)
 {
         jw_str(w, "id", c->id);
@@ -207,6 +238,7 @@ void present_checkpoint(struct jsonw *w, const struct row_checkpoint *c, bool br
         jw_str(w, "agent", c->agent_name);
         jw_str(w, "asked_by", c->asked_by);
         jw_str(w, "sha256", c->sha256);
+        present_rules(w, c, brief);
         if (!brief) {
                 /* Text and not a member: the digest is over exactly these bytes. */
                 jw_str(w, "arguments", c->arguments);

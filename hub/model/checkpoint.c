@@ -4,6 +4,7 @@
 
 #include "common/err.h"
 #include "common/str.h"
+#include "hub/model/approval.h"
 
 #define TO(s) (1u << CHECKPOINT_##s)
 
@@ -46,12 +47,40 @@ int checkpoint_move(enum checkpoint_state *s, enum checkpoint_state to)
         return 0;
 }
 
+const char *checkpoint_kind_name(enum checkpoint_kind k)
+{
+        static const char *const names[CHECKPOINT_KIND_COUNT] = {
+#define X(sym, name) [KIND_##sym] = name,
+                CHECKPOINT_KINDS(X)
+#undef X
+        };
+
+        return (unsigned)k < CHECKPOINT_KIND_COUNT ? names[k] : "invalid";
+}
+
+int checkpoint_kind_parse(const char *name, enum checkpoint_kind *out)
+{
+        for (unsigned i = 0; name && i < CHECKPOINT_KIND_COUNT; i++) {
+                if (strcmp(checkpoint_kind_name((enum checkpoint_kind)i), name) == 0) {
+                        *out = (enum checkpoint_kind)i;
+                        return 0;
+                }
+        }
+        return -E_INVAL;
+}
+
 int self_approval_parse(const char *name, enum self_approval *out)
 {
-        if (strcmp(name, "allow") != 0 && strcmp(name, "deny") != 0)
-                return -E_INVAL;
-        *out = name[0] == 'a' ? SELF_ALLOW : SELF_DENY;
-        return 0;
+        static const char *const names[] = {
+                [SELF_AUTO] = "auto", [SELF_ALLOW] = "allow", [SELF_DENY] = "deny"};
+
+        for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+                if (strcmp(names[i], name) == 0) {
+                        *out = (enum self_approval)i;
+                        return 0;
+                }
+        }
+        return -E_INVAL;
 }
 
 static int is_over(const struct checkpoint_facts *f, struct err *e)
@@ -70,32 +99,84 @@ static int is_over(const struct checkpoint_facts *f, struct err *e)
         }
 }
 
-int checkpoint_check(const struct checkpoint_facts *f, const struct checkpoint_answer *a, int64_t now_us,
-                     enum self_approval self, struct err *e)
+static bool self_denied(const struct checkpoint_facts *f, const struct checkpoint_answer *a,
+                        enum self_approval self)
 {
-        if (checkpoint_over(f->state))
+        if (!a->approve || self == SELF_ALLOW || strcmp(a->by, f->asked_by) != 0)
+                return false;
+        return self == SELF_DENY || checkpoint_by_hub(f->kind) || a->others;
+}
+
+/* Is it this person's turn? */
+static int check_person(const struct checkpoint_facts *f, const struct checkpoint_answer *a,
+                        enum self_approval self, const char **code, struct err *e)
+{
+        if (f->rules && !approval_asked(f->rules, f->record, a->by, a->role)) {
+                *code = "not_asked";
+                return err_set(e, E_DENIED, "%s is not among those whom checkpoint %s asks", a->by, f->id);
+        }
+        if (self_denied(f, a, self)) {
+                *code = "own_request";
+                return err_set(e, E_DENIED,
+                               "%s started the run that asks: somebody else must approve checkpoint %s "
+                               "(approvals-self is %s on this hub)",
+                               a->by, f->id, self == SELF_DENY ? "deny" : "auto");
+        }
+        if (f->record && approval_answered(f->record, a->by)) {
+                *code = "already_answered";
+                return err_set(
+                        e, E_EXIST,
+                        "%s has answered checkpoint %s already: each person counts once, and others are "
+                        "still to answer",
+                        a->by, f->id);
+        }
+        return 0;
+}
+
+static int check_content(const struct checkpoint_facts *f, const struct checkpoint_answer *a, struct err *e)
+{
+        if (!f->form && a->content)
+                return err_set(e, E_INVAL, "checkpoint %s asks for a yes or no: it takes no content", f->id);
+        if (f->form && a->approve && !a->content)
+                return err_set(e, E_INVAL, "checkpoint %s asks for values: give them as content", f->id);
+        if (a->always && (f->form || !a->approve || checkpoint_by_hub(f->kind)))
+                return err_set(e, E_INVAL, "always goes with the approval of a permission only");
+        return 0;
+}
+
+int checkpoint_check(const struct checkpoint_facts *f, const struct checkpoint_answer *a, int64_t now_us,
+                     enum self_approval self, const char **code, struct err *e)
+{
+        int rc;
+
+        if (checkpoint_over(f->state)) {
+                *code = f->state == CHECKPOINT_EXPIRED ? "checkpoint_expired" : "checkpoint_decided";
                 return is_over(f, e);
-        if (f->expires_us && now_us >= f->expires_us)
+        }
+        if (f->expires_us && now_us >= f->expires_us) {
+                *code = "checkpoint_expired";
                 return err_set(e, E_TIMEOUT, "the time for checkpoint %s is up: it counts as rejected",
                                f->id);
-        if (a->sha256 && !str_ieq(a->sha256, f->sha256))
+        }
+        if (a->sha256 && !str_ieq(a->sha256, f->sha256)) {
+                *code = "digest_mismatch";
                 return err_set(
                         e, E_VERSION,
                         "checkpoint %s asks for something else than what was looked at: the SHA-256 of "
                         "its arguments is %s, not %.64s",
                         f->id, f->sha256, a->sha256);
-        if (a->approve && self == SELF_DENY && strcmp(a->by, f->asked_by) == 0)
-                return err_set(e, E_DENIED,
-                               "%s started the run that asks: somebody else must approve checkpoint %s "
-                               "(approvals-self is deny on this hub)",
-                               a->by, f->id);
-        if (!f->form && a->content)
-                return err_set(e, E_INVAL, "checkpoint %s asks for a yes or no: it takes no content", f->id);
-        if (f->form && a->approve && !a->content)
-                return err_set(e, E_INVAL, "checkpoint %s asks for values: give them as content", f->id);
-        if (a->always && (f->form || !a->approve))
-                return err_set(e, E_INVAL, "always goes with the approval of a permission only");
-        return 0;
+        }
+        if (checkpoint_by_hub(f->kind) && !a->sha256) {
+                *code = "digest_required";
+                return err_set(e, E_INVAL,
+                               "an answer to checkpoint %s names the \"sha256\" of the question it was shown",
+                               f->id);
+        }
+        rc = check_person(f, a, self, code, e);
+        if (rc)
+                return rc;
+        *code = "invalid_content";
+        return check_content(f, a, e);
 }
 
 int64_t checkpoint_timeout_ms(int64_t wanted_ms, int64_t default_ms)

@@ -26,7 +26,8 @@ static const struct {
 /* Blocked goes straight to running for a fan-out step alone: its instances are
  * placed, it never is. Dispatched reaches the ends without running, since the
  * result of a short call overtakes the news that it started. Unknown is left
- * by a person's word, or by the agent that comes back with the attempt. */
+ * by a person's word, or by the agent that comes back with the attempt. Waiting
+ * ends by itself for a step that asks people: their answer is its outcome. */
 static const struct {
         const char *name;
         unsigned to;
@@ -36,7 +37,7 @@ static const struct {
 #define AGAIN              (TO_STEP(READY) | TO_STEP(WAITING))
 #define STEP_TO_BLOCKED    (AGAIN | TO_STEP(RUNNING) | TO_STEP(SKIPPED) | TO_STEP(FAILED) | TO_STEP(CANCELLED))
 #define STEP_TO_READY      (TO_STEP(WAITING) | TO_STEP(DISPATCHED) | TO_STEP(FAILED) | TO_STEP(CANCELLED))
-#define STEP_TO_WAITING    (TO_STEP(READY) | TO_STEP(FAILED) | TO_STEP(CANCELLED))
+#define STEP_TO_WAITING    (TO_STEP(READY) | ENDS | TO_STEP(SKIPPED))
 #define STEP_TO_DISPATCHED (AGAIN | TO_STEP(RUNNING) | ENDS | TO_STEP(UNKNOWN))
 #define STEP_TO_RUNNING    (AGAIN | ENDS | TO_STEP(UNKNOWN))
 #define STEP_TO_SUCCEEDED  0

@@ -44,6 +44,12 @@ static void step_fini(struct step_def *s)
         mem_free(s->concurrency.group);
         cJSON_Delete(s->matrix);
         cJSON_Delete(s->for_each);
+        if (s->approval) {
+                mem_free(s->approval->question);
+                cJSON_Delete(s->approval->show);
+                approval_rules_fini(&s->approval->rules);
+        }
+        mem_free(s->approval);
 }
 
 void workflow_free(struct workflow *w)

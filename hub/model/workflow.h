@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hub/model/approval.h"
 #include "hub/model/expr.h"
 
 struct err;
@@ -50,6 +51,13 @@ struct input_def {
         char *description;
 };
 
+/* A step that asks people and calls no tool. */
+struct approval_def {
+        char *question; /* template */
+        cJSON *show;    /* object, strings are templates: what the answer is about; or NULL */
+        struct approval_rules rules;
+};
+
 struct step_def {
         char *id;   /* unique; [A-Za-z0-9][A-Za-z0-9._-]{0,127} */
         char *name; /* for people; may be NULL */
@@ -75,8 +83,13 @@ struct step_def {
         cJSON *for_each;  /* a list, or a string with one expression; or NULL */
         int max_parallel; /* 0: no limit */
         bool fail_fast;   /* default true */
+        struct approval_def
+                *approval; /* or NULL; then there is no `with` and the tool is STEP_TOOL_APPROVAL */
         int line, col;
 };
+
+/* What an approval step says its tool is: no agent has one of that name. */
+#define STEP_TOOL_APPROVAL "approval"
 
 struct workflow {
         char *name;

@@ -46,6 +46,7 @@ enum step_slot {
         S_FOR_EACH,
         S_MAX_PARALLEL,
         S_FAIL_FAST,
+        S_APPROVAL,
         STEP_SLOTS
 };
 
@@ -150,9 +151,11 @@ extern const struct wf_key wf_step_keys[];
 extern const size_t wf_n_step_keys;
 int wf_run(struct scope *sc, struct step_def *s, const struct doc *const *slot);  /* workflow_tool.c */
 int wf_uses(struct scope *sc, struct step_def *s, const struct doc *const *slot); /* workflow_tool.c */
-int wf_fanout(struct wf_parser *p, size_t index);                                 /* workflow_fanout.c */
-int wf_check_graph(struct wf_parser *p);                                          /* workflow_check.c */
-bool operation_is(const struct doc *root);                                        /* operation.c */
+int wf_approval(struct scope *sc, struct step_def *s,
+                const struct doc *const *slot);   /* workflow_approval.c */
+int wf_fanout(struct wf_parser *p, size_t index); /* workflow_fanout.c */
+int wf_check_graph(struct wf_parser *p);          /* workflow_check.c */
+bool operation_is(const struct doc *root);        /* operation.c */
 int operation_parse(struct wf_parser *p, const struct doc *root);
 
 #endif

@@ -42,6 +42,7 @@ const struct wf_key wf_step_keys[] = {
         {"for-each", S_FOR_EACH},
         {"max-parallel", S_MAX_PARALLEL},
         {"fail-fast", S_FAIL_FAST},
+        {"approval", S_APPROVAL},
 };
 const size_t wf_n_step_keys = sizeof wf_step_keys / sizeof *wf_step_keys;
 
@@ -389,11 +390,15 @@ int wf_step_fields(struct wf_parser *p, size_t index)
                 rc = wf_fanout(p, index);
         if (!rc)
                 rc = parse_env(&sc, s, slot[S_ENV]);
-        if (!rc && !slot[S_RUN] && !slot[S_USES])
+        if (!rc && !slot[S_RUN] && !slot[S_USES] && !slot[S_APPROVAL])
                 rc = wf_fail(p, p->src[index].at,
-                             "%s does nothing: add \"run\" (a command) or \"uses\" (a tool)", p->where);
+                             "%s does nothing: add \"run\" (a command), \"uses\" (a tool) or \"approval\" (a "
+                             "question to people)",
+                             p->where);
         if (!rc)
-                rc = slot[S_RUN] ? wf_run(&sc, s, slot) : wf_uses(&sc, s, slot);
+                rc = slot[S_APPROVAL] ? wf_approval(&sc, s, slot)
+                     : slot[S_RUN]    ? wf_run(&sc, s, slot)
+                                      : wf_uses(&sc, s, slot);
         if (!rc)
                 rc = parse_agent(&sc, s, slot[S_AGENT]);
         if (!rc)

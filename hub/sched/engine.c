@@ -506,7 +506,7 @@ static void on_timer(struct engine *en, const struct timer *t)
         if (t->kind == TIMER_RUN)
                 run_timed_out(r);
         else if (t->idx < r->n_steps && r->steps[t->idx]->state == STEP_WAITING &&
-                 r->steps[t->idx]->not_before_us <= engine_now(en) + 1000)
+                 !step_gated(r->steps[t->idx]) && r->steps[t->idx]->not_before_us <= engine_now(en) + 1000)
                 step_prepare(r->steps[t->idx]);
 }
 

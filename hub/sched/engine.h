@@ -24,6 +24,7 @@ struct engine;
 struct err;
 struct logs;
 struct store;
+struct store_tx;
 
 /* ---- towards agents (implemented by hub/agents) ---- */
 
@@ -55,6 +56,16 @@ struct engine_wire {
         void *ctx;
 };
 
+/* What people are told of a question. Lent for the call. */
+struct engine_notice {
+        const char *event; /* "checkpoint.open" | "checkpoint.escalated" | "checkpoint.delegated" */
+        const char *checkpoint_id, *kind, *title, *sha256;
+        const char *run_id, *step_id, *workflow, *project, *asked_by;
+        const struct approval_rules *rules; /* or NULL */
+        const char *to;                     /* delegated: to whom */
+        int64_t at_us, expires_us;
+};
+
 struct engine_options {
         const struct clock *clock;
         struct store *store;
@@ -65,6 +76,9 @@ struct engine_options {
         int64_t cancel_grace_ms; /* TERM to KILL (default 10 s) */
         int64_t question_timeout_ms; /* of a question that names none (default 24 h) */
         enum self_approval self_approval;
+        /* A question was opened, handed on or escalated: adds to the change's own transaction what people are
+         * told of it. NULL: nobody is. */
+        void (*notice)(void *ctx, struct store_tx *tx, const struct engine_notice *n);
         uint64_t seed;                                     /* jitter */
         void (*want_timer)(void *ctx, int64_t at_mono_ms); /* call engine_tick then; INT64_MAX: none */
         void (*want_flush)(void *ctx); /* there is something to commit: call engine_flush this turn */
@@ -220,8 +234,16 @@ struct engine_decision {
         const char *checkpoint_id;
         struct checkpoint_answer answer;
         const char *reason; /* or NULL */
+        const char *code;   /* out, before cb: the stable name of a refusal, or NULL */
 };
-void engine_decide(struct engine *en, const struct engine_decision *d, engine_answer cb, void *arg);
+void engine_decide(struct engine *en, struct engine_decision *d, engine_answer cb, void *arg);
+/* One who is asked hands the question to another. rc and *code as approval_delegate says; -E_NOTSUP: a tool
+ * asks it, whom everybody who may decide can answer. */
+struct engine_delegation {
+        const char *checkpoint_id, *from, *from_role, *to;
+        const char *code; /* out, before cb */
+};
+void engine_delegate(struct engine *en, struct engine_delegation *d, engine_answer cb, void *arg);
 /* Streams standard input to a running call: 0, -E_FULL (come back when *out_taken moved), -E_NOENT, -E_STATE,
  * -E_INVAL (gap). */
 int engine_stdin(struct engine *en, const char *run_id, uint64_t offset, const void *p, size_t n, bool eof,

@@ -1,5 +1,5 @@
-/* Questions that tools ask people: from the agent's word to a row, an event and a timer; from a person's
- * answer, or the timer, to the agent.
+/* Questions that people are asked: a row, an event and a timer; from a person's answer, or the timer, to the
+ * agent whose tool asks. What the hub asks for a step that waits goes on in engine_gate.c.
  *
  * An ask lives with the attempt that asks: it is found while it is open, and after that until its agent has
  * acknowledged the answer or the attempt is over. Rows say the same (live), so that a hub that was restarted
@@ -18,33 +18,21 @@
 #include "common/secret.h"
 #include "common/str.h"
 #include "hub/event/bus.h"
-#include "hub/sched/engine_impl.h"
+#include "hub/sched/ask.h"
 #include "hub/store/store.h"
 
-#define ASKS_OPEN_MAX    10000u              /* on this hub at once */
+#define ASKS_OPEN_MAX    10000u              /* on this hub at once, of tools */
 #define ASK_BYTES_MAX    ((size_t)256 << 20) /* their arguments and schemas */
 #define ASKS_ATTEMPT_MAX 10000u              /* of one attempt, answered or not */
 
-struct ask {
-        struct list of_step; /* step.asks */
-        struct step *step;
-        int64_t seq;
-        char *id;
-        enum checkpoint_state state;
-        bool form, always;
-        unsigned commits; /* under way: nothing is said before they are durable */
-        uint32_t question_id, attempt;
-        int64_t created_us, expires_us, decided_us, delivered_us;
-        char *action, *title, *tool, *arguments, *schema, *sha256;
-        char *decided_by, *reason, *content;
-        size_t bytes;
-};
-
 /* ---- rows and events ---- */
 
-static void write_ask(const struct ask *a, bool live)
+void ask_write(const struct ask *a, bool live)
 {
         const struct step *s = a->step;
+        bool hub = checkpoint_by_hub(a->kind);
+        char *rules = hub ? approval_rules_text(&a->rules) : NULL;
+        char *record = hub ? approval_record_text(&a->record) : NULL;
         struct row_checkpoint row = {
                 .seq = a->seq,
                 .id = a->id,
@@ -64,7 +52,7 @@ static void write_ask(const struct ask *a, bool live)
                 .step_id = s->id,
                 .workflow = s->run->wf->name,
                 .project = s->run->project,
-                .kind = a->form ? "input" : "permission",
+                .kind = checkpoint_kind_name(a->kind),
                 .action = a->action,
                 .title = a->title,
                 .tool = a->tool,
@@ -78,9 +66,15 @@ static void write_ask(const struct ask *a, bool live)
                 .content = a->content,
                 .schema = a->schema,
                 .arguments = a->arguments,
+                .rules = rules,
+                .record = record,
         };
 
+        if (hub && (!rules || !record))
+                abort(); /* no memory: see engine.c */
         store_put_checkpoint(engine_tx(s->run->en), &row);
+        mem_free(rules);
+        mem_free(record);
 }
 
 static int put_member(struct buf *b, const char *key, const char *value)
@@ -90,24 +84,29 @@ static int put_member(struct buf *b, const char *key, const char *value)
         return rc ? rc : json_append_str(b, value ? value : "", strlen(value ? value : ""));
 }
 
-static void publish(const struct ask *a, const char *type)
+void ask_publish(const struct ask *a, const char *type)
 {
         const struct step *s = a->step;
         struct engine *en = s->run->en;
         char at[CLOCK_RFC3339_LEN];
         struct buf b;
-        int rc;
+        int rc, yes, no;
 
         buf_init(&b, 0);
         rc = put_member(&b, "checkpoint", a->id);
         if (!rc && a->state == CHECKPOINT_OPEN) {
                 clock_format(a->expires_us, at);
-                if (put_member(&b, "kind", a->form ? "input" : "permission") ||
+                if (put_member(&b, "kind", checkpoint_kind_name(a->kind)) ||
                     put_member(&b, "action", a->action) || put_member(&b, "title", a->title) ||
                     put_member(&b, "tool", a->tool) || put_member(&b, "sha256", a->sha256) ||
                     put_member(&b, "agent", s->agent ? s->agent->name : "") ||
                     put_member(&b, "expires_at", at))
                         rc = -E_NOMEM;
+                if (!rc && checkpoint_by_hub(a->kind)) {
+                        approval_count(&a->record, &yes, &no);
+                        rc = buf_printf(&b, ",\"approved\":%d,\"rejected\":%d,\"quorum\":%d", yes, no,
+                                        a->rules.quorum);
+                }
         } else if (!rc) {
                 if (put_member(&b, "state", checkpoint_state_name(a->state)) ||
                     put_member(&b, "title", a->title) || put_member(&b, "by", a->decided_by) ||
@@ -120,6 +119,28 @@ static void publish(const struct ask *a, const char *type)
         buf_fini(&b);
 }
 
+void ask_notice(const struct ask *a, const char *event, const char *to)
+{
+        struct engine *en = a->step->run->en;
+        struct engine_notice n = {.event = event,
+                                  .checkpoint_id = a->id,
+                                  .kind = checkpoint_kind_name(a->kind),
+                                  .title = a->title,
+                                  .sha256 = a->sha256,
+                                  .run_id = a->step->run->id,
+                                  .step_id = a->step->id,
+                                  .workflow = a->step->run->wf->name,
+                                  .project = a->step->run->project,
+                                  .asked_by = a->step->run->created_by,
+                                  .rules = checkpoint_by_hub(a->kind) ? &a->rules : NULL,
+                                  .to = to,
+                                  .at_us = engine_now(en),
+                                  .expires_us = a->expires_us};
+
+        if (en->opt.notice)
+                en->opt.notice(en->opt.ctx, engine_tx(en), &n);
+}
+
 /* ---- the set ---- */
 
 static struct ask *find(const struct step *s, uint32_t question_id)
@@ -127,13 +148,13 @@ static struct ask *find(const struct step *s, uint32_t question_id)
         LIST_EACH (it, &s->asks) {
                 struct ask *a = container_of(it, struct ask, of_step);
 
-                if (a->question_id == question_id)
+                if (a->question_id == question_id && !checkpoint_by_hub(a->kind))
                         return a;
         }
         return NULL;
 }
 
-static void ask_free(struct ask *a)
+void ask_forget(struct ask *a)
 {
         struct engine *en = a->step->run->en;
 
@@ -152,6 +173,8 @@ static void ask_free(struct ask *a)
         mem_free(a->decided_by);
         mem_free(a->reason);
         mem_free(a->content);
+        approval_rules_fini(&a->rules);
+        approval_record_fini(&a->record);
         mem_free(a);
 }
 
@@ -162,11 +185,11 @@ static void count(struct step *s, int delta)
 
         s->n_asks_open = (uint32_t)((int)s->n_asks_open + delta);
         s->run->en->asks_open = (size_t)((int64_t)s->run->en->asks_open + delta);
-        if (was != (s->n_asks_open > 0) && s->state != STEP_UNKNOWN && step_active(s))
+        if (was != (s->n_asks_open > 0) && step_counts_active(s->state))
                 s->run->n_asking += was ? (uint32_t)-1 : 1;
 }
 
-static void adopt(struct ask *a, struct step *s)
+void ask_adopt(struct ask *a, struct step *s)
 {
         struct engine *en = s->run->en;
 
@@ -180,10 +203,10 @@ static void adopt(struct ask *a, struct step *s)
                 count(s, 1);
 }
 
-static void arm(struct ask *a)
+void ask_arm(struct ask *a)
 {
         struct engine *en = a->step->run->en;
-        int64_t left_ms = (a->expires_us - engine_now(en) + 999) / 1000;
+        int64_t left_ms = (ask_next_us(a) - engine_now(en) + 999) / 1000;
         struct timer t = {.kind = TIMER_ASK, .serial = (uint64_t)a->seq};
 
         t.at_ms = clock_mono_ms(&en->clock) + (left_ms > 0 ? left_ms : 0);
@@ -195,7 +218,7 @@ static void arm(struct ask *a)
 /* ---- its end ---- */
 
 /* The one way out of open. The row, the event and the answer to the agent are of one commit. */
-static void decide(struct ask *a, enum checkpoint_state to, const char *by, const char *reason)
+void ask_decide(struct ask *a, enum checkpoint_state to, const char *by, const char *reason)
 {
         struct engine *en = a->step->run->en;
 
@@ -208,8 +231,10 @@ static void decide(struct ask *a, enum checkpoint_state to, const char *by, cons
         a->decided_us = engine_now(en);
         set_text(&a->decided_by, by);
         set_text(&a->reason, reason && *reason ? reason : NULL);
-        write_ask(a, true);
-        publish(a, "checkpoint.decided");
+        ask_write(a, !checkpoint_by_hub(a->kind));
+        ask_publish(a, "checkpoint.decided");
+        if (checkpoint_by_hub(a->kind))
+                return; /* no agent waits to hear it */
         a->commits++;
         engine_after_reply(en, a->seq);
 }
@@ -220,7 +245,7 @@ void step_asks_withdraw(struct step *s)
                 struct ask *a = container_of(it, struct ask, of_step);
 
                 if (a->state == CHECKPOINT_OPEN)
-                        decide(a, CHECKPOINT_WITHDRAWN, "hub", "the tool call ends");
+                        ask_decide(a, CHECKPOINT_WITHDRAWN, "hub", "the tool call ends");
         }
 }
 
@@ -230,8 +255,8 @@ void step_asks_end(struct step *s)
         LIST_EACH_SAFE (it, nx, &s->asks) {
                 struct ask *a = container_of(it, struct ask, of_step);
 
-                write_ask(a, false);
-                ask_free(a);
+                ask_write(a, false);
+                ask_forget(a);
         }
         s->asked = 0;
 }
@@ -239,17 +264,28 @@ void step_asks_end(struct step *s)
 void step_asks_free(struct step *s)
 {
         LIST_EACH_SAFE (it, nx, &s->asks)
-                ask_free(container_of(it, struct ask, of_step));
+                ask_forget(container_of(it, struct ask, of_step));
+}
+
+int64_t ask_next_us(const struct ask *a)
+{
+        return checkpoint_by_hub(a->kind)
+                       ? approval_next_us(&a->rules, &a->record, a->created_us, a->expires_us)
+                       : a->expires_us;
 }
 
 static void expire(struct ask *a)
 {
         char text[96], after[32];
+        struct run *r = a->step->run;
 
         str_format_duration((a->expires_us - a->created_us) / 1000, after);
-        snprintf(text, sizeof text, "nobody answered within %s", after);
-        decide(a, CHECKPOINT_EXPIRED, "hub", text);
-        run_settle(a->step->run);
+        snprintf(text, sizeof text, "%s answered within %s",
+                 checkpoint_by_hub(a->kind) && a->rules.quorum > 1 ? "too few" : "nobody", after);
+        ask_decide(a, CHECKPOINT_EXPIRED, "hub", text);
+        if (checkpoint_by_hub(a->kind))
+                gate_decided(a);
+        run_settle(r);
 }
 
 void ask_expired(struct engine *en, int64_t ask_seq)
@@ -258,8 +294,10 @@ void ask_expired(struct engine *en, int64_t ask_seq)
 
         if (!a || a->state != CHECKPOINT_OPEN)
                 return;
-        if (engine_now(en) < a->expires_us)
-                arm(a); /* the clock was set back */
+        if (engine_now(en) < ask_next_us(a))
+                ask_arm(a); /* the clock was set back, or an earlier timer of its */
+        else if (checkpoint_by_hub(a->kind) && gate_escalate(a))
+                ask_arm(a);
         else
                 expire(a);
 }
@@ -314,37 +352,45 @@ static struct step *step_of(const struct engine *en, const char *agent_id, uint6
         return s && s->agent && strcmp(s->agent->id, agent_id) == 0 ? s : NULL;
 }
 
-static void open_ask(struct step *s, const struct engine_question *q)
+/* What both roads have in common: the id, the digest, the row, the event, the notice and the timer. */
+void ask_open(struct ask *a, struct step *s, int64_t timeout_ms)
 {
         struct engine *en = s->run->en;
-        struct ask *a = engine_alloc(sizeof *a);
         uint8_t sum[SHA256_LEN];
         char id[ID_LEN], hex[2 * SHA256_LEN + 1];
 
         a->seq = en->next_ask++;
         a->created_us = engine_now(en);
-        a->expires_us =
-                a->created_us + checkpoint_timeout_ms(q->timeout_ms, en->opt.question_timeout_ms) * 1000;
+        a->expires_us = a->created_us + checkpoint_timeout_ms(timeout_ms, en->opt.question_timeout_ms) * 1000;
         id_make(a->created_us, id);
-        secret_sha256(q->arguments, strlen(q->arguments), sum);
+        secret_sha256(a->arguments, strlen(a->arguments), sum);
         str_hex(sum, sizeof sum, hex);
         a->id = engine_strdup(id);
-        a->form = strcmp(q->kind, "input") == 0;
-        a->question_id = q->question_id;
+        a->sha256 = engine_strdup(hex);
         a->attempt = s->attempt;
+        ask_adopt(a, s);
+        ask_write(a, true);
+        ask_publish(a, "checkpoint.open");
+        ask_notice(a, "checkpoint.open", NULL);
+        ask_arm(a);
+}
+
+static void open_ask(struct step *s, const struct engine_question *q)
+{
+        struct ask *a = engine_alloc(sizeof *a);
+
+        a->kind = strcmp(q->kind, "input") == 0 ? KIND_INPUT : KIND_PERMISSION;
+        a->form = a->kind == KIND_INPUT;
+        a->question_id = q->question_id;
         a->action = engine_strdup(q->action);
         a->title = engine_strdup(q->title);
         a->tool = engine_strdup(q->tool);
         a->arguments = engine_strdup(q->arguments);
         a->schema = engine_strdup(q->schema);
-        a->sha256 = engine_strdup(hex);
         s->asked++;
-        adopt(a, s);
-        write_ask(a, true);
-        publish(a, "checkpoint.open");
+        ask_open(a, s, q->timeout_ms);
         a->commits++;
-        engine_after_reply(en, a->seq);
-        arm(a);
+        engine_after_reply(s->run->en, a->seq);
         run_settle(s->run);
 }
 
@@ -375,9 +421,10 @@ static void withdrawn_by_agent(struct ask *a)
         struct step *s = a->step;
 
         if (a->state == CHECKPOINT_OPEN)
-                decide(a, CHECKPOINT_WITHDRAWN, "agent", "the tool does not wait for the answer any more");
-        write_ask(a, false);
-        ask_free(a);
+                ask_decide(a, CHECKPOINT_WITHDRAWN, "agent",
+                           "the tool does not wait for the answer any more");
+        ask_write(a, false);
+        ask_forget(a);
         run_settle(s->run);
 }
 
@@ -399,8 +446,8 @@ void engine_on_reply_ack(struct engine *en, const char *agent_id, uint64_t attem
         if (!a || a->state == CHECKPOINT_OPEN)
                 return;
         a->delivered_us = engine_now(en);
-        write_ask(a, false);
-        ask_free(a);
+        ask_write(a, false);
+        ask_forget(a);
 }
 
 void engine_held_questions(struct engine *en, const char *agent_id, uint64_t attempt_id, const uint32_t *ids,
@@ -412,7 +459,7 @@ void engine_held_questions(struct engine *en, const char *agent_id, uint64_t att
                 return;
         LIST_EACH_SAFE (it, nx, &s->asks) {
                 struct ask *a = container_of(it, struct ask, of_step);
-                bool held = false;
+                bool held = checkpoint_by_hub(a->kind);
 
                 for (size_t i = 0; i < n && !held; i++)
                         held = ids[i] == a->question_id;
@@ -429,55 +476,88 @@ static void audit(struct ask *a, const struct engine_decision *d)
         struct engine *en = a->step->run->en;
         char detail[256];
 
-        snprintf(detail, sizeof detail, "{\"run\":\"%s\",\"sha256\":\"%s\",\"always\":%s}", a->step->run->id,
-                 a->sha256, d->answer.always ? "true" : "false");
+        snprintf(detail, sizeof detail, "{\"run\":\"%s\",\"kind\":\"%s\",\"sha256\":\"%s\",\"always\":%s}",
+                 a->step->run->id, checkpoint_kind_name(a->kind), a->sha256,
+                 d->answer.always ? "true" : "false");
         store_put_audit(engine_tx(en), engine_now(en), d->answer.by,
                         d->answer.approve ? "checkpoint.approve" : "checkpoint.reject", a->id, detail);
 }
 
-void engine_decide(struct engine *en, const struct engine_decision *d, engine_answer cb, void *arg)
+static int check(struct ask *a, struct engine_decision *d, struct err *e)
+{
+        struct engine *en = a->step->run->en;
+        bool hub = checkpoint_by_hub(a->kind);
+        struct checkpoint_facts f = {.id = a->id,
+                                     .state = a->state,
+                                     .kind = a->kind,
+                                     .form = a->form,
+                                     .sha256 = a->sha256,
+                                     .asked_by = a->step->run->created_by,
+                                     .expires_us = a->expires_us,
+                                     .decided_by = a->decided_by,
+                                     .reason = a->reason,
+                                     .rules = hub ? &a->rules : NULL,
+                                     .record = hub ? &a->record : NULL};
+        int rc = checkpoint_check(&f, &d->answer, engine_now(en), en->opt.self_approval, &d->code, e);
+
+        return rc || !hub ? rc : gate_check(a, d, e);
+}
+
+void engine_decide(struct engine *en, struct engine_decision *d, engine_answer cb, void *arg)
 {
         struct ask *a = map_get(en->asks, d->checkpoint_id);
-        struct checkpoint_facts f;
         struct err e = {0};
+        struct run *r;
         int rc;
 
+        d->code = NULL;
         if (!a) {
                 cb(arg, err_set(&e, E_NOENT, "checkpoint %s is over", d->checkpoint_id), &e);
                 return;
         }
-        f = (struct checkpoint_facts){.id = a->id,
-                                      .state = a->state,
-                                      .form = a->form,
-                                      .sha256 = a->sha256,
-                                      .asked_by = a->step->run->created_by,
-                                      .expires_us = a->expires_us,
-                                      .decided_by = a->decided_by,
-                                      .reason = a->reason};
-        rc = checkpoint_check(&f, &d->answer, engine_now(en), en->opt.self_approval, &e);
+        r = a->step->run;
+        rc = check(a, d, &e);
         if (rc == -E_TIMEOUT && a->state == CHECKPOINT_OPEN)
                 expire(a);
         if (rc) {
                 cb(arg, rc, &e);
                 return;
         }
-        a->always = d->answer.always;
-        if (d->answer.approve)
-                set_text(&a->content, d->answer.content);
-        decide(a, d->answer.approve ? CHECKPOINT_APPROVED : CHECKPOINT_REJECTED, d->answer.by, d->reason);
+        d->code = NULL;
         audit(a, d);
-        run_settle(a->step->run);
+        if (checkpoint_by_hub(a->kind)) {
+                gate_answered(a, d);
+        } else {
+                a->always = d->answer.always;
+                if (d->answer.approve)
+                        set_text(&a->content, d->answer.content);
+                ask_decide(a, d->answer.approve ? CHECKPOINT_APPROVED : CHECKPOINT_REJECTED, d->answer.by,
+                           d->reason);
+        }
+        run_settle(r);
         engine_after_answer(en, cb, arg, 0, NULL);
 }
 
 /* ---- back from the store ---- */
 
-static void fill(struct ask *a, const struct row_checkpoint *r)
+/* A row whose rules cannot be read is nobody's question any more: -E_CORRUPT. */
+static int fill(struct ask *a, const struct row_checkpoint *r)
 {
+        struct err e = {0};
+
+        if (checkpoint_kind_parse(r->kind, &a->kind))
+                return -E_CORRUPT;
+        if (checkpoint_by_hub(a->kind) &&
+            (!r->rules || !r->record || approval_rules_read(r->rules, &a->rules, &e) ||
+             approval_record_read(r->record, &a->record, &e))) {
+                log_error("engine", "a checkpoint could not be read back", "checkpoint=%s error=%s", r->id,
+                          e.msg);
+                return -E_CORRUPT;
+        }
         a->seq = r->seq;
         a->id = engine_strdup(r->id);
         a->state = r->state;
-        a->form = r->kind && strcmp(r->kind, "input") == 0;
+        a->form = a->kind == KIND_INPUT || (checkpoint_by_hub(a->kind) && r->schema);
         a->always = r->always;
         a->question_id = r->question_id;
         a->attempt = r->attempt;
@@ -494,6 +574,7 @@ static void fill(struct ask *a, const struct row_checkpoint *r)
         a->decided_by = engine_strdup(r->decided_by);
         a->reason = engine_strdup(r->reason);
         a->content = engine_strdup(r->content);
+        return 0;
 }
 
 /* Its step went on without it: the hub died between two commits of what belongs together. */
@@ -510,6 +591,17 @@ static void close_row(struct engine *en, const struct row_checkpoint *r)
         store_put_checkpoint(engine_tx(en), &row);
 }
 
+/* Does the step still wait for it? */
+static bool still_asks(const struct step *s, const struct row_checkpoint *r)
+{
+        enum checkpoint_kind kind;
+
+        if (!s || s->attempt_id != r->attempt_id || checkpoint_kind_parse(r->kind, &kind))
+                return false;
+        return checkpoint_by_hub(kind) ? s->state == STEP_WAITING && r->state == CHECKPOINT_OPEN
+                                       : step_active(s);
+}
+
 static int on_row(void *arg, const struct row_checkpoint *r)
 {
         struct engine *en = arg;
@@ -517,20 +609,25 @@ static int on_row(void *arg, const struct row_checkpoint *r)
         struct step *s = run && !run->over && r->step_idx < run->n_steps ? run->steps[r->step_idx] : NULL;
         struct ask *a;
 
-        if (!s || s->attempt_id != r->attempt_id || !step_active(s)) {
+        if (!still_asks(s, r)) {
                 close_row(en, r);
                 return 0;
         }
         a = engine_alloc(sizeof *a);
-        fill(a, r);
-        adopt(a, s);
+        if (fill(a, r)) {
+                approval_rules_fini(&a->rules);
+                mem_free(a);
+                close_row(en, r);
+                return 0;
+        }
+        ask_adopt(a, s);
         s->asked++;
         if (a->state != CHECKPOINT_OPEN)
                 return 0;
-        if (s->cancel_requested)
-                decide(a, CHECKPOINT_WITHDRAWN, "hub", "the tool call ends");
+        if (s->cancel_requested && !checkpoint_by_hub(a->kind))
+                ask_decide(a, CHECKPOINT_WITHDRAWN, "hub", "the tool call ends");
         else
-                arm(a);
+                ask_arm(a);
         run_settle(s->run);
         return 0;
 }

@@ -139,6 +139,12 @@ static cJSON *explain_step(struct engine *en, struct step *s)
                 explain_ready(en, s, o);
                 break;
         case STEP_WAITING:
+                if (step_gated(s)) {
+                        snprintf(text, sizeof text, "it waits for people: photon checkpoints --run %s",
+                                 s->run->id);
+                        cJSON_AddStringToObject(o, "reason", text);
+                        break;
+                }
                 clock_format(s->not_before_us, when);
                 snprintf(text, sizeof text, "it is tried again at %s (attempt %u is over)", when, s->attempt);
                 cJSON_AddStringToObject(o, "reason", text);

@@ -7,6 +7,7 @@
  *   engine_fanout.c  matrix and for-each
  *   engine_fleet.c   agents: online, offline, held, lost
  *   engine_ask.c     questions to people
+ *   engine_gate.c    steps that wait for people: approvals, budgets, policies
  *   engine_people.c  cancel, retry, resolve, standard input
  *   engine_explain.c why here, why not
  *   engine_load.c    back from the store
@@ -31,6 +32,7 @@ struct store_tx;
 struct batch;
 struct demand;
 struct step_scope;
+struct gate_answer;
 struct group;
 struct run;
 
@@ -205,6 +207,7 @@ struct engine {
         struct map *asks_seq; /* checkpoint seq -> struct ask */
         int64_t next_ask;     /* seq */
         size_t asks_open, ask_bytes;
+        void (*granted[CHECKPOINT_KIND_COUNT])(struct step *s, const struct gate_answer *a);
         struct map *agents; /* id -> fleet_agent */
         struct map *demands_by_key, *groups, *run_groups;
         struct list demands, dirty_steps, dirty_runs;
@@ -288,12 +291,14 @@ void step_prepare(struct step *s);  /* evaluates input and placement, makes it r
 void step_over(struct step *s);     /* just became final: tell those who wait for it */
 void step_fail(struct step *s, const char *code, const char *message);
 void step_end(struct step *s, enum step_state to);
+bool step_tolerated(const struct step *s);
 void step_detach(struct step *s); /* from its agent and attempt */
 void step_lost(struct step *s, const char *why);
 void step_requeue(struct step *s, int64_t delay_ms);
 void step_reset(struct step *s);                             /* forgets results: it will run again */
 void step_note_attempt(struct step *s, const char *outcome); /* history row of the attempt that ends */
 bool step_active(const struct step *s);                      /* dispatched, running or unknown */
+bool step_counts_active(enum step_state st);                 /* its run has something under way */
 void step_cancel(struct step *s, const char *reason);        /* ends it now, or asks its agent to */
 void step_stdin_resend(struct step *s);
 void set_text(char **slot, const char *text);
@@ -319,6 +324,32 @@ void ask_reply(struct engine *en,
                int64_t ask_seq); /* its answer is durable: to its agent, if that is there */
 void ask_expired(struct engine *en, int64_t ask_seq);
 int asks_load(struct engine *en, struct err *e); /* after the runs */
+
+/* ---- engine_gate.c ---- */
+/* A step that waits for an answer to what the hub asks; it is in no queue meanwhile. */
+bool step_gated(const struct step *s);
+void approval_open(struct step *s); /* a step with `approval`: evaluated and asked */
+
+/* A question about a step that has not been sent: over a budget, or what a policy wants people to look at.
+ * Its answer sends the step through step_prepare again, or fails it. Lent for the call. */
+struct gate_question {
+        enum checkpoint_kind kind; /* KIND_BUDGET or KIND_POLICY */
+        const char *title;         /* for people: one sentence, what is asked */
+        const cJSON *shown;        /* object: exactly what the answer is about; it is hashed */
+        const struct approval_rules
+                *rules;          /* who may answer ...; NULL: one of those who may decide, else no */
+        const char *denied_code; /* of the step, when the answer is no: "budget_denied" */
+};
+/* The step is ready (queued or being prepared). It leaves its queue and waits, its run with it. */
+void step_gate(struct step *s, const struct gate_question *q);
+/* Who wants to know of a yes, in the transaction of the decision and before the step is prepared again: a row
+ * that says what was granted, so that it is not asked again. One per kind. */
+struct gate_answer {
+        const char *checkpoint_id, *by; /* the last who approved */
+        const char *arguments;          /* exactly what was approved: {"question", "about"} as JSON */
+};
+typedef void (*gate_granted)(struct step *s, const struct gate_answer *a);
+void gate_on_granted(struct engine *en, enum checkpoint_kind kind, gate_granted fn);
 
 /* ---- engine_fanout.c ---- */
 void fanout_open(struct step *s);

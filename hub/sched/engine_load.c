@@ -163,7 +163,7 @@ static void count_steps(struct run *r)
                 struct step *s = r->steps[i];
                 bool final = step_state_final(s->state);
 
-                s->ok = s->state == STEP_SUCCEEDED || (s->state == STEP_FAILED && s->def->continue_on_error);
+                s->ok = s->state == STEP_SUCCEEDED || (s->state == STEP_FAILED && step_tolerated(s));
                 s->cancel_requested = r->cancel_requested && !step_survives_cancel(s);
                 if (!s->parent) {
                         if (!final && s->def->finally)

@@ -107,6 +107,10 @@ static int scan_refs(struct run *r)
                 scan_json(d->runs_on, &sc);
                 scan_json(d->matrix, &sc);
                 scan_json(d->for_each, &sc);
+                if (d->approval) {
+                        scan_text(d->approval->question, &sc);
+                        scan_json(d->approval->show, &sc);
+                }
                 scan_text(d->agent, &sc);
                 scan_text(d->concurrency.group, &sc);
                 if (d->cond)

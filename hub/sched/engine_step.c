@@ -30,7 +30,7 @@ bool step_active(const struct step *s)
         return s->state == STEP_DISPATCHED || s->state == STEP_RUNNING || s->state == STEP_UNKNOWN;
 }
 
-static bool counts_active(enum step_state st)
+bool step_counts_active(enum step_state st)
 {
         return st == STEP_READY || st == STEP_WAITING || st == STEP_DISPATCHED || st == STEP_RUNNING;
 }
@@ -45,12 +45,12 @@ void step_move(struct step *s, enum step_state to)
                 abort(); /* a bug: the rows on disk are whole, going on would make them lie */
         }
         if (!s->fanout) {
-                s->run->n_active += counts_active(to);
-                s->run->n_active -= counts_active(from);
+                s->run->n_active += step_counts_active(to);
+                s->run->n_active -= step_counts_active(from);
                 s->run->n_unknown += to == STEP_UNKNOWN;
                 s->run->n_unknown -= from == STEP_UNKNOWN;
-                s->run->n_asking += s->n_asks_open && counts_active(to);
-                s->run->n_asking -= s->n_asks_open && counts_active(from);
+                s->run->n_asking += s->n_asks_open && step_counts_active(to);
+                s->run->n_asking -= s->n_asks_open && step_counts_active(from);
         }
         step_dirty(s);
 }
@@ -322,18 +322,30 @@ void step_prepare(struct step *s)
         const char *code = "expression_error";
         struct err e = {0};
 
-        if (prepare(s, &code, &e))
+        if (s->def->approval)
+                approval_open(s);
+        else if (prepare(s, &code, &e))
                 step_fail(s, code, e.msg);
 }
 
 /* ---- ends ---- */
+
+/* Does its failure count as success? Not where an approval says that silence fails the run. */
+bool step_tolerated(const struct step *s)
+{
+        const struct approval_def *a = s->def->approval;
+
+        if (a && a->rules.then == THEN_FAIL && s->error_code && !strcmp(s->error_code, "approval_expired"))
+                return false;
+        return s->def->continue_on_error;
+}
 
 void step_end(struct step *s, enum step_state to)
 {
         if (s->demand)
                 demand_remove(s);
         step_detach(s);
-        s->ok = to == STEP_SUCCEEDED || (to == STEP_FAILED && s->def->continue_on_error);
+        s->ok = to == STEP_SUCCEEDED || (to == STEP_FAILED && step_tolerated(s));
         s->finished_us = s->finished_us ? s->finished_us : engine_now(s->run->en);
         step_move(s, to);
         step_over(s);

@@ -258,6 +258,8 @@ static const struct col checkpoints_cols[] = {
         C(TEXT, row_checkpoint, "schema", schema, 0),
         C(TEXT, row_checkpoint, "arguments", arguments, 0),
         C(TEXT, row_checkpoint, "project", project, 0),
+        C(TEXT, row_checkpoint, "rules", rules, 0),
+        C(TEXT, row_checkpoint, "record", record, 0),
 };
 
 /* REPLACE where no index but the primary key would have to be rewritten with the row. */

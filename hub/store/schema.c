@@ -97,8 +97,13 @@ static const char schema_projects[] = "ALTER TABLE runs ADD COLUMN project TEXT 
                                       "ALTER TABLE checkpoints ADD COLUMN project TEXT DEFAULT 'default';"
                                       "ALTER TABLE api_tokens ADD COLUMN project TEXT DEFAULT '*';";
 
+/* Questions that the hub itself asks: who may answer and what they said (hub/model/approval.h). */
+static const char schema_approvals[] = "ALTER TABLE checkpoints ADD COLUMN rules TEXT;"
+                                       "ALTER TABLE checkpoints ADD COLUMN record TEXT;";
+
 const char *const store_migrations[] = {schema_1,      schema_audit_chain, schema_checkpoints,
-                                        schema_models, schema_projects,    NULL};
+                                        schema_models, schema_projects,    schema_approvals,
+                                        NULL};
 
 int store_schema_version(void)
 {

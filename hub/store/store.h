@@ -162,7 +162,7 @@ struct row_checkpoint {
         bool always;
         int64_t created_us, expires_us, decided_us, delivered_us;
         const char *run_id, *step_id, *workflow, *project;
-        const char *kind; /* "permission" | "input" */
+        const char *kind; /* checkpoint_kind_name */
         const char *action, *title;
         const char *tool;      /* what the asking program calls what it wants to use */
         const char *step_tool; /* the step's tool, which asks */
@@ -171,9 +171,10 @@ struct row_checkpoint {
         const char *sha256;     /* of arguments, hex */
         const char *decided_by; /* a token's name, or "hub" */
         const char *reason;
-        const char *content;   /* JSON or NULL */
-        const char *schema;    /* JSON Schema or NULL */
-        const char *arguments; /* exactly as the agent gave it */
+        const char *content;        /* JSON or NULL */
+        const char *schema;         /* JSON Schema or NULL */
+        const char *arguments;      /* exactly as the agent gave it, or as the hub asks */
+        const char *rules, *record; /* JSON (approval.h) of what the hub asks, or NULL */
 };
 /* Whole row (insert or replace). */
 void store_put_checkpoint(struct store_tx *tx, const struct row_checkpoint *r);

@@ -82,7 +82,7 @@ class Checkpoints(World):
         self.assertIn("not today", done["steps"][0]["error"]["message"])
 
     def test_decided_once_bound_to_the_digest_and_only_by_who_may(self):
-        hub = self.hub()
+        hub = self.hub("--approvals-self", "allow")
         self.agent(hub, "a1")
         client = hub.cli("api-token", "create", "--name", "cleo", "--role", "client").stdout.strip()
         tech = hub.cli("api-token", "create", "--name", "tess", "--role", "technical-operator").stdout.strip()
@@ -256,6 +256,19 @@ class Checkpoints(World):
         cp = self.open_one(hub)
         self.assertEqual(self.decide(hub, cp["id"], "approve", {}, 403, token=tess)["code"], "own_request")
         self.decide(hub, cp["id"], "approve")
+        self.assertEqual(hub.wait_run(run)["state"], "succeeded")
+
+    def test_who_is_alone_may_approve_a_tool_and_who_is_not_may_not(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        run = self.call(hub)
+        self.decide(hub, self.open_one(hub)["id"], "approve")
+        self.assertEqual(hub.wait_run(run)["state"], "succeeded")
+        tess = hub.cli("api-token", "create", "--name", "tess", "--role", "technical-operator").stdout.strip()
+        run = self.call(hub)
+        cp = self.open_one(hub, run)
+        self.assertEqual(self.decide(hub, cp["id"], "approve", {}, 403)["code"], "own_request")
+        self.decide(hub, cp["id"], "approve", token=tess)
         self.assertEqual(hub.wait_run(run)["state"], "succeeded")
 
     def test_a_followed_run_shows_the_question_and_how_to_answer(self):

@@ -70,6 +70,15 @@ static void on_reply(void *ctx, const char *agent_id, const struct engine_reply 
         snprintf(r->content, sizeof r->content, "%s", m->content ? m->content : "");
 }
 
+static void on_notice(void *ctx, struct store_tx *tx, const struct engine_notice *n)
+{
+        struct eb *b = ctx;
+
+        CHECK(tx != NULL && b->n_notices < 32);
+        snprintf(b->notices[b->n_notices++], sizeof *b->notices, "%s %s %s", n->event, n->kind,
+                 n->to ? n->to : "");
+}
+
 static void start(struct eb *b)
 {
         struct store_options so = {.dir = test_scratch(), .create = true};
@@ -78,6 +87,8 @@ static void start(struct eb *b)
                                     .lost_after_ms = 1000,
                                     .question_timeout_ms = 60000,
                                     .self_approval = b->self,
+                                    .notice = on_notice,
+                                    .ctx = b,
                                     .seed = 7};
         struct err e = {0};
 

@@ -35,7 +35,9 @@ struct eb {
         struct eb_reply replies[64]; /* what the agents heard */
         int n_replies;
         enum self_approval self; /* of the next engine: eb_reopen */
-        uint64_t seen;           /* by the agents that come online from now on */
+        char notices[32][200];   /* what people were told: "event id to" */
+        int n_notices;
+        uint64_t seen; /* by the agents that come online from now on */
         char run[32];
         int answer_rc;
         char answer_msg[512];

@@ -92,7 +92,8 @@ TEST(checkpoint, who_may_answer_what_and_when)
                                              .decided_by = "eve",
                                              .reason = "because"};
                 struct err e = {0};
-                int rc = checkpoint_check(&f, &rows[i].a, rows[i].now, rows[i].self, &e);
+                const char *code = NULL;
+                int rc = checkpoint_check(&f, &rows[i].a, rows[i].now, rows[i].self, &code, &e);
 
                 if (rc != rows[i].want)
                         test_fail(__FILE__, __LINE__, "row %zu: %s: %s", i, err_name(rc), e.msg);
