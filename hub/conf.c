@@ -16,10 +16,22 @@
          "$XDG_STATE_HOME/photon-hub)",                                                                      \
          0,                                                                                                  \
          0},                                                                                                 \
+                {"host",                                                                                     \
+                 0,                                                                                          \
+                 CONF_STRLIST,                                                                               \
+                 OFF(hosts),                                                                                 \
+                 NULL,                                                                                       \
+                 "PHOTON_HUB_HOSTS",                                                                         \
+                 "NAME|IP",                                                                                  \
+                 "a name or address by which agents and people reach this hub; may be repeated; "            \
+                 "goes into its certificate",                                                                \
+                 0,                                                                                          \
+                 0},                                                                                         \
         {                                                                                                    \
-                "host", 0, CONF_STRLIST, OFF(hosts), NULL, "PHOTON_HUB_HOSTS", "NAME|IP",                    \
-                        "a name or address by which agents and people reach this hub; may be repeated; "     \
-                        "goes into its certificate",                                                         \
+                "vault-key", 0, CONF_STR, OFF(vault_key), NULL, "PHOTON_HUB_VAULT_KEY", "FILE",              \
+                        "the vault's master key, made if it is not there (default: what the vault was made " \
+                        "with, at first vault.key in the hub's folder); a systemd credential "               \
+                        "photon-vault-key takes its place where there is one",                               \
                         0, 0                                                                                 \
         }
 

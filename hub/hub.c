@@ -28,6 +28,7 @@
 #include "hub/logs/logs.h"
 #include "hub/sched/engine.h"
 #include "hub/store/store.h"
+#include "hub/vault/vault.h"
 
 struct hub {
         const struct hub_conf *conf;
@@ -42,6 +43,7 @@ struct hub {
         struct bus *bus;
         struct auth *auth;
         struct logs *logs;
+        struct vault *vault;
         struct agents *agents;
         struct engine *engine;
         struct http *http;
@@ -308,6 +310,18 @@ static int build_state(struct hub *h, struct err *e)
         return rc;
 }
 
+static int build_vault(struct hub *h, struct err *e)
+{
+        struct vault_options vo = {.clock = &clock_system,
+                                   .store = h->store,
+                                   .dir = h->conf->data,
+                                   .key_file = h->conf->vault_key,
+                                   .loop = &h->loop,
+                                   .ctx = h};
+
+        return vault_create(&vo, &h->vault, e);
+}
+
 static int build_work(struct hub *h, struct err *e)
 {
         const struct hub_conf *c = h->conf;
@@ -516,6 +530,8 @@ int hub_serve(const struct hub_conf *c, struct err *e)
         if (!rc)
                 rc = build_state(h, e);
         if (!rc)
+                rc = build_vault(h, e);
+        if (!rc)
                 rc = build_work(h, e);
         if (!rc)
                 rc = build_api(h, e);
@@ -531,6 +547,18 @@ int hub_serve(const struct hub_conf *c, struct err *e)
 }
 
 /* ---- init ---- */
+
+/* Made now, so that its key lies where it will be looked for, and a backup of the folder is whole. */
+static int init_vault(const struct hub_conf *c, struct store *st, struct err *e)
+{
+        struct vault_options vo = {
+                .clock = &clock_system, .store = st, .dir = c->data, .key_file = c->vault_key};
+        struct vault *v = NULL;
+        int rc = vault_create(&vo, &v, e);
+
+        vault_free(v);
+        return rc;
+}
 
 int hub_init(const struct hub_conf *c, char *out_ca_sha256, char *out_token, struct err *e)
 {
@@ -553,6 +581,8 @@ int hub_init(const struct hub_conf *c, char *out_ca_sha256, char *out_token, str
                 rc = ca_load(c->data, NULL, now, &ca, e);
         if (!rc)
                 rc = store_open(&so, &st, e);
+        if (!rc)
+                rc = init_vault(c, st, e);
         if (!rc) {
                 const struct new_api_token first = {
                         .name = "admin", .project = PROJECT_ALL, .role = ROLE_ADMIN, .created_by = "init"};

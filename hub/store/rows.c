@@ -173,6 +173,37 @@ static const struct col models_cols[] = {
         C(TEXT, row_model, "endpoint", endpoint, 0),    C(TEXT, row_model, "model", model, 0),
         C(I64, row_model, "updated_us", updated_us, 0), C(TEXT, row_model, "samples", samples, 0),
 };
+static const struct col vault_cols[] = {
+        C(I64, row_vault, "id", id, COL_KEY),           C(TEXT, row_vault, "kind", kind, 0),
+        C(TEXT, row_vault, "source", source, 0),        C(TEXT, row_vault, "master", master, 0),
+        C2(BLOB, row_vault, "salt", salt, salt_len, 0), C(I64, row_vault, "iterations", iterations, 0),
+        C(I64, row_vault, "created_us", created_us, 0), C(I64, row_vault, "changed_us", changed_us, 0),
+};
+
+static const struct col vault_keys_cols[] = {
+        C(I64, row_vault_key, "id", id, COL_KEY),
+        C(I64, row_vault_key, "uses", uses, 0),
+        C(I64, row_vault_key, "created_us", created_us, 0),
+        C2(BLOB, row_vault_key, "wrapped", wrapped, wrapped_len, 0),
+};
+
+static const struct col secrets_cols[] = {
+        C(TEXT, row_secret, "project", project, COL_KEY), C(TEXT, row_secret, "name", name, COL_KEY),
+        C(I64, row_secret, "version", version, 0),        C(I64, row_secret, "keep", keep, 0),
+        C(I64, row_secret, "created_us", created_us, 0),  C(I64, row_secret, "updated_us", updated_us, 0),
+        C(TEXT, row_secret, "created_by", created_by, 0), C(TEXT, row_secret, "updated_by", updated_by, 0),
+};
+
+static const struct col secret_versions_cols[] = {
+        C(TEXT, row_secret_version, "project", project, COL_KEY),
+        C(TEXT, row_secret_version, "name", name, COL_KEY),
+        C(I64, row_secret_version, "version", version, COL_KEY),
+        C(I64, row_secret_version, "key_id", key_id, 0),
+        C(I64, row_secret_version, "created_us", created_us, 0),
+        C(TEXT, row_secret_version, "created_by", created_by, 0),
+        C2(BLOB, row_secret_version, "sealed", sealed, sealed_len, 0),
+};
+
 static const struct col api_tokens_cols[] = {
         C(TEXT, row_api_token, "id", id, COL_KEY),
         C(TEXT, row_api_token, "sha256", sha256_hex, 0),
@@ -213,6 +244,21 @@ static const struct col audit_trim_cols[] = {
         C(I64, row_audit_trim, "at_us", at_us, 0),
         C(I64, row_audit_trim, "before_us", before_us, 0),
         C(TEXT, row_audit_trim, "by", by, 0),
+};
+
+/* No tables either: what is asked of the secrets (sqlite_vault.c). */
+static const struct col secret_cut_cols[] = {
+        C(TEXT, row_secret_cut, "project", project, 0),
+        C(TEXT, row_secret_cut, "name", name, 0),
+        C(I64, row_secret_cut, "below", below, 0),
+};
+static const struct col secret_reseal_cols[] = {
+        C(TEXT, row_secret_reseal, "project", project, 0),
+        C(TEXT, row_secret_reseal, "name", name, 0),
+        C(I64, row_secret_reseal, "version", version, 0),
+        C(I64, row_secret_reseal, "from_key", from_key, 0),
+        C(I64, row_secret_reseal, "key_id", key_id, 0),
+        C2(BLOB, row_secret_reseal, "sealed", sealed, sealed_len, 0),
 };
 
 static const struct col meta_cols[] = {
@@ -280,6 +326,10 @@ const struct table store_tables[ROW_KINDS] = {
         [ROW_META] = TABLE(meta, CONFLICT_REPLACE),
         [ROW_MARKS] = TABLE(marks, CONFLICT_REPLACE),
         [ROW_CHECKPOINT] = TABLE(checkpoints, CONFLICT_UPDATE),
+        [ROW_VAULT] = TABLE(vault, CONFLICT_REPLACE),
+        [ROW_VAULT_KEY] = TABLE(vault_keys, CONFLICT_REPLACE),
+        [ROW_SECRET] = TABLE(secrets, CONFLICT_REPLACE),
+        [ROW_SECRET_VERSION] = TABLE(secret_versions, CONFLICT_UPDATE),
 };
 
 const struct table store_step_moves = {"steps", step_moves_cols,
@@ -287,6 +337,8 @@ const struct table store_step_moves = {"steps", step_moves_cols,
 
 const struct table store_audit_erase = TABLE(audit_erase, CONFLICT_NONE);
 const struct table store_audit_trim = TABLE(audit_trim, CONFLICT_NONE);
+const struct table store_secret_cut = TABLE(secret_cut, CONFLICT_NONE);
+const struct table store_secret_reseal = TABLE(secret_reseal, CONFLICT_NONE);
 
 /* ---- records ---- */
 

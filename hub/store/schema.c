@@ -101,9 +101,20 @@ static const char schema_projects[] = "ALTER TABLE runs ADD COLUMN project TEXT 
 static const char schema_approvals[] = "ALTER TABLE checkpoints ADD COLUMN rules TEXT;"
                                        "ALTER TABLE checkpoints ADD COLUMN record TEXT;";
 
-const char *const store_migrations[] = {schema_1,      schema_audit_chain, schema_checkpoints,
-                                        schema_models, schema_projects,    schema_approvals,
-                                        NULL};
+/* The vault: secrets are sealed under data keys, those under a master key that is not here. */
+static const char schema_vault[] =
+        "CREATE TABLE vault(id INTEGER PRIMARY KEY, kind TEXT, source TEXT, master TEXT, salt BLOB,"
+        " iterations INTEGER, created_us INTEGER, changed_us INTEGER);"
+        "CREATE TABLE vault_keys(id INTEGER PRIMARY KEY, uses INTEGER, created_us INTEGER, wrapped BLOB);"
+        "CREATE TABLE secrets(project TEXT, name TEXT, version INTEGER, keep INTEGER, created_us INTEGER,"
+        " updated_us INTEGER, created_by TEXT, updated_by TEXT, PRIMARY KEY(project, name)) WITHOUT ROWID;"
+        "CREATE TABLE secret_versions(project TEXT, name TEXT, version INTEGER, key_id INTEGER,"
+        " created_us INTEGER, created_by TEXT, sealed BLOB, PRIMARY KEY(project, name, version));"
+        "CREATE INDEX secret_versions_key ON secret_versions(key_id);";
+
+const char *const store_migrations[] = {
+        schema_1,        schema_audit_chain, schema_checkpoints, schema_models,
+        schema_projects, schema_approvals,   schema_vault,       NULL};
 
 int store_schema_version(void)
 {

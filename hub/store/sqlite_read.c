@@ -35,6 +35,12 @@ enum query {
         Q_CHECKPOINTS_RUN,
         Q_CHECKPOINTS_LIVE,
         Q_CHECKPOINT_NEWEST,
+        Q_VAULT,
+        Q_VAULT_KEYS,
+        Q_SECRET,
+        Q_SECRETS,
+        Q_SECRET_VERSION,
+        Q_SECRETS_NOT_UNDER,
         QUERIES
 };
 
@@ -74,6 +80,13 @@ static const struct {
                                " ORDER BY seq DESC LIMIT ?2"},
         [Q_CHECKPOINTS_LIVE] = {ROW_CHECKPOINT, "WHERE live=1 ORDER BY seq"},
         [Q_CHECKPOINT_NEWEST] = {ROW_CHECKPOINT, "ORDER BY seq DESC LIMIT 1"},
+        [Q_VAULT] = {ROW_VAULT, "WHERE id=1"},
+        [Q_VAULT_KEYS] = {ROW_VAULT_KEY, "ORDER BY id"},
+        [Q_SECRET] = {ROW_SECRET, "WHERE project=?1 AND name=?2"},
+        [Q_SECRETS] = {ROW_SECRET, "WHERE ?1 IS NULL OR project=?1 ORDER BY project,name"},
+        [Q_SECRET_VERSION] = {ROW_SECRET_VERSION,
+                              "WHERE project=?1 AND name=?2 AND (?3=0 OR version=?3) ORDER BY version"},
+        [Q_SECRETS_NOT_UNDER] = {ROW_SECRET_VERSION, "WHERE key_id<>?1 LIMIT ?2"},
 };
 
 /* Lists of runs: each combination of filters is a statement of its own, with
@@ -639,6 +652,102 @@ int read_models(struct store_reader *r, int (*cb)(void *, const struct row_model
         if (rc)
                 return rc;
         while ((rc = next(r, st, ROW_MODEL, &row)) == 1 && (rc = cb(arg, &row)) == 0)
+                ;
+        return finish(st, rc);
+}
+
+/* ---- the vault ---- */
+
+int read_vault(struct store_reader *r, int (*cb)(void *, const struct row_vault *), void *arg)
+{
+        struct row_vault row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_VAULT, &st);
+
+        if (rc)
+                return rc;
+        rc = next(r, st, ROW_VAULT, &row);
+        rc = rc == 1 ? cb(arg, &row) : rc == 0 ? -E_NOENT : rc;
+        return finish(st, rc);
+}
+
+int read_vault_keys(struct store_reader *r, int (*cb)(void *, const struct row_vault_key *), void *arg)
+{
+        struct row_vault_key row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_VAULT_KEYS, &st);
+
+        if (rc)
+                return rc;
+        while ((rc = next(r, st, ROW_VAULT_KEY, &row)) == 1 && (rc = cb(arg, &row)) == 0)
+                ;
+        return finish(st, rc);
+}
+
+int read_secret(struct store_reader *r, const char *project, const char *name,
+                int (*cb)(void *, const struct row_secret *), void *arg)
+{
+        struct row_secret row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_SECRET, &st);
+
+        if (rc)
+                return rc;
+        bind_text(st, 1, project);
+        bind_text(st, 2, name);
+        rc = next(r, st, ROW_SECRET, &row);
+        rc = rc == 1 ? cb(arg, &row) : rc == 0 ? -E_NOENT : rc;
+        return finish(st, rc);
+}
+
+int read_secrets(struct store_reader *r, const char *project, int (*cb)(void *, const struct row_secret *),
+                 void *arg)
+{
+        struct row_secret row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_SECRETS, &st);
+
+        if (rc)
+                return rc;
+        bind_text(st, 1, project); /* NULL binds NULL */
+        while ((rc = next(r, st, ROW_SECRET, &row)) == 1 && (rc = cb(arg, &row)) == 0)
+                ;
+        return finish(st, rc);
+}
+
+int read_secret_versions(struct store_reader *r, const char *project, const char *name, int64_t version,
+                         int (*cb)(void *, const struct row_secret_version *), void *arg)
+{
+        struct row_secret_version row;
+        bool any = false;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_SECRET_VERSION, &st);
+
+        if (rc)
+                return rc;
+        bind_text(st, 1, project);
+        bind_text(st, 2, name);
+        sqlite3_bind_int64(st, 3, version);
+        while ((rc = next(r, st, ROW_SECRET_VERSION, &row)) == 1) {
+                any = true;
+                if ((rc = cb(arg, &row)) != 0)
+                        break;
+        }
+        return finish(st, rc == 0 && !any ? -E_NOENT : rc);
+}
+
+int read_secrets_not_under(struct store_reader *r, int64_t key_id, int64_t limit,
+                           int (*cb)(void *, const struct row_secret_version *), void *arg)
+{
+        struct row_secret_version row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_SECRETS_NOT_UNDER, &st);
+
+        if (rc)
+                return rc;
+        sqlite3_bind_int64(st, 1, key_id);
+        sqlite3_bind_int64(st, 2, limit);
+        while ((rc = next(r, st, ROW_SECRET_VERSION, &row)) == 1 && (rc = cb(arg, &row)) == 0)
                 ;
         return finish(st, rc);
 }

@@ -114,6 +114,12 @@ static int write_record(struct db *d, const struct rec *rec)
                 return audit_erase(d, rec);
         case ROW_AUDIT_TRIM:
                 return audit_trim(d, rec);
+        case ROW_SECRET_CUT:
+                return secret_cut_rows(d, rec);
+        case ROW_SECRET_RESEAL:
+                return secret_reseal_row(d, rec);
+        case ROW_VAULT_KEY_DROP:
+                return vault_key_drop_row(d, rec);
         case ROW_TRIM_EVENTS:
                 return write_number(d, &d->trim_events,
                                     "DELETE FROM events WHERE last_id IN (SELECT last_id FROM events WHERE "

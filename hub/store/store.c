@@ -315,6 +315,46 @@ void store_trim_audit(struct store_tx *tx, int64_t at_us, const char *by, int64_
         put(tx, &store_audit_trim, ROW_AUDIT_TRIM, &r);
 }
 
+void store_put_vault(struct store_tx *tx, const struct row_vault *v)
+{
+        put(tx, &store_tables[ROW_VAULT], ROW_VAULT, v);
+}
+
+void store_put_vault_key(struct store_tx *tx, const struct row_vault_key *k)
+{
+        put(tx, &store_tables[ROW_VAULT_KEY], ROW_VAULT_KEY, k);
+}
+
+void store_drop_vault_key(struct store_tx *tx, int64_t id)
+{
+        put_number(tx, ROW_VAULT_KEY_DROP, id);
+}
+
+void store_put_secret(struct store_tx *tx, const struct row_secret *s)
+{
+        put(tx, &store_tables[ROW_SECRET], ROW_SECRET, s);
+}
+
+void store_put_secret_version(struct store_tx *tx, const struct row_secret_version *v)
+{
+        put(tx, &store_tables[ROW_SECRET_VERSION], ROW_SECRET_VERSION, v);
+}
+
+void store_reseal_secret(struct store_tx *tx, const struct row_secret_version *v, int64_t from_key)
+{
+        struct row_secret_reseal r = {v->project, v->name,   v->version,   from_key,
+                                      v->key_id,  v->sealed, v->sealed_len};
+
+        put(tx, &store_secret_reseal, ROW_SECRET_RESEAL, &r);
+}
+
+void store_cut_secret(struct store_tx *tx, const char *project, const char *name, int64_t below)
+{
+        struct row_secret_cut r = {project, name, below};
+
+        put(tx, &store_secret_cut, ROW_SECRET_CUT, &r);
+}
+
 void store_put_meta(struct store_tx *tx, const char *key, const char *value)
 {
         struct row_meta r = {key, value};

@@ -237,6 +237,51 @@ struct row_model {
 };
 void store_put_model(struct store_tx *tx, const struct row_model *m);
 
+/* ---- the vault: what hub/vault has sealed; the store cannot open it ---- */
+
+/* One row: how the master key is come by, never the key. */
+struct row_vault {
+        int64_t id;         /* 1 */
+        const char *kind;   /* "file" | "credential" | "passphrase" */
+        const char *source; /* the file's path; "": vault.key in the hub's folder */
+        const char *master; /* which master key the data keys are wrapped under (hex, no secret) */
+        const void *salt;   /* of a passphrase */
+        size_t salt_len;
+        int64_t iterations;
+        int64_t created_us, changed_us;
+};
+void store_put_vault(struct store_tx *tx, const struct row_vault *v);
+struct row_vault_key {
+        int64_t id;   /* ascending; the newest seals */
+        int64_t uses; /* texts sealed under it */
+        int64_t created_us;
+        const void *wrapped;
+        size_t wrapped_len;
+};
+void store_put_vault_key(struct store_tx *tx, const struct row_vault_key *k);
+/* Removes the key for good, unless something is still sealed under it. */
+void store_drop_vault_key(struct store_tx *tx, int64_t id);
+struct row_secret {
+        const char *project, *name; /* primary key */
+        int64_t version;            /* the newest */
+        int64_t keep;               /* so many versions stay */
+        int64_t created_us, updated_us;
+        const char *created_by, *updated_by;
+};
+void store_put_secret(struct store_tx *tx, const struct row_secret *s);
+struct row_secret_version {
+        const char *project, *name;
+        int64_t version, key_id, created_us;
+        const char *created_by;
+        const void *sealed;
+        size_t sealed_len;
+};
+void store_put_secret_version(struct store_tx *tx, const struct row_secret_version *v);
+/* The same version under v->key_id, if it is still there and still under from_key. */
+void store_reseal_secret(struct store_tx *tx, const struct row_secret_version *v, int64_t from_key);
+/* Versions below go for good (their pages are overwritten); 0: all of them, and the secret. */
+void store_cut_secret(struct store_tx *tx, const char *project, const char *name, int64_t below);
+
 /* A POST with Idempotency-Key: the answer to repeat. */
 void store_put_idempotency(struct store_tx *tx, const char *key, const char *token_id,
                            const char *request_sha256, int status, const char *body, int64_t at_us);
@@ -311,6 +356,19 @@ int read_agents(struct store_reader *r, int (*cb)(void *, const struct row_agent
 int read_join_tokens(struct store_reader *r, int (*cb)(void *, const struct row_join_token *), void *arg);
 int read_redemptions(struct store_reader *r, int (*cb)(void *, const struct row_redemption *), void *arg);
 int read_models(struct store_reader *r, int (*cb)(void *, const struct row_model *), void *arg);
+int read_vault(struct store_reader *r, int (*cb)(void *, const struct row_vault *), void *arg); /* -E_NOENT */
+int read_vault_keys(struct store_reader *r, int (*cb)(void *, const struct row_vault_key *), void *arg);
+int read_secret(struct store_reader *r, const char *project, const char *name,
+                int (*cb)(void *, const struct row_secret *), void *arg); /* -E_NOENT */
+/* By project and name; project NULL: all. */
+int read_secrets(struct store_reader *r, const char *project, int (*cb)(void *, const struct row_secret *),
+                 void *arg);
+/* version 0: all, ascending. -E_NOENT: there is none. */
+int read_secret_versions(struct store_reader *r, const char *project, const char *name, int64_t version,
+                         int (*cb)(void *, const struct row_secret_version *), void *arg);
+/* At most `limit` that are sealed under another key than this. */
+int read_secrets_not_under(struct store_reader *r, int64_t key_id, int64_t limit,
+                           int (*cb)(void *, const struct row_secret_version *), void *arg);
 int read_api_tokens(struct store_reader *r, int (*cb)(void *, const struct row_api_token *), void *arg);
 int read_api_token(struct store_reader *r, const char *sha256_hex,
                    int (*cb)(void *, const struct row_api_token *), void *arg);

@@ -7,6 +7,7 @@
  *   sqlite_write.c  runs the records of a batch as one database transaction
  *   sqlite_read.c   read-only handles
  *   sqlite_audit.c  the audit's chain: written in the order of the commits, read, checked, erased, cut
+ *   sqlite_vault.c  what is asked of sealed secrets: removed without a trace, sealed anew
  *   schema.c        the migrations
  *
  * A record is a struct rec, then the values of the columns in its mask in
@@ -72,6 +73,10 @@ enum row_kind {
         ROW_META,
         ROW_MARKS,
         ROW_CHECKPOINT,
+        ROW_VAULT,
+        ROW_VAULT_KEY,
+        ROW_SECRET,
+        ROW_SECRET_VERSION,
         ROW_KINDS,
         ROW_STEP_MOVE = ROW_KINDS, /* the kinds from here on are no table's rows */
         ROW_SYNC_FD,               /* one number: the descriptor */
@@ -79,6 +84,9 @@ enum row_kind {
         ROW_TRIM_IDEMPOTENCY,      /* one number: the newest time to go */
         ROW_AUDIT_ERASE,           /* struct row_audit_erase */
         ROW_AUDIT_TRIM,            /* struct row_audit_trim */
+        ROW_SECRET_CUT,            /* struct row_secret_cut */
+        ROW_SECRET_RESEAL,         /* struct row_secret_reseal */
+        ROW_VAULT_KEY_DROP,        /* one number: the key, if nothing is sealed under it */
 };
 
 enum on_conflict { CONFLICT_REPLACE, CONFLICT_UPDATE, CONFLICT_IGNORE, CONFLICT_NONE };
@@ -92,6 +100,7 @@ struct table {
 
 extern const struct table store_tables[ROW_KINDS];
 extern const struct table store_audit_erase, store_audit_trim;
+extern const struct table store_secret_cut, store_secret_reseal;
 extern const struct table store_step_moves; /* the columns that a move can set, and the key last */
 
 /* Rows that have no struct in store.h. */
@@ -127,6 +136,16 @@ struct row_audit_erase {
 struct row_audit_trim {
         int64_t at_us, before_us;
         const char *by;
+};
+struct row_secret_cut {
+        const char *project, *name;
+        int64_t below; /* versions below go; 0: all, and the secret */
+};
+struct row_secret_reseal {
+        const char *project, *name;
+        int64_t version, from_key, key_id;
+        const void *sealed;
+        size_t sealed_len;
 };
 struct row_meta {
         const char *key, *value;
@@ -206,6 +225,12 @@ int audit_erase(struct db *d, const struct rec *rec);
 int audit_trim(struct db *d, const struct rec *rec);
 void audit_committed(struct db *d);
 void audit_rolled_back(struct db *d);
+
+/* ---- sqlite_vault.c ---- */
+
+int secret_cut_rows(struct db *d, const struct rec *rec); /* an SQLite code, as all below */
+int secret_reseal_row(struct db *d, const struct rec *rec);
+int vault_key_drop_row(struct db *d, const struct rec *rec);
 
 /* ---- sqlite_read.c ---- */
 
