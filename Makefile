@@ -16,7 +16,7 @@ CFLAGS  += -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) $(SAN) -fno-strict-aliasing -fs
 LDFLAGS += $(SAN) -Wl,--as-needed
 
 LIBS_COMMON = -lnng -lmbedtls -lmbedx509 -lmbedcrypto -lprotobuf-c -lcjson -luv -lyaml -lpthread -lm
-LIBS_HUB    = $(LIBS_COMMON) -lsqlite3 -lmicrohttpd -lgnutls
+LIBS_HUB    = $(LIBS_COMMON) -lsqlite3 -lmicrohttpd -lgnutls -lcurl
 LIBS_AGENT  = $(LIBS_COMMON) -lcurl
 LIBS_CLI    = -lcurl -lcjson -luv -lyaml -lmbedcrypto -lm -lpthread
 
@@ -73,11 +73,11 @@ $(BUILD)/photon: $(CLI_O) $(call obj,common/auditchain.c common/err.c common/mem
 $(BUILD)/tests/unit: $(call obj,tests/lib/main.c $(TESTLIB_C) $(UNIT_C)) $(HUB_O) $(AGENT_O) $(COMMON_O)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB) -lcurl
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB)
 $(BUILD)/tests/sim: $(call obj,tests/lib/main.c $(TESTLIB_C) $(SIM_C)) $(HUB_O) $(AGENT_O) $(COMMON_O)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB) -lcurl
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB)
 
 # The tools with a fake job instead of agent/job.c, and nothing of the network.
 NET_C = $(wildcard common/rpc*.c common/link*.c common/pki*.c common/tls*.c common/x509*.c)
@@ -145,7 +145,7 @@ $(BUILD)/libphoton.a: $(COMMON_O) $(HUB_O) $(AGENT_O)
 $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/libphoton.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(LIBS_HUB) -lcurl
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(LIBS_HUB)
 fuzz-build: $(patsubst %.c,$(BUILD)/%,$(FUZZ_C))
 fuzz: ## every fuzz target for FUZZ_SECONDS (10) each
 	+$(MAKE) BUILD=build-fuzz CC=clang OPT="-O1 -g" SAN="-fsanitize=fuzzer-no-link $(ASAN)" fuzz-build
@@ -158,7 +158,7 @@ BENCH        ?=
 $(BENCH_BINS): $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BUILD)/libphoton.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB) -lcurl
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB)
 # The peer, where gRPC is installed; without it its figures are missing.
 $(BUILD)/bench/grpc_echo: bench/grpc/grpc_echo.cc bench/grpc/echo.proto
 	@mkdir -p $(@D)

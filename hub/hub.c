@@ -26,6 +26,7 @@
 #include "hub/event/bus.h"
 #include "hub/http/http.h"
 #include "hub/logs/logs.h"
+#include "hub/net/net.h"
 #include "hub/sched/engine.h"
 #include "hub/store/store.h"
 #include "hub/vault/vault.h"
@@ -39,6 +40,7 @@ struct hub {
         uv_check_t check;
         struct mailbox *mailbox;
         struct link_net *net;
+        struct net *out; /* what the hub sends and fetches by itself */
         struct store *store;
         struct bus *bus;
         struct auth *auth;
@@ -298,6 +300,8 @@ static int build_state(struct hub *h, struct err *e)
                 rc = logs_create(h->logs_dir, &h->logs, e);
         if (!rc)
                 logs_use_loop(h->logs, &h->loop);
+        if (!rc)
+                rc = net_create(h->mailbox, &h->out, e);
         if (!rc) {
                 struct auth_options ao = {.clock = &clock_system,
                                           .store = h->store,
@@ -493,6 +497,7 @@ static void tear_down(struct hub *h)
         /* After a second signal its threads still run: they must not meet a closed store. */
         http_free(h->http);
         h->http = NULL;
+        net_close(h->out);
         /* The store goes first: what it still holds becomes durable, and its callbacks have run or never
          * will. */
         if (h->engine && h->agents)

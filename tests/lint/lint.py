@@ -25,7 +25,7 @@ PROTO = "photon/v1/"
 MODEL = ["common/", "hub/model/"]
 RULES_OF_HUB = MODEL + ["hub/store/store.h"]
 EDGE_OF_HUB = MODEL + ["hub/store/store.h", "hub/sched/", "hub/auth/", "hub/event/", "hub/logs/", "hub/vault/",
-                       "hub/audit/", "hub/metrics/", PROTO]
+                       "hub/audit/", "hub/metrics/", "hub/net/", "hub/notify/", PROTO]
 LAYERS = {
     "common": ["photon/v1/rpc.pb-c.h"],
     "hub": ["common/", "hub/", PROTO],
@@ -34,8 +34,12 @@ LAYERS = {
     "hub/sched": RULES_OF_HUB + ["hub/event/bus.h"],
     "hub/store": RULES_OF_HUB,
     # Sign-ins, tokens and revocations are events.
-    "hub/auth": RULES_OF_HUB + ["hub/event/bus.h"],
+    "hub/auth": RULES_OF_HUB + ["hub/event/bus.h", "hub/net/net.h"],
     "hub/event": RULES_OF_HUB,
+    # What the hub sends and fetches by itself.
+    "hub/net": ["common/"],
+    # Notices of what the engine asks people.
+    "hub/notify": RULES_OF_HUB + ["hub/event/bus.h", "hub/net/net.h", "hub/sched/engine.h"],
     "hub/logs": RULES_OF_HUB,
     "hub/vault": RULES_OF_HUB,
     "hub/audit": RULES_OF_HUB,
@@ -55,7 +59,7 @@ WRAPPED = {
     "nng/": ["common/link", "common/tls_engine", "tests/", "bench/"],
     "sqlite3.h": ["hub/store/", "tests/", "bench/"],
     "microhttpd.h": ["hub/http/", "tests/", "bench/"],
-    "curl/": ["agent/tools/", "cli/", "tests/", "bench/"],
+    "curl/": ["agent/tools/", "hub/net/", "cli/", "tests/", "bench/"],
     "yaml.h": ["common/yaml", "tests/"],
     "mbedtls/": ["common/", "tests/", "bench/"],
 }
