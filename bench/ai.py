@@ -74,14 +74,14 @@ def first_word(w, fig, srv):
 
 
 def claude(w, fig, times):
-    """`times`: what the program's wrapper wrote, a line a call: its own life in ns."""
+    """`times`: what the program's wrapper wrote, a line a call: its own life in us."""
     added, whole = [], []
     for i in range(CALLS + 1):
         work = w.dir / f"work{i}"
         work.mkdir()
         took, out = call(w, "claude-code.prompt", {"prompt": "say hello", "cwd": str(work)})
         die_unless(out["text"], "Claude Code said nothing")
-        own = int(times.read_text().split()[-1]) / 1e6
+        own = int(times.read_text().split()[-1]) / 1e3
         if i:
             added.append((took - own) / took)
             whole.append(took)
@@ -102,8 +102,8 @@ def ai(w, fig, rounds):
         port = int(models.stdout.readline().split()[1])
         bin_.mkdir()
         if real.exists():
-            (bin_ / "claude").write_text(f"#!/bin/bash\ns=$(date +%s%N)\n{shlex.quote(str(real))} \"$@\"\nr=$?\n"
-                                         f"echo $(($(date +%s%N) - s)) >>{shlex.quote(str(times))}\nexit $r\n")
+            (bin_ / "claude").write_text(f"#!/bin/bash\ns=${{EPOCHREALTIME/./}}\n{shlex.quote(str(real))} \"$@\"\nr=$?\n"
+                                         f"echo $((${{EPOCHREALTIME/./}} - s)) >>{shlex.quote(str(times))}\nexit $r\n")
             (bin_ / "claude").chmod(0o755)
         env = {"PATH": f"{bin_}:/usr/bin:/bin", "HOME": str(w.dir), "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{port}",
                "ANTHROPIC_API_KEY": "stand-in-key", "DISABLE_TELEMETRY": "1", "DISABLE_ERROR_REPORTING": "1",

@@ -21,6 +21,10 @@ struct policy;
 
 enum browser_state { BROWSER_STARTING, BROWSER_READY, BROWSER_RETIRED, BROWSER_ENDING };
 
+/* Dropping a context costs a browser as much as showing a page: it waits until the call's answer is out. */
+#define BROWSER_SPENT_MAX 8
+#define BROWSER_SPENT_MS  60
+
 struct browser {
         struct list link; /* pool.browsers */
         enum browser_state state;
@@ -34,6 +38,9 @@ struct browser {
         struct browser_memory memory;
         int handles;
         bool cdp_gone;
+        char *spent[BROWSER_SPENT_MAX]; /* contexts to drop; nothing of them reaches the network any more */
+        size_t n_spent;
+        uv_timer_t rest; /* until they are */
 };
 
 enum page_state { PAGE_OPENING, PAGE_READY, PAGE_USED, PAGE_CLOSED };
@@ -54,6 +61,7 @@ int page_open(struct browser *b, uv_loop_t *loop, const struct policy *policy, s
 bool page_move(struct page *p, enum page_state to);
 /* Takes it out of its browser and frees it; the browser, if it lives, is told to drop the context. */
 void page_drop(struct page *p);
+void browser_drop_spent(struct browser *b); /* the contexts that wait for it, now */
 /* Its browser died, or the page did: the user is told. */
 void page_lose(struct page *p, const char *code, const struct err *why);
 void page_event(struct page *p, const char *method, const cJSON *params);

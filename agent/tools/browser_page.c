@@ -34,6 +34,35 @@ bool page_move(struct page *p, enum page_state to)
 
 /* ---- the end ---- */
 
+void browser_drop_spent(struct browser *b)
+{
+        for (size_t i = 0; i < b->n_spent; i++) {
+                cJSON *o = b->cdp_gone ? NULL : cJSON_CreateObject();
+
+                if (o && cJSON_AddStringToObject(o, "browserContextId", b->spent[i]))
+                        (void)cdp_send(b->cdp, NULL, "Target.disposeBrowserContext", o, NULL, NULL);
+                else
+                        cJSON_Delete(o);
+                mem_free(b->spent[i]);
+        }
+        b->n_spent = 0;
+        uv_timer_stop(&b->rest);
+}
+
+static void on_rest_over(uv_timer_t *t)
+{
+        browser_drop_spent(t->data);
+}
+
+static void spend(struct browser *b, char *context)
+{
+        if (b->n_spent == BROWSER_SPENT_MAX)
+                browser_drop_spent(b);
+        b->spent[b->n_spent++] = context;
+        if (!uv_is_active((uv_handle_t *)&b->rest))
+                uv_timer_start(&b->rest, on_rest_over, BROWSER_SPENT_MS, 0);
+}
+
 void page_drop(struct page *p)
 {
         struct browser *b = p->b;
@@ -47,12 +76,8 @@ void page_drop(struct page *p)
                 if (p->session)
                         map_del(b->by_session, p->session);
                 if (p->context && !b->cdp_gone) {
-                        cJSON *o = cJSON_CreateObject();
-
-                        if (o && cJSON_AddStringToObject(o, "browserContextId", p->context))
-                                (void)cdp_send(b->cdp, NULL, "Target.disposeBrowserContext", o, NULL, NULL);
-                        else
-                                cJSON_Delete(o);
+                        spend(b, p->context);
+                        p->context = NULL;
                 }
         }
         browser_proxy_close(p->proxy);

@@ -131,6 +131,8 @@ static void on_gone(void *arg)
         list_remove(&b->link);
         pool.n_browsers--;
         cdp_free(b->cdp);
+        browser_drop_spent(b);
+        uv_close((uv_handle_t *)&b->rest, on_handle_closed);
         uv_close((uv_handle_t *)&b->timer, on_handle_closed);
         uv_close((uv_handle_t *)&b->answer, on_handle_closed);
         uv_close((uv_handle_t *)&b->memory.timer, on_handle_closed);
@@ -464,8 +466,9 @@ static int start_browser(struct err *e)
         uv_timer_init(pool.loop, &b->timer);
         uv_timer_init(pool.loop, &b->answer);
         uv_timer_init(pool.loop, &b->memory.timer);
-        b->timer.data = b->answer.data = b->memory.timer.data = b;
-        b->handles = 3;
+        uv_timer_init(pool.loop, &b->rest);
+        b->timer.data = b->answer.data = b->memory.timer.data = b->rest.data = b;
+        b->handles = 4;
         b->memory.pid = cdp_pid(b->cdp);
         uv_timer_start(&b->timer, on_idle, START_MS, 0);
         list_push_back(&pool.browsers, &b->link);
