@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "hub/model/approval.h"
+#include "hub/model/budget.h"
 #include "hub/model/expr.h"
 
 struct err;
@@ -74,7 +75,8 @@ struct step_def {
         struct retry_def retry;
         enum effect effect;
         struct concurrency_def concurrency;
-        int priority; /* -100..100, higher first */
+        int priority;                  /* -100..100, higher first */
+        struct budget_amount estimate; /* of one attempt; BUDGET_NONE: not said */
         bool continue_on_error;
         bool finally; /* runs after all others, whatever happened */
         /* Fan-out. At most one of matrix, for_each. */
@@ -100,8 +102,9 @@ struct workflow {
         cJSON *outputs; /* object name -> template, or NULL */
         struct concurrency_def concurrency;
         int priority;
-        int64_t timeout_ms;     /* of the run; 0: none */
-        struct step_def *steps; /* those of "finally" last */
+        int64_t timeout_ms;       /* of the run; 0: none */
+        struct budget_cap budget; /* of the run */
+        struct step_def *steps;   /* those of "finally" last */
         size_t n_steps;
         struct map *by_id; /* id -> struct step_def; through workflow_step */
 };

@@ -40,6 +40,7 @@ enum step_slot {
         S_EFFECT,
         S_CONCURRENCY,
         S_PRIORITY,
+        S_ESTIMATE,
         S_CONTINUE,
         S_MATRIX,
         S_STRATEGY,
@@ -146,6 +147,9 @@ int wf_add_step(struct wf_parser *p, const struct doc *at, const char *id,
                 bool finally);                         /* workflow_parse.c; id NULL: none given */
 int wf_step_fields(struct wf_parser *p, size_t index); /* workflow_step.c */
 void wf_step_defaults(struct wf_parser *p, struct step_def *s);
+/* {usd: "5.00", tokens: 1000}, and over: stop | ask where `over` is wanted. workflow_budget.c */
+int wf_budget(struct wf_parser *p, const struct doc *d, const char *key, struct budget_amount *out,
+              enum budget_over *over);
 int wf_needs(struct wf_parser *p, size_t index, const struct doc *d);
 extern const struct wf_key wf_step_keys[];
 extern const size_t wf_n_step_keys;

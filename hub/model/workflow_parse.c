@@ -16,6 +16,7 @@ enum top_slot {
         W_CONCURRENCY,
         W_PRIORITY,
         W_TIMEOUT,
+        W_BUDGET,
         W_STEPS,
         W_FINALLY,
         TOP_SLOTS
@@ -31,6 +32,7 @@ static const struct wf_key top_keys[] = {
         {"concurrency", W_CONCURRENCY},
         {"priority", W_PRIORITY},
         {"timeout", W_TIMEOUT},
+        {"budget", W_BUDGET},
         {"steps", W_STEPS},
         {"finally", W_FINALLY},
 };
@@ -176,6 +178,8 @@ static int parse_head(struct wf_parser *p, const struct doc *const *slot)
         w->priority = (int)priority;
         if (!rc)
                 rc = wf_duration(p, slot[W_TIMEOUT], "timeout", &w->timeout_ms);
+        if (!rc)
+                rc = wf_budget(p, slot[W_BUDGET], "budget", &w->budget.max, &w->budget.over);
         return rc;
 }
 
@@ -301,7 +305,7 @@ int workflow_parse(const char *text, size_t len, struct workflow **out, struct e
         p.ids = map_create();
         p.w = mem_calloc(1, sizeof *p.w);
         if (p.w)
-                p.w->by_id = map_create();
+                *p.w = (struct workflow){.by_id = map_create(), .budget.max = {{BUDGET_NONE, BUDGET_NONE}}};
         if (!p.ids || !p.w || !p.w->by_id)
                 rc = wf_nomem(&p);
         else

@@ -36,6 +36,7 @@ const struct wf_key wf_step_keys[] = {
         {"effect", S_EFFECT},
         {"concurrency", S_CONCURRENCY},
         {"priority", S_PRIORITY},
+        {"estimate", S_ESTIMATE},
         {"continue-on-error", S_CONTINUE},
         {"matrix", S_MATRIX},
         {"strategy", S_STRATEGY},
@@ -337,6 +338,8 @@ static int parse_limits(struct scope *sc, struct step_def *s, const struct doc *
                 rc = wf_int(p, slot[S_PRIORITY], "priority", -PRIORITY_MAX, PRIORITY_MAX, &priority);
         s->priority = (int)priority;
         if (!rc)
+                rc = wf_budget(p, slot[S_ESTIMATE], "estimate", &s->estimate, NULL);
+        if (!rc)
                 rc = wf_bool(p, slot[S_CONTINUE], "continue-on-error", &s->continue_on_error);
         return rc;
 }
@@ -368,6 +371,7 @@ void wf_step_defaults(struct wf_parser *p, struct step_def *s)
         s->retry = (struct retry_def){
                 .duration_ms = RETRY_DURATION_MS, .max_ms = RETRY_MAX_MS, .factor = 2, .jitter = 0.5};
         s->fail_fast = true;
+        s->estimate = (struct budget_amount){{BUDGET_NONE, BUDGET_NONE}};
 }
 
 /* The order matters: what later parts mention (needs, matrix, env) comes first. */
