@@ -308,6 +308,43 @@ static const struct col checkpoints_cols[] = {
         C(TEXT, row_checkpoint, "record", record, 0),
 };
 
+static const struct col ledger_cols[] = {
+        C(I64, row_ledger, "attempt_id", attempt_id, COL_KEY),
+        C(I64, row_ledger, "run_seq", run_seq, 0),
+        C(U32, row_ledger, "step_idx", step_idx, 0),
+        C(U32, row_ledger, "attempt", attempt, 0),
+        C(U32, row_ledger, "state", state, 0),
+        C(BOOL, row_ledger, "stopped", stopped, 0),
+        C(I64, row_ledger, "day", day, 0),
+        C(I64, row_ledger, "reserved_micros", reserved_micros, 0),
+        C(I64, row_ledger, "reserved_tokens", reserved_tokens, 0),
+        C(I64, row_ledger, "spent_micros", spent_micros, 0),
+        C(I64, row_ledger, "spent_tokens", spent_tokens, 0),
+        C(I64, row_ledger, "reserved_us", reserved_us, 0),
+        C(I64, row_ledger, "settled_us", settled_us, 0),
+        C(TEXT, row_ledger, "run_id", run_id, 0),
+        C(TEXT, row_ledger, "step_id", step_id, 0),
+        C(TEXT, row_ledger, "project", project, 0),
+        C(TEXT, row_ledger, "agent", agent, 0),
+        C(TEXT, row_ledger, "tool", tool, 0),
+        C(TEXT, row_ledger, "model", model, 0),
+        C(TEXT, row_ledger, "source", source, 0),
+};
+
+static const struct col budgets_cols[] = {
+        C(TEXT, row_budget, "id", id, COL_KEY),          C(I64, row_budget, "micros", micros, 0),
+        C(I64, row_budget, "tokens", tokens, 0),         C(U32, row_budget, "over", over, 0),
+        C(I64, row_budget, "since", since, 0),           C(BOOL, row_budget, "deleted", deleted, 0),
+        C(I64, row_budget, "updated_us", updated_us, 0), C(TEXT, row_budget, "updated_by", updated_by, 0),
+};
+
+static const struct col budget_raises_cols[] = {
+        C(TEXT, row_budget_raise, "account", account, COL_KEY),
+        C(I64, row_budget_raise, "micros", micros, 0),
+        C(I64, row_budget_raise, "tokens", tokens, 0),
+        C(I64, row_budget_raise, "updated_us", updated_us, 0),
+};
+
 /* REPLACE where no index but the primary key would have to be rewritten with the row. */
 const struct table store_tables[ROW_KINDS] = {
         [ROW_RUN] = TABLE(runs, CONFLICT_UPDATE),
@@ -330,6 +367,9 @@ const struct table store_tables[ROW_KINDS] = {
         [ROW_VAULT_KEY] = TABLE(vault_keys, CONFLICT_REPLACE),
         [ROW_SECRET] = TABLE(secrets, CONFLICT_REPLACE),
         [ROW_SECRET_VERSION] = TABLE(secret_versions, CONFLICT_UPDATE),
+        [ROW_LEDGER] = TABLE(ledger, CONFLICT_UPDATE),
+        [ROW_BUDGET] = TABLE(budgets, CONFLICT_REPLACE),
+        [ROW_BUDGET_RAISE] = TABLE(budget_raises, CONFLICT_REPLACE),
 };
 
 const struct table store_step_moves = {"steps", step_moves_cols,

@@ -221,6 +221,21 @@ void store_put_checkpoint(struct store_tx *tx, const struct row_checkpoint *r)
         put(tx, &store_tables[ROW_CHECKPOINT], ROW_CHECKPOINT, r);
 }
 
+void store_put_ledger(struct store_tx *tx, const struct row_ledger *l)
+{
+        put(tx, &store_tables[ROW_LEDGER], ROW_LEDGER, l);
+}
+
+void store_put_budget(struct store_tx *tx, const struct row_budget *b)
+{
+        put(tx, &store_tables[ROW_BUDGET], ROW_BUDGET, b);
+}
+
+void store_put_budget_raise(struct store_tx *tx, const struct row_budget_raise *r)
+{
+        put(tx, &store_tables[ROW_BUDGET_RAISE], ROW_BUDGET_RAISE, r);
+}
+
 void store_put_def(struct store_tx *tx, const char *sha256_hex, const void *text, size_t n)
 {
         struct row_def r = {sha256_hex, text, n};

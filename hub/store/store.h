@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hub/model/budget.h"
 #include "hub/model/checkpoint.h"
 #include "hub/model/run.h"
 
@@ -281,6 +282,40 @@ void store_put_secret_version(struct store_tx *tx, const struct row_secret_versi
 void store_reseal_secret(struct store_tx *tx, const struct row_secret_version *v, int64_t from_key);
 /* Versions below go for good (their pages are overwritten); 0: all of them, and the secret. */
 void store_cut_secret(struct store_tx *tx, const char *project, const char *name, int64_t below);
+/* What an attempt reserved and spent (hub/model/budget.h). */
+struct row_ledger {
+        uint64_t attempt_id; /* primary key */
+        int64_t run_seq;     /* 0: of a run that this database does not know */
+        uint32_t step_idx, attempt;
+        enum ledger_state state;
+        bool stopped;                             /* it used more than it had reserved, and was told to end */
+        int64_t day;                              /* budget_day of the reservation */
+        int64_t reserved_micros, reserved_tokens; /* BUDGET_NONE: not known, nothing held */
+        int64_t spent_micros, spent_tokens;
+        int64_t reserved_us, settled_us;
+        const char *run_id, *step_id, *project;
+        const char *agent; /* its name */
+        const char *tool, *model;
+        const char *source; /* of the estimate */
+};
+void store_put_ledger(struct store_tx *tx, const struct row_ledger *l);
+
+struct row_budget {
+        const char *id; /* budget_id_parse */
+        int64_t micros, tokens;
+        enum budget_over over;
+        uint64_t since; /* attempts up to this one do not count */
+        bool deleted;
+        int64_t updated_us;
+        const char *updated_by;
+};
+void store_put_budget(struct store_tx *tx, const struct row_budget *b);
+/* What people allowed one account over its cap, in all. */
+struct row_budget_raise {
+        const char *account;
+        int64_t micros, tokens, updated_us;
+};
+void store_put_budget_raise(struct store_tx *tx, const struct row_budget_raise *r);
 
 /* A POST with Idempotency-Key: the answer to repeat. */
 void store_put_idempotency(struct store_tx *tx, const char *key, const char *token_id,
@@ -369,6 +404,32 @@ int read_secret_versions(struct store_reader *r, const char *project, const char
 /* At most `limit` that are sealed under another key than this. */
 int read_secrets_not_under(struct store_reader *r, int64_t key_id, int64_t limit,
                            int (*cb)(void *, const struct row_secret_version *), void *arg);
+int read_budgets(struct store_reader *r, int (*cb)(void *, const struct row_budget *), void *arg);
+int read_budget_raises(struct store_reader *r, int (*cb)(void *, const struct row_budget_raise *), void *arg);
+int read_ledger_entry(struct store_reader *r, uint64_t attempt_id,
+                      int (*cb)(void *, const struct row_ledger *), void *arg); /* -E_NOENT */
+struct ledger_filter {
+        int state;                            /* enum ledger_state, or -1: any */
+        const char *run_id, *project, *agent; /* NULL: any */
+        int64_t day;                          /* -1: any */
+        uint64_t before;                      /* attempt id; 0: newest */
+        int limit;                            /* 0: all */
+};
+/* Newest first. */
+int read_ledger(struct store_reader *r, const struct ledger_filter *f,
+                int (*cb)(void *, const struct row_ledger *), void *arg);
+/* The sums of the entries of one run (seq), project, agent (name), day, or day and project, from after the
+ * attempt `since` on. -E_*: also when a sum does not fit. */
+struct ledger_key {
+        enum budget_kind kind;
+        const char *name; /* project or agent */
+        int64_t number;   /* run seq or day */
+        uint64_t since;
+};
+int read_ledger_sum(struct store_reader *r, const struct ledger_key *k, struct budget_account *out);
+/* Of a run's steps: cb per step with entries. */
+int read_ledger_steps(struct store_reader *r, int64_t run_seq,
+                      int (*cb)(void *arg, uint32_t step_idx, const struct budget_account *a), void *arg);
 int read_api_tokens(struct store_reader *r, int (*cb)(void *, const struct row_api_token *), void *arg);
 int read_api_token(struct store_reader *r, const char *sha256_hex,
                    int (*cb)(void *, const struct row_api_token *), void *arg);

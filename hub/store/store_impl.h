@@ -77,6 +77,9 @@ enum row_kind {
         ROW_VAULT_KEY,
         ROW_SECRET,
         ROW_SECRET_VERSION,
+        ROW_LEDGER,
+        ROW_BUDGET,
+        ROW_BUDGET_RAISE,
         ROW_KINDS,
         ROW_STEP_MOVE = ROW_KINDS, /* the kinds from here on are no table's rows */
         ROW_SYNC_FD,               /* one number: the descriptor */
