@@ -387,6 +387,8 @@ static void dispatch(struct engine *en, struct step *s, struct fleet_agent *a, u
 {
         char plain[160], *why = plain;
 
+        if (!budget_gate(en, s, &a))
+                return;
         if (s->route)
                 why = why_there(en, s, a, eligible);
         else
@@ -400,6 +402,7 @@ static void dispatch(struct engine *en, struct step *s, struct fleet_agent *a, u
         if (why != plain)
                 mem_free(why);
         fleet_attach(a, s);
+        budget_take(en, s);
         if (s->group)
                 s->group->running++;
         s->dispatched_us = engine_now(en);
@@ -428,6 +431,7 @@ static void plan(struct engine *en)
 
         if (en->n_routed)
                 route_refuse(en);
+        budget_wake(en);
         n_demands = map_count(en->demands_by_key);
         if (!n_demands || !any_room(en))
                 return;
@@ -444,6 +448,7 @@ static void plan(struct engine *en)
                 dispatch(en, container_of(d->ready.next, struct step, queue), en->fleet[en->p_picks[i].agent],
                          en->p_picks[i].eligible);
         }
+        budget_act(en);
         if (n == ENGINE_PICKS_MAX)
                 engine_want_flush(en);
 }
@@ -553,7 +558,7 @@ int engine_create(const struct engine_options *o, struct engine **out, struct er
         if (!(en->runs = map_create()) || !(en->runs_seq = map_create()) || !(en->attempts = map_create()) ||
             !(en->agents = map_create()) || !(en->demands_by_key = map_create()) ||
             !(en->groups = map_create()) || !(en->run_groups = map_create()) || !(en->asks = map_create()) ||
-            !(en->records = map_create()) || !(en->asks_seq = map_create())) {
+            !(en->records = map_create()) || !(en->asks_seq = map_create()) || budgets_create(en)) {
                 engine_free(en);
                 return err_set(e, E_NOMEM, "no memory for the scheduler");
         }
@@ -606,6 +611,7 @@ void engine_free(struct engine *en)
         map_free(en->asks);
         map_free(en->asks_seq);
         route_close(en);
+        budgets_free(en);
         map_free(en->agents);
         map_free(en->demands_by_key);
         map_free(en->groups);
@@ -627,7 +633,7 @@ void engine_get_stats(const struct engine *en, struct engine_stats *out)
         *out = en->stats;
         out->runs_active = map_count(en->runs);
         out->steps_running = map_count(en->attempts);
-        out->steps_ready = 0;
+        out->steps_ready = budget_waiting(en);
         out->checkpoints_open = en->asks_open;
         LIST_EACH (it, &en->demands)
                 out->steps_ready += container_of(it, struct demand, all)->n_ready;

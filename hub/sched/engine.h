@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "common/clock.h"
+#include "hub/model/budget.h"
 #include "hub/model/checkpoint.h"
 #include "hub/model/roles.h"
 #include "hub/model/run.h"
@@ -79,7 +80,8 @@ struct engine_options {
         /* A question was opened, handed on or escalated: adds to the change's own transaction what people are
          * told of it. NULL: nobody is. */
         void (*notice)(void *ctx, struct store_tx *tx, const struct engine_notice *n);
-        uint64_t seed;                                     /* jitter */
+        enum budget_unpriced budget_unpriced; /* steps whose cost nobody knows, where a cap is set */
+        uint64_t seed;                        /* jitter */
         void (*want_timer)(void *ctx, int64_t at_mono_ms); /* call engine_tick then; INT64_MAX: none */
         void (*want_flush)(void *ctx); /* there is something to commit: call engine_flush this turn */
         void *ctx;
@@ -186,6 +188,14 @@ void engine_on_reply_ack(struct engine *en, const char *agent_id, uint64_t attem
 void engine_held_questions(struct engine *en, const char *agent_id, uint64_t attempt_id, const uint32_t *ids,
                            size_t n);
 
+/* ---- what calls use of what was reserved for them (engine_budget.c) ---- */
+
+/* Has this attempt a reservation, so that its usage events matter while it runs? */
+bool engine_wants_usage(const struct engine *en, const char *agent_id, uint64_t attempt_id);
+/* A usage object (docs/EVENTS.md), summed over the call so far. Over the reservation the call is cancelled.
+ */
+void engine_on_usage(struct engine *en, const char *agent_id, uint64_t attempt_id, const cJSON *usage);
+
 /* ---- from people (hub/http calls these on the loop) ---- */
 
 /* The description of a call's definition whose standard input follows (stdin_follows): how a hub
@@ -244,6 +254,18 @@ struct engine_delegation {
         const char *code; /* out, before cb */
 };
 void engine_delegate(struct engine *en, struct engine_delegation *d, engine_answer cb, void *arg);
+
+/* Budgets. -E_INVAL, -E_FULL; -E_NOENT. Both write their audit record. */
+struct engine_budget_set {
+        const char *id; /* budget_id_parse */
+        struct budget_cap cap;
+        bool restart; /* what was spent until now does not count any more */
+        const char *by;
+};
+void engine_budget_set(struct engine *en, const struct engine_budget_set *set, engine_answer cb, void *arg);
+void engine_budget_delete(struct engine *en, const char *id, const char *by, engine_answer cb, void *arg);
+/* One as it stands, or NULL; id NULL: an array of all, in no order. */
+cJSON *engine_budgets(struct engine *en, const char *id);
 /* Streams standard input to a running call: 0, -E_FULL (come back when *out_taken moved), -E_NOENT, -E_STATE,
  * -E_INVAL (gap). */
 int engine_stdin(struct engine *en, const char *run_id, uint64_t offset, const void *p, size_t n, bool eof,

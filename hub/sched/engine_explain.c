@@ -98,8 +98,10 @@ static void explain_ready(struct engine *en, struct step *s, cJSON *o)
         char text[512];
         uint32_t fit = 0;
 
-        if (!d)
+        if (!d) {
+                budget_explain(s, o);
                 return;
+        }
         if (s->route)
                 route_explain(en, s->route, &d->want, cJSON_AddArrayToObject(o, "candidates"),
                               EXPLAIN_AGENTS_MAX);

@@ -178,7 +178,7 @@ enum engine_verdict engine_held(struct engine *en, const char *agent_id, uint64_
         if (!s || !s->agent || strcmp(s->agent->id, agent_id) != 0)
                 return ENGINE_FORGET;
         s->held_seen = true;
-        return s->cancel_requested ? ENGINE_CANCEL : ENGINE_KEEP;
+        return s->cancel_requested || budget_stopped(s) ? ENGINE_CANCEL : ENGINE_KEEP;
 }
 
 /* The agent is back and does not have it. With the same boot id its journal is complete, so
@@ -234,6 +234,7 @@ void engine_agent_ready(struct engine *en, const char *agent_id)
                 else if (s->in && s->in->len)
                         step_stdin_resend(s);
         }
+        budget_changed(en);
         engine_want_flush(en);
 }
 

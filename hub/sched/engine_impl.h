@@ -12,6 +12,7 @@
  *   engine_explain.c why here, why not
  *   engine_load.c    back from the store
  *   engine_route.c   steps that ask for a model: which agent, endpoint and model
+ *   engine_budget*.c reserve, watch, settle (budget_impl.h)
  *   demand.c         ready steps that want the same thing
  *
  * Handlers change memory and mark what changed dirty; engine_flush writes every
@@ -30,7 +31,10 @@
 struct store_reader;
 struct store_tx;
 struct batch;
+struct aside;
 struct demand;
+struct hold;
+struct ledger;
 struct step_scope;
 struct gate_answer;
 struct group;
@@ -89,6 +93,8 @@ struct step {
         struct demand *demand;
         struct group *group;      /* concurrency group it holds a place in */
         char *input;              /* evaluated, while ready or under way */
+        struct hold *hold;        /* what its current attempt has reserved, or NULL */
+        struct aside *aside;      /* it is ready, and a budget holds it up; or NULL */
         struct step_route *route; /* of a step that asks for a model, once it was ready */
         char *placement;
         char *outputs;          /* kept only if somebody reads them */
@@ -220,6 +226,8 @@ struct engine {
         int64_t armed_ms;
         int64_t next_seq;
         uint64_t next_attempt, attempt_limit; /* ids below the limit are reserved on disk */
+        uint64_t first_attempt;               /* of this life of the hub */
+        struct ledger *ledger;
         uint64_t rng;
         struct batch *batch; /* of this turn, or NULL */
         bool flush_wanted, closing;
@@ -391,6 +399,36 @@ void route_explain(struct engine *en, const struct step_route *r, const struct p
                    size_t max);
 int route_load(struct engine *en, struct err *e);
 void route_close(struct engine *en);
+
+/* What the call is expected to cost on this agent, by its price table; *model: which. */
+struct budget_amount route_estimate(struct engine *en, struct step *s, struct fleet_agent *a, char *model,
+                                    size_t size);
+bool route_takes_it(struct engine *en, struct step *s, const struct fleet_agent *a);
+
+/* ---- engine_budget*.c ---- */
+int budgets_create(struct engine *en);
+void budgets_free(struct engine *en);
+int budgets_load(struct engine *en, struct err *e); /* before the runs */
+void budgets_resolve(struct engine *en);            /* after them */
+void budget_attach(struct step *s);                 /* read back while under way: its reservation */
+/* May it be dispatched to *a (or to the agent that *a becomes)? false: it was put aside, or its place is
+ * taken and it keeps its turn. */
+bool budget_gate(struct engine *en, struct step *s, struct fleet_agent **a);
+bool budget_granted(const struct engine *en);        /* the step in hand reserves something */
+void budget_take(struct engine *en, struct step *s); /* dispatched: reserves what the gate granted */
+void budget_act(struct engine *en);                  /* after the picks: those put aside wait or fail */
+void budget_wake(struct engine *en);                 /* before them */
+void budget_changed(struct engine *en);              /* something is free: those put aside are looked at */
+/* Takes the usage. true: the budget ended the call (error_code and error_message say so). */
+bool budget_on_result(struct step *s, const struct engine_result *r);
+void budget_end(struct step *s);    /* the attempt is over, and nobody said what it used */
+void budget_forget(struct step *s); /* it waits no longer */
+void budget_free(struct step *s);   /* only memory */
+bool budget_stopped(const struct step *s);
+void budget_late(struct engine *en, const char *agent_id, const struct engine_result *r);
+void budget_run_gone(struct run *r);
+bool budget_explain(struct step *s, cJSON *o);
+size_t budget_waiting(const struct engine *en);
 
 /* ---- demand.c ---- */
 /* Queues a ready step with those that want the same; -E_NOMEM, -E_INVAL (expressions). */

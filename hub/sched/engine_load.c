@@ -81,6 +81,7 @@ static void fill_step(struct step *s, const struct row_step *row)
         s->finished_us = row->finished_us;
         if (step_active(s) && !s->fanout) {
                 step_restore_input(s, row->input);
+                budget_attach(s);
                 if (row->agent)
                         fleet_attach(fleet_ensure(s->run->en, row->agent,
                                                   row->agent_name ? row->agent_name : row->agent),
@@ -304,6 +305,8 @@ static void give_up(struct engine *en, struct run *r, const struct err *e)
 
         log_error("engine", "a run could not be read back and was failed", "run=%s error=%s", r->id, e->msg);
         store_put_run(engine_tx(en), &row);
+        for (uint32_t i = 0; i < r->n_steps; i++)
+                budget_end(r->steps[i]);
         run_free(r);
 }
 
@@ -347,7 +350,7 @@ static int read_marks(struct engine *en, struct err *e)
         if (engine_now(en) > 0 && (uint64_t)engine_now(en) > attempt)
                 attempt = (uint64_t)engine_now(en);
         en->next_seq = seq + 1;
-        en->next_attempt = en->attempt_limit = attempt + 1;
+        en->next_attempt = en->attempt_limit = en->first_attempt = attempt + 1;
         return 0;
 }
 
@@ -361,6 +364,8 @@ int engine_load(struct engine *en, struct err *e)
                 rc = read_marks(en, e);
         if (!rc)
                 rc = route_load(en, e);
+        if (!rc)
+                rc = budgets_load(en, e);
         if (!rc) {
                 rc = read_runs(en->reader, &f, on_run, &ld);
                 if (rc)
@@ -379,6 +384,8 @@ int engine_load(struct engine *en, struct err *e)
                         adopt(en, ld.runs[i]);
         }
         mem_free(ld.runs);
+        if (!rc)
+                budgets_resolve(en);
         if (!rc)
                 rc = asks_load(en, e);
         if (!rc) {

@@ -413,7 +413,7 @@ static void fill_input(struct step *s, const struct route_model *m, const struct
         set_member(in, "endpoint", cJSON_CreateString(m->endpoint));
         set_member(in, "model", cJSON_CreateString(m->name));
         /* What the estimate reckoned with becomes the bound, or the limit would be none. */
-        if (r->need.max_cost_usd >= 0 && !r->need.output_said)
+        if ((r->need.max_cost_usd >= 0 || budget_granted(s->run->en)) && !r->need.output_said)
                 set_member(in, "max_tokens", cJSON_CreateNumber((double)j->output_tokens));
         /* Another one is better than waiting for this one. */
         if (r->others && !cJSON_GetObjectItemCaseSensitive(in, "retries"))
@@ -465,6 +465,35 @@ void route_choose(struct engine *en, struct step *s, const struct demand *d, str
                 cJSON_AddItemToObject(o, "tried", must(cJSON_Duplicate(r->tried, true)));
         route_explain(en, r, &d->want, must(cJSON_AddArrayToObject(o, "candidates")), CANDIDATES_MAX);
         fill_input(s, m, &j);
+}
+
+bool route_takes_it(struct engine *en, struct step *s, const struct fleet_agent *a)
+{
+        struct route_judgement j;
+
+        return best_of(en, s->route, a, &j) != NULL;
+}
+
+/* Texts are reckoned at four bytes a token; some take twice as many. */
+#define INPUT_MARGIN 2
+
+struct budget_amount route_estimate(struct engine *en, struct step *s, struct fleet_agent *a, char *model,
+                                    size_t size)
+{
+        struct budget_amount out = {{BUDGET_NONE, BUDGET_NONE}};
+        struct route_judgement j;
+        const struct route_model *m = best_of(en, s->route, a, &j);
+        int64_t in = s->route->need.input_tokens;
+
+        if (!m || in > BUDGET_MAX / (2 * INPUT_MARGIN) || j.output_tokens > BUDGET_MAX / 2)
+                return out;
+        snprintf(model, size, "%s", m->name);
+        out.v[BUDGET_TOKENS] = INPUT_MARGIN * in + j.output_tokens;
+        if (m->price_in >= 0 && m->price_out >= 0)
+                out.v[BUDGET_MONEY] = budget_money_of(
+                        ((double)(INPUT_MARGIN * in) * m->price_in + (double)j.output_tokens * m->price_out) /
+                        1e6);
+        return out;
 }
 
 /* ---- failed ---- */

@@ -231,6 +231,8 @@ void run_free(struct run *r)
                 list_remove(&r->dirty), list_remove(&r->queue);
         for (uint32_t i = 0; i < r->n_steps; i++)
                 step_free(r->steps[i]);
+        if (r->en)
+                budget_run_gone(r);
         mem_free(r->steps);
         for (size_t i = 0; r->wf && r->info && i < r->wf->n_steps; i++) {
                 mem_free(r->info[i].dependents);

@@ -72,6 +72,7 @@ void step_free(struct step *s)
         mem_free(s->input);
         mem_free(s->placement);
         route_free(s);
+        budget_free(s);
         mem_free(s->outputs);
         mem_free(s->error_code);
         mem_free(s->error_message);
@@ -98,6 +99,7 @@ void step_detach(struct step *s)
                 if (s->group)
                         s->group->running--;
                 engine_want_flush(en); /* a place is free */
+                budget_changed(en);
         }
         s->group = s->demand ? s->group : NULL;
         s->in_commit = s->cancel_sent = false;
@@ -306,8 +308,10 @@ static int prepare(struct step *s, const char **code, struct err *e)
                 struct group *g =
                         name ? group_get(s->run->en, name, (uint32_t)s->def->concurrency.limit) : NULL;
 
-                s->ready_us = engine_now(s->run->en);
-                step_move(s, STEP_READY);
+                if (s->state != STEP_READY) { /* it is, where a budget held it up */
+                        s->ready_us = engine_now(s->run->en);
+                        step_move(s, STEP_READY);
+                }
                 demand_add(s, agent, labels, n_labels, g);
         }
         free_labels(labels, n_labels);
@@ -344,6 +348,8 @@ void step_end(struct step *s, enum step_state to)
 {
         if (s->demand)
                 demand_remove(s);
+        budget_forget(s);
+        budget_end(s);
         step_detach(s);
         s->ok = to == STEP_SUCCEEDED || (to == STEP_FAILED && step_tolerated(s));
         s->finished_us = s->finished_us ? s->finished_us : engine_now(s->run->en);
@@ -450,6 +456,7 @@ void step_requeue(struct step *s, int64_t delay_ms)
         struct engine *en = s->run->en;
         struct timer t = {.kind = TIMER_STEP, .run_seq = s->run->seq, .idx = s->idx};
 
+        budget_end(s);
         step_detach(s);
         if (delay_ms <= 0) {
                 step_prepare(s);
@@ -670,7 +677,12 @@ void engine_on_finished(struct engine *en, const char *agent_id, const struct en
                         store_sync_fd(engine_tx(en), r->sync_fd);
                 take_result(s, r);
                 route_on_result(s, r);
-                apply_result(s, r);
+                if (budget_on_result(s, r))
+                        step_end(s, STEP_FAILED);
+                else
+                        apply_result(s, r);
+        } else if (r->usage) {
+                budget_late(en, agent_id, r);
         }
         engine_after_ack(en, agent_id, r->attempt_id);
         if (on_committed)

@@ -89,6 +89,7 @@ static void start(struct eb *b)
                                     .self_approval = b->self,
                                     .notice = on_notice,
                                     .ctx = b,
+                                    .budget_unpriced = b->unpriced,
                                     .seed = 7};
         struct err e = {0};
 
@@ -137,7 +138,8 @@ void eb_reopen(struct eb *b)
 
 void eb_agent(struct eb *b, const char *name, uint32_t places)
 {
-        struct engine_tool tools[] = {{"process.exec", true}, {"photon.echo", true}, {"file.write", false}};
+        struct engine_tool tools[] = {
+                {"process.exec", true}, {"photon.echo", true}, {"file.write", false}, {"acme.think", true}};
         struct engine_label labels[] = {{"zone", name}};
         struct engine_agent a = {.id = name,
                                  .name = name,
@@ -147,7 +149,7 @@ void eb_agent(struct eb *b, const char *name, uint32_t places)
                                  .version = "t",
                                  .boot_id = "boot",
                                  .tools = tools,
-                                 .n_tools = 3,
+                                 .n_tools = 4,
                                  .labels = labels,
                                  .n_labels = 1,
                                  .max_running = places};
@@ -245,6 +247,8 @@ void eb_answer(struct eb *b, const char *step, enum engine_outcome o, const char
         struct eb_start *s = eb_started(b, step);
         struct engine_result r = {.outcome = o, .outputs = outputs, .sync_fd = -1, .finished_us = fake_us(b)};
 
+        r.usage = b->usage;
+        r.started_us = b->never_started ? 0 : r.finished_us;
         if (!s)
                 test_fail(__FILE__, __LINE__, "step %s was not started", step);
         s->answered = true;

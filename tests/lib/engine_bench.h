@@ -34,10 +34,13 @@ struct eb {
         int n_starts, acks;
         struct eb_reply replies[64]; /* what the agents heard */
         int n_replies;
-        enum self_approval self; /* of the next engine: eb_reopen */
         char notices[32][200];   /* what people were told: "event id to" */
         int n_notices;
-        uint64_t seen; /* by the agents that come online from now on */
+        enum self_approval self;       /* of the next engine: eb_reopen */
+        enum budget_unpriced unpriced; /* likewise */
+        const char *usage;             /* that the next answers say */
+        bool never_started;            /* and that their call never began */
+        uint64_t seen;                 /* by the agents that come online from now on */
         char run[32];
         int answer_rc;
         char answer_msg[512];
@@ -50,7 +53,7 @@ void eb_close(struct eb *b);
 void eb_start_again(struct eb *b); /* after the test closed store, engine and bus by itself */
 void eb_reopen(struct eb *b);      /* as after kill -9 */
 void eb_agent(struct eb *b, const char *name,
-              uint32_t places); /* online, tools process.exec and photon.echo */
+              uint32_t places); /* online, tools process.exec, photon.echo and acme.think */
 void eb_agent_off(struct eb *b, const char *name);
 void eb_submit(struct eb *b, const char *yaml);
 void eb_submit_call(struct eb *b, const char *yaml, const char *inputs);

@@ -1,0 +1,151 @@
+/* Steps that a budget holds up: they wait for what others reserved, or fail. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/json.h"
+#include "common/mem.h"
+#include "hub/sched/budget_impl.h"
+
+#define WAKE_BATCH 64 /* steps that are tried again in one turn */
+
+void budget_forget(struct step *s)
+{
+        if (!s->aside)
+                return;
+        list_remove(&s->aside->link);
+        s->run->en->ledger->n_aside--;
+        mem_free(s->aside);
+        s->aside = NULL;
+}
+
+void budget_audit_stop(struct step *s, const char *when, const char *text)
+{
+        struct engine *en = s->run->en;
+        char object[512];
+        struct buf b = {0};
+
+        snprintf(object, sizeof object, "%s/%s", s->run->id, s->id);
+        if (buf_printf(&b, "{\"when\":\"%s\",\"attempt\":%u,\"reason\":", when, s->attempt) ||
+            json_append_str(&b, text, strlen(text)) || buf_puts(&b, "}") || buf_putc(&b, 0))
+                abort();
+        store_put_audit(engine_tx(en), engine_now(en), "hub", "budget.stop", object, (const char *)b.data);
+        buf_fini(&b);
+}
+
+static const char *why_text(const struct aside *w, char *out, size_t size)
+{
+        char numbers[BUDGET_TEXT_LEN];
+
+        if (!w->shortage.cap && !w->shortage.settled && !w->shortage.asked && w->verdict == BUDGET_OVER)
+                snprintf(out, size, "the budget %s: nothing fits into it", w->budget);
+        else
+                snprintf(out, size, "the budget %s: %s", w->budget,
+                         budget_shortage_text(&w->shortage, numbers, sizeof numbers));
+        return out;
+}
+
+static void refuse(struct step *s)
+{
+        struct aside w = *s->aside;
+        char why[2 * BUDGET_TEXT_LEN], text[4 * BUDGET_TEXT_LEN];
+        bool own = strcmp(w.budget, "of the workflow") == 0;
+
+        why_text(&w, why, sizeof why);
+        if (w.verdict == BUDGET_UNPRICED)
+                snprintf(text, sizeof text,
+                         "nobody can say what this step costs in %s, and %s. Give the step an \"estimate\", "
+                         "or "
+                         "let the hub's option budget-unpriced decide otherwise",
+                         w.shortage.measure == BUDGET_MONEY ? "money" : "tokens", why);
+        else
+                snprintf(text, sizeof text, "over %s. %s%s%s", why,
+                         own ? "Raise \"budget\" in the workflow" : "Raise it with photon budget set ",
+                         own ? "" : w.budget, ", or let the step cost less");
+        budget_forget(s);
+        budget_audit_stop(s, "before it began", text);
+        step_fail(s, w.verdict == BUDGET_UNPRICED ? "budget_unpriced" : "budget_exceeded", text);
+}
+
+/* After the picks of a turn: an end of one step may end others, also some that were put aside. */
+void budget_act(struct engine *en)
+{
+        struct ledger *l = en->ledger;
+        struct list *it;
+
+        while ((it = list_pop(&l->fresh))) {
+                struct aside *w = container_of(it, struct aside, link);
+
+                list_push_back(&l->aside, &w->link);
+                if (w->verdict != BUDGET_WAIT)
+                        refuse(w->step);
+        }
+}
+
+/* Would it be put aside again for the same reason? What no longer fits at all is tried, too: it must be told.
+ */
+static bool still_waits(struct engine *en, const struct aside *w)
+{
+        struct aside now = {.asked = w->asked};
+
+        check_common(en, w->step, &now);
+        return now.verdict == BUDGET_WAIT;
+}
+
+/* Each is judged alone; those for which it is too little after all come back to the end of the list. */
+void budget_wake(struct engine *en)
+{
+        struct ledger *l = en->ledger;
+        struct step *again[WAKE_BATCH];
+        size_t n = 0, counted = 0;
+
+        if (!l->wake)
+                return;
+        l->wake = false;
+        LIST_EACH (it, &l->aside) {
+                struct aside *w = container_of(it, struct aside, link);
+
+                if (n == WAKE_BATCH)
+                        break;
+                if (still_waits(en, w))
+                        continue;
+                counted += strncmp(w->account, "agent:", 6) != 0;
+                again[n++] = w->step;
+        }
+        for (size_t i = 0; i < n; i++)
+                budget_forget(again[i]);
+        for (size_t i = 0; i < n; i++)
+                if (again[i]->state == STEP_READY && !again[i]->demand) /* not ended by one before it */
+                        step_prepare(again[i]);
+        if (n == WAKE_BATCH && counted) {
+                l->wake = true;
+                engine_want_flush(en);
+        }
+}
+
+void budget_changed(struct engine *en)
+{
+        if (!en->ledger->n_aside)
+                return;
+        en->ledger->wake = true;
+        engine_want_flush(en);
+}
+
+size_t budget_waiting(const struct engine *en)
+{
+        return en->ledger->n_aside;
+}
+
+bool budget_explain(struct step *s, cJSON *o)
+{
+        char why[2 * BUDGET_TEXT_LEN], text[3 * BUDGET_TEXT_LEN];
+
+        if (!s->aside)
+                return false;
+        snprintf(text, sizeof text, "it waits for %s; steps that run now have reserved it",
+                 why_text(s->aside, why, sizeof why));
+        cJSON_AddStringToObject(o, "reason", text);
+        cJSON_AddStringToObject(o, "budget", s->aside->budget);
+        return true;
+}
