@@ -132,7 +132,7 @@ static const char schema_ledger[] =
         "INTEGER)"
         " WITHOUT ROWID;";
 
-/* clang-format off: one a line, so that those who add one do not meet */
+/* clang-format off */
 const char *const store_migrations[] = {
         schema_1,
         schema_audit_chain,

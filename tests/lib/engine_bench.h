@@ -34,7 +34,7 @@ struct eb {
         int n_starts, acks;
         struct eb_reply replies[64]; /* what the agents heard */
         int n_replies;
-        char notices[32][200];   /* what people were told: "event id to" */
+        char notices[32][200]; /* what people were told: "event id to" */
         int n_notices;
         enum self_approval self;       /* of the next engine: eb_reopen */
         enum budget_unpriced unpriced; /* likewise */
