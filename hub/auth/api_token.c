@@ -10,6 +10,8 @@
 #include "common/pki.h"
 #include "common/secret.h"
 #include "common/str.h"
+#include "hub/auth/people.h"
+#include "hub/model/access.h"
 #include "hub/store/store.h"
 
 #include <stdio.h>
@@ -28,27 +30,55 @@ static void token_hash(const char *token, char out_hex[2 * SHA256_LEN + 1])
 }
 
 struct lookup {
+        struct store_reader *r;
         const char *hash;
         int64_t now_us;
         struct caller *out;
         bool ok;
 };
 
+/* The token is no more than its user is at this moment. */
+static int on_user(void *arg, const struct row_user *u)
+{
+        struct caller *c = arg;
+
+        if (u->disabled_us)
+                return -E_UNAUTH;
+        snprintf(c->name, sizeof c->name, "%s", u->name);
+        roles_read(u->roles, &c->roles);
+        roles_read(u->idp_roles, &c->roles);
+        return 0;
+}
+
 static int on_row(void *arg, const struct row_api_token *t)
 {
         struct lookup *l = arg;
+        struct caller *c = l->out;
         enum role role;
+        int rc;
 
         if (strlen(t->sha256_hex) != 2 * SHA256_LEN || !secret_equal(t->sha256_hex, l->hash, 2 * SHA256_LEN))
                 return 0;
         if (t->revoked_us || (t->expires_us && t->expires_us <= l->now_us) || role_parse(t->role, &role) ||
             !t->project)
                 return 0;
-        snprintf(l->out->token_id, sizeof l->out->token_id, "%s", t->id);
-        snprintf(l->out->name, sizeof l->out->name, "%s", t->name);
-        snprintf(l->out->project, sizeof l->out->project, "%s", t->project);
-        if (roles_give(&l->out->roles, t->project, role))
+        snprintf(c->token_id, sizeof c->token_id, "%s", t->id);
+        snprintf(c->name, sizeof c->name, "%s", t->name);
+        snprintf(c->project, sizeof c->project, "%s", t->project);
+        c->session = t->kind && strcmp(t->kind, "session") == 0;
+        c->permissions = permissions_parse(t->scopes);
+        c->expires_us = t->expires_us;
+        if (t->user_id) {
+                snprintf(c->user_id, sizeof c->user_id, "%s", t->user_id);
+                rc = read_user(l->r, t->user_id, on_user, c);
+                if (rc == -E_NOENT || rc == -E_UNAUTH)
+                        return 0;
+                if (rc)
+                        return rc;
+                roles_narrow(&c->roles, t->project, role);
+        } else if (roles_give(&c->roles, t->project, role)) {
                 return 0;
+        }
         l->ok = true;
         return 0;
 }
@@ -57,7 +87,7 @@ int auth_check_api_token(struct store_reader *r, const char *token, int64_t now_
 {
         char hash[2 * SHA256_LEN + 1];
         struct caller c = {0};
-        struct lookup l = {.hash = hash, .now_us = now_us, .out = &c};
+        struct lookup l = {.r = r, .hash = hash, .now_us = now_us, .out = &c};
         int rc;
 
         if (strlen(token) != TOKEN_LEN || strncmp(token, prefix, sizeof prefix - 1) != 0)
@@ -72,14 +102,17 @@ int auth_check_api_token(struct store_reader *r, const char *token, int64_t now_
         return 0;
 }
 
-/* {"name":...,"role":...,"project":...} */
-static char *audit_detail(const char *name, const char *role, const char *project)
+/* {"name":...,"role":...,"project":...,"scopes":...} */
+static char *audit_detail(const struct new_api_token *t)
 {
         cJSON *o = cJSON_CreateObject();
         char *text = NULL;
 
-        if (o && cJSON_AddStringToObject(o, "name", name) && cJSON_AddStringToObject(o, "role", role) &&
-            cJSON_AddStringToObject(o, "project", project))
+        if (o && cJSON_AddStringToObject(o, "name", t->name) &&
+            cJSON_AddStringToObject(o, "role", role_name(t->role)) &&
+            cJSON_AddStringToObject(o, "project", t->project) &&
+            (!t->scopes || cJSON_AddStringToObject(o, "scopes", t->scopes)) &&
+            (!t->session || cJSON_AddTrueToObject(o, "session")))
                 text = json_text(o);
         cJSON_Delete(o);
         return text;
@@ -99,7 +132,7 @@ int auth_api_token_create(struct store_tx *tx, const struct new_api_token *t, in
         id_random(secret, sizeof secret);
         b64 = str_b64url(secret, sizeof secret);
         mem_wipe(secret, sizeof secret);
-        detail = audit_detail(t->name, role_name(t->role), t->project);
+        detail = audit_detail(t);
         if (!b64 || !detail) {
                 pki_free_secret(b64);
                 mem_free(detail);
@@ -116,6 +149,9 @@ int auth_api_token_create(struct store_tx *tx, const struct new_api_token *t, in
                                         .name = t->name,
                                         .role = role_name(t->role),
                                         .project = t->project,
+                                        .user_id = t->user_id,
+                                        .scopes = t->scopes,
+                                        .kind = t->session ? "session" : NULL,
                                         .created_by = t->created_by,
                                         .created_us = now_us,
                                         .expires_us = t->expires_us,

@@ -44,6 +44,8 @@ int auth_create(const struct auth_options *o, struct auth **out, struct err *e)
                 a->opt.agent_cert_life_ms = CERT_LIFE_DEFAULT_MS;
         list_init(&a->tokens);
         list_init(&a->agents);
+        list_init(&a->people);
+        list_init(&a->projects);
         list_init(&a->commits);
         id_random(a->no_key, sizeof a->no_key);
         a->token_by_id = map_create();
@@ -51,7 +53,11 @@ int auth_create(const struct auth_options *o, struct auth **out, struct err *e)
         a->agent_by_name = map_create();
         a->agent_by_key = map_create();
         a->info_tails = map_create();
-        rc = a->token_by_id && a->agent_by_id && a->agent_by_name && a->agent_by_key && a->info_tails
+        a->person_by_name = map_create();
+        a->person_by_subject = map_create();
+        a->project_by_name = map_create();
+        rc = a->token_by_id && a->agent_by_id && a->agent_by_name && a->agent_by_key && a->info_tails &&
+                             a->person_by_name && a->person_by_subject && a->project_by_name
                      ? 0
                      : err_set(e, E_NOMEM, "no memory");
         if (!rc)
@@ -60,6 +66,8 @@ int auth_create(const struct auth_options *o, struct auth **out, struct err *e)
                 rc = registry_load(a, r, e);
         if (!rc)
                 rc = join_load(a, r, e);
+        if (!rc)
+                rc = people_load(a, r, e);
         if (r)
                 store_reader_close(r);
         if (rc) {
@@ -82,6 +90,13 @@ void auth_free(struct auth *a)
                 join_tok_free(container_of(it, struct join_tok, link));
         while ((it = list_pop(&a->agents)))
                 agent_rec_free(container_of(it, struct agent_rec, link));
+        while ((it = list_pop(&a->people)))
+                person_free(container_of(it, struct person, link));
+        while ((it = list_pop(&a->projects)))
+                project_free(container_of(it, struct project, link));
+        map_free(a->person_by_name);
+        map_free(a->person_by_subject);
+        map_free(a->project_by_name);
         map_free(a->token_by_id);
         map_free(a->agent_by_id);
         map_free(a->agent_by_name);

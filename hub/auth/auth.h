@@ -42,13 +42,20 @@ struct caller {
         char token_id[32];
         char name[128];
         char project[PROJECT_NAME_MAX + 1]; /* what the token is bound to; "*": to none */
-        struct roles roles;
+        char user_id[32];                   /* whose the token is; "": its own, a service's */
+        bool session;                       /* of a login */
+        struct roles roles;                 /* of the user, as far as the token reaches */
+        uint64_t permissions;               /* what the token is limited to (hub/model/access.h) */
+        int64_t expires_us;                 /* 0: never */
 };
 /* One to be made. project: what it is bound to ("*": all of them). */
 struct new_api_token {
         const char *name, *project;
-        enum role role;
-        int64_t expires_us; /* 0: never */
+        enum role role;      /* the most it may be, of what its user is */
+        int64_t expires_us;  /* 0: never */
+        const char *user_id; /* NULL: it stands for itself */
+        const char *scopes;  /* names of permissions, separated by spaces; NULL: no limit */
+        bool session;
         const char *created_by;
 };
 /* Any thread with its own reader: "pat_..." -> caller. -E_UNAUTH (unknown, expired, revoked: the same

@@ -34,6 +34,23 @@ struct agent_rec {
         int64_t created_us, last_seen_us, cert_not_after_us, revoked_us;
 };
 
+/* people.c */
+struct person {
+        struct list link;
+        char id[32], name[128];
+        bool service;
+        char *email, *issuer, *subject, *created_by;
+        struct roles roles, idp_roles;
+        int64_t created_us, disabled_us, last_login_us;
+};
+
+struct project {
+        struct list link;
+        char name[PROJECT_NAME_MAX + 1];
+        char *title, *created_by;
+        int64_t created_us, archived_us;
+};
+
 struct auth {
         struct auth_options opt;
         struct list tokens, agents;
@@ -46,6 +63,10 @@ struct auth {
         struct map *info_tails;   /* see info.h */
         struct agent_record lent; /* auth_agent's answer */
         char *lent_info;
+        struct list people, projects;
+        struct map *person_by_name;
+        struct map *person_by_subject; /* issuer, newline, subject */
+        struct map *project_by_name;
         struct list commits; /* under way; orphaned by auth_free */
 };
 
@@ -57,6 +78,10 @@ void auth_record(struct auth *a, struct store_tx *tx, const char *action, const 
 
 void join_tok_free(struct join_tok *t);
 int join_load(struct auth *a, struct store_reader *r, struct err *e); /* after the agents */
+
+void person_free(struct person *p);
+void project_free(struct project *p);
+int people_load(struct auth *a, struct store_reader *r, struct err *e);
 
 void agent_rec_free(struct agent_rec *r);
 int registry_load(struct auth *a, struct store_reader *r, struct err *e);

@@ -7,6 +7,7 @@
 #include "common/version.h"
 #include "hub/event/bus.h"
 #include "hub/http/api.h"
+#include "hub/http/guard.h"
 #include "hub/http/jsonw.h"
 #include "hub/http/request.h"
 #include "hub/store/store.h"
@@ -49,9 +50,13 @@ int api_whoami(struct http_req *q, struct err *e)
                 jw_str(&w, q->caller.roles.in[i].project, role_name(q->caller.roles.in[i].role));
         jw_close(&w, '}');
         jw_str(&w, "token_id", q->caller.token_id);
+        jw_str(&w, "user_id", *q->caller.user_id ? q->caller.user_id : NULL);
+        jw_bool(&w, "session", q->caller.session);
+        jw_str(&w, "project", q->caller.project);
+        jw_time(&w, "expires_at", q->caller.expires_us);
         jw_open(&w, "permissions", '[');
         for (int p = PERM_PUBLIC + 1; p < PERM_COUNT; p++)
-                if (role_may(roles_best(&q->caller.roles), (enum permission)p))
+                if (caller_may_somewhere(&q->caller, (enum permission)p))
                         jw_str(&w, NULL, permission_name((enum permission)p));
         jw_close(&w, ']');
         jw_close(&w, '}');

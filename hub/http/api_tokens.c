@@ -6,7 +6,9 @@
 #include "common/json.h"
 #include "common/mem.h"
 #include "common/str.h"
+#include "hub/auth/people.h"
 #include "hub/http/api.h"
+#include "hub/http/guard.h"
 #include "hub/http/idem.h"
 #include "hub/http/present.h"
 #include "hub/http/request.h"
@@ -23,6 +25,9 @@ struct token_request {
         bool has_name;
         enum role role;
         char project[PROJECT_NAME_MAX + 1];
+        char user[NAME_MAX_LEN + 28]; /* whose it is to be; "": nobody's */
+        char user_id[32];
+        char *scopes; /* NULL: no limit */
         cJSON *labels;
         /* made on the loop */
         char id[32];
@@ -39,6 +44,7 @@ static void request_free(void *p)
                 mem_free(t->text);
         }
         cJSON_Delete(t->labels);
+        mem_free(t->scopes);
         mem_free(t);
 }
 
@@ -212,9 +218,15 @@ out:
 
 /* ---- lists: small enough to be built whole ---- */
 
+enum which { JOIN_TOKENS, API_TOKENS, OWN_TOKENS };
+
 struct rows {
         struct jsonw w;
         long long now_us;
+        enum which which;
+        const struct caller *who;
+        struct store_reader *r;
+        char user[128]; /* whose the row is */
 };
 
 static int on_join_row(void *arg, const struct row_join_token *t)
@@ -225,18 +237,42 @@ static int on_join_row(void *arg, const struct row_join_token *t)
         return jw_end(&r->w);
 }
 
-static int on_api_row(void *arg, const struct row_api_token *t)
+static int on_user(void *arg, const struct row_user *u)
 {
         struct rows *r = arg;
 
-        present_api_token(&r->w, t, r->now_us);
+        snprintf(r->user, sizeof r->user, "%s", u->name);
+        return 0;
+}
+
+/* Is it among the caller's own (`own`), or in a project whose tokens the caller rules? */
+static bool is_theirs(const struct caller *c, const struct row_api_token *t, bool own)
+{
+        if (own)
+                return *c->user_id && t->user_id && strcmp(t->user_id, c->user_id) == 0;
+        return t->project && caller_may(c, t->project, PERM_API_TOKENS);
+}
+
+static int on_api_row(void *arg, const struct row_api_token *t)
+{
+        struct rows *r = arg;
+        int rc = 0;
+
+        if (!is_theirs(r->who, t, r->which == OWN_TOKENS))
+                return 0;
+        r->user[0] = '\0';
+        if (t->user_id)
+                rc = read_user(r->r, t->user_id, on_user, r);
+        if (rc && rc != -E_NOENT)
+                return rc;
+        present_api_token(&r->w, t, t->user_id ? r->user : NULL, r->now_us);
         return jw_end(&r->w);
 }
 
-static int list(struct http_req *q, bool api, struct err *e)
+static int list(struct http_req *q, enum which which, struct err *e)
 {
         struct store_reader *r = req_reader(q, e);
-        struct rows rows = {.now_us = clock_now_us(q->h->o.clock)};
+        struct rows rows = {.now_us = clock_now_us(q->h->o.clock), .which = which, .who = &q->caller, .r = r};
         struct buf b;
         cJSON *all = NULL;
         int rc;
@@ -246,7 +282,8 @@ static int list(struct http_req *q, bool api, struct err *e)
         buf_init(&b, 0);
         jw_begin(&rows.w, &b);
         jw_open(&rows.w, NULL, '[');
-        rc = api ? read_api_tokens(r, on_api_row, &rows) : read_join_tokens(r, on_join_row, &rows);
+        rc = which == JOIN_TOKENS ? read_join_tokens(r, on_join_row, &rows)
+                                  : read_api_tokens(r, on_api_row, &rows);
         jw_close(&rows.w, ']');
         if (!rc)
                 rc = jw_end(&rows.w);
@@ -261,12 +298,17 @@ static int list(struct http_req *q, bool api, struct err *e)
 
 int api_join_tokens_list(struct http_req *q, struct err *e)
 {
-        return list(q, false, e);
+        return list(q, JOIN_TOKENS, e);
 }
 
 int api_api_tokens_list(struct http_req *q, struct err *e)
 {
-        return list(q, true, e);
+        return list(q, API_TOKENS, e);
+}
+
+int api_own_tokens_list(struct http_req *q, struct err *e)
+{
+        return list(q, OWN_TOKENS, e);
 }
 
 /* ---- revoking ---- */
@@ -321,14 +363,64 @@ int api_join_token_revoke(struct http_req *q, struct err *e)
         return 0;
 }
 
-int api_api_token_revoke(struct http_req *q, struct err *e)
+struct find_token {
+        const struct caller *who;
+        const char *id;
+        bool own;
+};
+
+static int on_find(void *arg, const struct row_api_token *t)
 {
-        (void)e;
+        const struct find_token *f = arg;
+
+        return strcmp(t->id, f->id) == 0 && is_theirs(f->who, t, f->own);
+}
+
+static int revoke_api(struct http_req *q, bool own, struct err *e)
+{
+        struct find_token f = {&q->caller, q->param[0], own};
+        struct store_reader *r = req_reader(q, e);
+        int rc = r ? read_api_tokens(r, on_find, &f) : -E_UNAVAIL;
+
+        if (rc < 0)
+                return rc;
+        if (!rc)
+                return err_set(e, E_NOENT, "there is no API token %.40s", q->param[0]);
         req_hop(q, revoke_api_on_loop, NULL);
         return 0;
 }
 
+int api_api_token_revoke(struct http_req *q, struct err *e)
+{
+        return revoke_api(q, false, e);
+}
+
+int api_own_token_revoke(struct http_req *q, struct err *e)
+{
+        return revoke_api(q, true, e);
+}
+
 /* ---- API tokens ---- */
+
+/* A token that is nobody's must not go by a user's name: the audit and approvals would take it for them. */
+static int settle_owner(struct http_req *q, struct token_request *t, struct err *e)
+{
+        const char *id;
+
+        if (t->user_id[0])
+                return 0;
+        id = auth_person_id(q->h->o.auth, t->user[0] ? t->user : t->name);
+        if (t->user[0] && !id)
+                return err_set(e, E_NOENT, "there is no user '%.100s'; see: photon user list", t->user);
+        if (!t->user[0] && id)
+                return err_set(
+                        e, E_EXIST,
+                        "'%.100s' is a user: make the token theirs (\"user\"), or give it another name",
+                        t->name);
+        if (id)
+                snprintf(t->user_id, sizeof t->user_id, "%s", id);
+        return 0;
+}
 
 static void api_on_loop(struct http_req *q)
 {
@@ -347,10 +439,18 @@ static void api_on_loop(struct http_req *q)
                 return;
         }
         t->expires_us = t->ttl_ms ? now + t->ttl_ms * 1000 : 0;
+        rc = settle_owner(q, t, &e);
+        if (rc) {
+                store_abandon(tx);
+                req_done(q, rc, &e);
+                return;
+        }
         rc = auth_api_token_create(tx,
                                    &(struct new_api_token){.name = t->name,
                                                            .project = t->project,
                                                            .role = t->role,
+                                                           .user_id = t->user_id[0] ? t->user_id : NULL,
+                                                           .scopes = t->scopes,
                                                            .expires_us = t->expires_us,
                                                            .created_by = q->caller.name},
                                    now, text, t->id);
@@ -381,6 +481,7 @@ static int api_after(struct http_req *q, struct err *e)
         jw_str(&w, "name", t->name);
         jw_str(&w, "role", role_name(t->role));
         jw_str(&w, "project", t->project);
+        present_scopes(&w, t->scopes);
         jw_str(&w, "created_by", q->caller.name);
         jw_time(&w, "expires_at", t->expires_us);
         jw_close(&w, '}');
@@ -388,10 +489,14 @@ static int api_after(struct http_req *q, struct err *e)
         return jw_end(&w);
 }
 
-/* Without one the token is good for all projects and the hub, as its role says. */
-static int project_member(const cJSON *doc, struct token_request *t, struct err *e)
+/* Without one the token is good for as much as its maker may give. */
+static int project_member(struct http_req *q, const cJSON *doc, struct token_request *t, bool own,
+                          struct err *e)
 {
-        const char *s = PROJECT_ALL;
+        const struct caller *c = &q->caller;
+        const char *s = own || caller_may(c, PROJECT_ALL, PERM_API_TOKENS) ? c->project
+                        : c->roles.n == 1                                  ? c->roles.in[0].project
+                                                                           : PROJECT_DEFAULT;
         int rc = json_str_opt(doc, "project", &s, e);
 
         if (rc)
@@ -399,31 +504,119 @@ static int project_member(const cJSON *doc, struct token_request *t, struct err 
         if (strcmp(s, PROJECT_ALL) != 0 && !project_name_ok(s))
                 return err_set(e, E_INVAL, "\"project\" must be a project's name, or * for all");
         snprintf(t->project, sizeof t->project, "%s", s);
+        if (!own)
+                return guard_in(q, s, PERM_API_TOKENS, e);
+        /* One's own may reach as far as this one does, wherever the user has a role. */
+        if (strcmp(c->project, PROJECT_ALL) != 0 && strcmp(c->project, s) != 0)
+                return err_set(e, E_DENIED, "this token is bound to project %s: it cannot make one for %.64s",
+                               c->project, s);
         return 0;
 }
 
-int api_api_tokens_create(struct http_req *q, struct err *e)
+/* Names of permissions; no token can make one that may more than itself. */
+static int scopes_member(const struct caller *c, const cJSON *doc, struct token_request *t, struct err *e)
 {
-        static const char *const keys[] = {"name", "role", "project", "ttl", NULL};
+        const cJSON *list = NULL;
+        enum permission p;
+        struct buf b;
+        int rc = json_arr_opt(doc, "scopes", &list, e);
+
+        if (rc)
+                return rc;
+        if (!list)
+                return c->permissions == PERMISSIONS_ALL ? 0
+                                                         : err_set(e, E_DENIED,
+                                                                   "this token is limited to scopes: say "
+                                                                   "which of them the new one gets");
+        buf_init(&b, 0);
+        for (const cJSON *m = list->child; !rc && m; m = m->next) {
+                if (!cJSON_IsString(m) || permission_parse(m->valuestring, &p))
+                        rc = err_set(e, E_INVAL, "\"scopes\" must hold names of permissions: %.64s is none",
+                                     cJSON_IsString(m) ? m->valuestring : "this");
+                else if (!(c->permissions & PERMISSION_BIT(p)))
+                        rc = err_set(e, E_DENIED, "%s lacks the permission %s: a new token cannot have it",
+                                     c->name, m->valuestring);
+                else
+                        rc = buf_printf(&b, "%s%s", b.len ? " " : "", m->valuestring);
+        }
+        if (!rc)
+                rc = buf_putc(&b, '\0');
+        if (!rc && !(t->scopes = mem_strdup((const char *)b.data)))
+                rc = err_set(e, E_NOMEM, "out of memory");
+        buf_fini(&b);
+        return rc;
+}
+
+/* A token that ends cannot make one that outlives it; a login can: that is how a person makes one for a
+ * script. */
+static int check_life(const struct http_req *q, const struct token_request *t, struct err *e)
+{
+        const struct caller *c = &q->caller;
+
+        if (!c->expires_us || c->session)
+                return 0;
+        if (t->ttl_ms && clock_now_us(q->h->o.clock) + t->ttl_ms * 1000 <= c->expires_us)
+                return 0;
+        return err_set(e, E_DENIED, "this token expires itself: give the new one a shorter \"ttl\"");
+}
+
+static int create(struct http_req *q, bool own, struct err *e)
+{
+        static const char *const keys[] = {"name", "role", "project", "user", "scopes", "ttl", NULL};
         struct token_request *t = NULL;
-        const char *role = NULL;
+        const char *role = NULL, *user = NULL;
         cJSON *doc = NULL;
         int rc = begin(q, keys, &doc, &t, e);
 
         if (!rc)
                 rc = name_member(doc, t, e);
         if (!rc && !t->has_name)
-                rc = err_set(e, E_INVAL, "\"name\" is missing: say whose token it is");
+                rc = err_set(e, E_INVAL, "\"name\" is missing: say what the token is for");
         if (!rc)
                 rc = json_str(doc, "role", &role, e);
         if (!rc && role_parse(role, &t->role))
                 rc = err_set(e, E_INVAL, "\"role\" must be client, operator, technical-operator or admin");
         if (!rc)
-                rc = project_member(doc, t, e);
+                rc = json_str_opt(doc, "user", &user, e);
+        if (!rc && user && own)
+                rc = err_set(e, E_INVAL, "one's own token has no other \"user\"");
+        if (!rc)
+                rc = project_member(q, doc, t, own, e);
+        if (!rc && t->role > (own ? roles_best(&q->caller.roles) : roles_in(&q->caller.roles, t->project)))
+                rc = err_set(e, E_DENIED, "%s has not the role %s to give", q->caller.name, role);
+        if (!rc)
+                rc = scopes_member(&q->caller, doc, t, e);
         if (!rc)
                 rc = duration_member(doc, "ttl", &t->ttl_ms, e);
+        if (!rc)
+                rc = check_life(q, t, e);
+        if (!rc && user)
+                snprintf(t->user, sizeof t->user, "%s", user);
+        if (!rc && own)
+                snprintf(t->user_id, sizeof t->user_id, "%s", q->caller.user_id);
         if (!rc)
                 req_hop(q, api_on_loop, api_after);
         cJSON_Delete(doc);
         return rc;
+}
+
+int api_api_tokens_create(struct http_req *q, struct err *e)
+{
+        return create(q, false, e);
+}
+
+static int check_somebody(struct http_req *q, struct err *e)
+{
+        if (*q->caller.user_id)
+                return 0;
+        q->problem_code = "no_user";
+        return err_set(e, E_STATE, "the token '%s' is no user's: there is nothing of one's own",
+                       q->caller.name);
+}
+
+int api_own_tokens_create(struct http_req *q, struct err *e)
+{
+        int rc = check_somebody(q, e);
+
+        return rc ? rc : create(q, true, e);
 }

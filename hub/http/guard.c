@@ -10,12 +10,20 @@
 
 bool caller_may(const struct caller *c, const char *project, enum permission p)
 {
-        return role_may(roles_in(&c->roles, project), p);
+        return role_may(roles_in(&c->roles, project), p) && c->permissions & PERMISSION_BIT(p);
+}
+
+bool caller_may_somewhere(const struct caller *c, enum permission p)
+{
+        return role_may(roles_best(&c->roles), p) && c->permissions & PERMISSION_BIT(p);
 }
 
 static int lacks(const struct caller *c, enum role role, const char *project, enum permission p,
                  struct err *e)
 {
+        if (!(c->permissions & PERMISSION_BIT(p)))
+                return err_set(e, E_DENIED, "%s lacks the permission %s: it is not among the token's scopes",
+                               c->name, permission_name(p));
         if (project)
                 return err_set(e, E_DENIED, "%s (role %s in project %s) lacks the permission %s", c->name,
                                role_name(role), project, permission_name(p));
@@ -115,6 +123,34 @@ static const char *usual_project(const struct caller *c)
         return PROJECT_DEFAULT;
 }
 
+static int on_open(void *arg, const struct row_project *p)
+{
+        *(bool *)arg = !p->archived_us;
+        return 0;
+}
+
+/* The one that is always there costs no look. */
+static int check_open(struct http_req *q, const char *project, struct err *e)
+{
+        struct store_reader *r;
+        bool open = false;
+        int rc;
+
+        if (strcmp(project, PROJECT_DEFAULT) == 0)
+                return 0;
+        r = req_reader(q, e);
+        if (!r)
+                return -E_UNAVAIL;
+        rc = read_project(r, project, on_open, &open);
+        if (rc == -E_NOENT)
+                return no_such_project(project, e);
+        if (!rc && !open) {
+                q->problem_code = "project_archived";
+                return err_set(e, E_STATE, "the project %s is archived: it takes no new work", project);
+        }
+        return rc;
+}
+
 static int about_new(struct http_req *q, enum permission p, struct err *e)
 {
         const char *project = req_query(q, "project");
@@ -123,26 +159,30 @@ static int about_new(struct http_req *q, enum permission p, struct err *e)
         if (!project)
                 project = usual_project(&q->caller);
         rc = project_name_ok(project) ? check_in(q, project, p, e) : -E_NOENT;
+        if (rc == -E_NOENT)
+                return no_such_project(project, e);
+        return rc ? rc : check_open(q, project, e);
+}
+
+int guard_in(struct http_req *q, const char *project, enum permission p, struct err *e)
+{
+        int rc;
+
+        if (strcmp(project, PROJECT_ALL) == 0)
+                return caller_may(&q->caller, PROJECT_ALL, p)
+                               ? 0
+                               : lacks(&q->caller, q->caller.roles.everywhere, NULL, p, e);
+        rc = project_name_ok(project) ? check_in(q, project, p, e) : -E_NOENT;
         return rc == -E_NOENT ? no_such_project(project, e) : rc;
 }
 
 static int about_list(struct http_req *q, enum permission p, struct err *e)
 {
         const char *project = req_query(q, "project");
-        enum role best = roles_best(&q->caller.roles);
-        int rc;
 
-        if (project) {
-                rc = project_name_ok(project) ? check_in(q, project, p, e) : -E_NOENT;
-                return rc == -E_NOENT ? no_such_project(project, e) : rc;
-        }
-        if (caller_may(&q->caller, PROJECT_ALL, p))
-                return 0;
-        for (unsigned i = 0; i < q->caller.roles.n; i++) {
-                if (caller_may(&q->caller, q->caller.roles.in[i].project, p))
-                        return 0;
-        }
-        return lacks(&q->caller, best, NULL, p, e);
+        if (project)
+                return guard_in(q, project, p, e);
+        return caller_may_somewhere(&q->caller, p) ? 0 : guard_denied(&q->caller, p, e);
 }
 
 int guard_check(struct http_req *q, const struct route *r, struct err *e)
@@ -152,15 +192,17 @@ int guard_check(struct http_req *q, const struct route *r, struct err *e)
         q->project[0] = '\0';
         switch (r->flags & ROUTE_WHERE) {
         case ROUTE_ANYWHERE:
-                if (role_may(roles_best(roles), r->perm))
+                if (caller_may_somewhere(&q->caller, r->perm))
                         return 0;
-                return lacks(&q->caller, roles_best(roles), NULL, r->perm, e);
+                return guard_denied(&q->caller, r->perm, e);
         case ROUTE_OF_RUN:
                 return about_run(q, r->perm, e);
         case ROUTE_OF_CHECKPOINT:
                 return about_checkpoint(q, r->perm, e);
         case ROUTE_IN_PROJECT:
                 return about_new(q, r->perm, e);
+        case ROUTE_OF_PROJECT:
+                return guard_in(q, q->param[0], r->perm, e);
         case ROUTE_LISTS:
                 return about_list(q, r->perm, e);
         default: /* of the hub itself */
@@ -174,7 +216,7 @@ bool guard_offers(const struct caller *c, const struct route *r)
 {
         if (!(r->flags & ROUTE_WHERE))
                 return caller_may(c, PROJECT_ALL, r->perm);
-        return role_may(roles_best(&c->roles), r->perm);
+        return caller_may_somewhere(c, r->perm);
 }
 
 /* ---- lists and streams ---- */

@@ -7,8 +7,9 @@
 
 #include <stdbool.h>
 
-#include "hub/http/access.h"
+#include "hub/model/access.h"
 
+struct caller;
 struct err;
 struct http_req;
 struct http_thread;
@@ -22,6 +23,9 @@ bool guard_offers(const struct caller *c, const struct route *r);
 int guard_denied(const struct caller *c, enum permission p, struct err *e);
 /* Does the caller have this permission in this project ("*": everywhere)? */
 bool caller_may(const struct caller *c, const char *project, enum permission p);
+bool caller_may_somewhere(const struct caller *c, enum permission p);
+/* For handlers whose project is in the body; "*" is all of them. */
+int guard_in(struct http_req *q, const char *project, enum permission p, struct err *e);
 /* The projects that a list may show, as a JSON array; *out NULL: all of them. mem_free. */
 int guard_projects(struct http_req *q, enum permission p, char **out, struct err *e);
 

@@ -16,6 +16,7 @@
 #define TIME        "{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"}"
 #define DURATION    "{\"type\":\"string\",\"examples\":[\"300ms\",\"10s\",\"5m\"]}"
 #define LABELS      "{\"type\":\"object\",\"additionalProperties\":{\"type\":\"string\"}}"
+#define ROLE        "{\"enum\":[\"client\",\"operator\",\"technical-operator\",\"admin\"]}"
 #define ERROR_OF                                                                                             \
         "{\"type\":[\"object\",\"null\"],\"properties\":{\"code\":" STRING ",\"message\":" STRING "}}"
 #define REF(n) "{\"$ref\":\"#/components/schemas/" n "\"}"
@@ -89,8 +90,22 @@ static const struct {
         {"ApiToken",
          "{\"type\":\"object\",\"required\":[\"id\",\"name\",\"role\"],\"properties\":{\"id\":" STRING
          ",\"token\":" STRING ",\"name\":" STRING ",\"role\":" STRING ",\"project\":" STRING
-         ",\"state\":" STRING ",\"created_by\":" STRING ",\"created_at\":" TIME ",\"expires_at\":" TIME
-         ",\"revoked_at\":" TIME ",\"last_used_at\":" TIME "}}"},
+         ",\"user\":" NULLABLE("string") ",\"scopes\":{\"type\":[\"array\",\"null\"]},\"kind\":" STRING
+                                         ",\"state\":" STRING ",\"created_by\":" STRING
+                                         ",\"created_at\":" TIME ",\"expires_at\":" TIME
+                                         ",\"revoked_at\":" TIME ",\"last_used_at\":" TIME "}}"},
+        {"User",
+         "{\"type\":\"object\",\"required\":[\"name\",\"id\",\"kind\",\"state\"],\"properties\":{"
+         "\"name\":" STRING ",\"id\":" STRING
+         ",\"kind\":{\"enum\":[\"user\",\"service\"]},\"state\":{\"enum\":[\"active\","
+         "\"disabled\"]},\"email\":" NULLABLE("string") ",\"issuer\":" NULLABLE(
+                 "string") ",\"roles\":" LABELS ",\"provider_roles\":" LABELS ",\"created_by\":" STRING
+                           ",\"created_at\":" TIME ",\"disabled_at\":" TIME ",\"last_login_at\":" TIME "}}"},
+        {"Project", "{\"type\":\"object\",\"required\":[\"name\",\"state\"],\"properties\":{\"name\":" STRING
+                    ",\"title\":" STRING ",\"state\":{\"enum\":[\"open\",\"archived\"]},\"role\":" STRING
+                    ",\"created_by\":" STRING ",\"created_at\":" TIME ",\"archived_at\":" TIME "}}"},
+        {"Member", "{\"type\":\"object\",\"required\":[\"name\",\"role\"],\"properties\":{\"name\":" STRING
+                   ",\"kind\":" STRING ",\"state\":" STRING ",\"project\":" STRING ",\"role\":" STRING "}}"},
         {"Validation",
          "{\"type\":\"object\",\"required\":[\"valid\",\"errors\",\"warnings\"],\"properties\":{"
          "\"valid\":" BOOLEAN
@@ -115,6 +130,16 @@ static const struct {
         {"ModelPage", PAGE("Model")},
         {"JoinTokenPage", PAGE("JoinToken")},
         {"ApiTokenPage", PAGE("ApiToken")},
+        {"UserPage", PAGE("User")},
+        {"ProjectPage", PAGE("Project")},
+        {"MemberPage", PAGE("Member")},
+        {"UserRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"name\"],"
+                        "\"properties\":{\"name\":" STRING
+                        ",\"kind\":{\"enum\":[\"user\",\"service\"]},\"email\":" STRING "}}"},
+        {"ProjectRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"name\"],"
+                           "\"properties\":{\"name\":" STRING ",\"title\":" STRING "}}"},
+        {"MemberRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"role\"],"
+                          "\"properties\":{\"role\":" ROLE "}}"},
         {"RunRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"workflow\"],"
                        "\"properties\":{\"workflow\":" WORKFLOW ",\"inputs\":" OBJECT
                        ",\"priority\":{\"type\":\"integer\",\"minimum\":-100,\"maximum\":100}}}"},
@@ -138,9 +163,8 @@ static const struct {
          "\"minimum\":1},\"ttl\":" DURATION ",\"name\":" STRING ",\"labels\":" LABELS "}}"},
         {"ApiTokenRequest",
          "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"name\",\"role\"],"
-         "\"properties\":{\"name\":" STRING
-         ",\"role\":{\"enum\":[\"client\",\"operator\",\"technical-operator\",\"admin\"]},\"project\":" STRING
-         ",\"ttl\":" DURATION "}}"},
+         "\"properties\":{\"name\":" STRING ",\"role\":" ROLE ",\"project\":" STRING ",\"user\":" STRING
+         ",\"scopes\":{\"type\":\"array\",\"items\":" STRING "},\"ttl\":" DURATION "}}"},
 };
 
 static void parameter(struct jsonw *w, const char *name, size_t n, const char *in)

@@ -275,7 +275,26 @@ void present_join_token(struct jsonw *w, const struct row_join_token *t, long lo
         jw_close(w, '}');
 }
 
-void present_api_token(struct jsonw *w, const struct row_api_token *t, long long now_us)
+void present_scopes(struct jsonw *w, const char *names)
+{
+        char word[64];
+
+        if (!names) {
+                jw_raw(w, "scopes", NULL, "null");
+                return;
+        }
+        jw_open(w, "scopes", '[');
+        while (*(names += strspn(names, " "))) {
+                size_t n = strcspn(names, " ");
+
+                snprintf(word, sizeof word, "%.*s", (int)n, names);
+                jw_str(w, NULL, word);
+                names += n;
+        }
+        jw_close(w, ']');
+}
+
+void present_api_token(struct jsonw *w, const struct row_api_token *t, const char *user, long long now_us)
 {
         const char *state = t->revoked_us                              ? "revoked"
                             : t->expires_us && t->expires_us <= now_us ? "expired"
@@ -286,6 +305,9 @@ void present_api_token(struct jsonw *w, const struct row_api_token *t, long long
         jw_str(w, "name", t->name);
         jw_str(w, "role", t->role);
         jw_str(w, "project", t->project);
+        present_scopes(w, t->scopes);
+        jw_str(w, "user", user);
+        jw_str(w, "kind", t->kind ? t->kind : "token");
         jw_str(w, "state", state);
         jw_str(w, "created_by", t->created_by);
         jw_time(w, "created_at", t->created_us);

@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-#include "hub/http/access.h"
+#include "hub/model/access.h"
 
 struct buf;
 struct err;
@@ -35,7 +35,9 @@ enum route_flags {
         ROUTE_OF_CHECKPOINT = 1024, /* it is a checkpoint */
         ROUTE_IN_PROJECT = 2048,    /* ?project=, or the caller's usual one */
         ROUTE_LISTS = 4096,         /* shows what the caller may see: guard_projects */
-        ROUTE_WHERE = ROUTE_ANYWHERE | ROUTE_OF_RUN | ROUTE_OF_CHECKPOINT | ROUTE_IN_PROJECT | ROUTE_LISTS,
+        ROUTE_OF_PROJECT = 8192,    /* the first parameter is a project, or "*" */
+        ROUTE_WHERE = ROUTE_ANYWHERE | ROUTE_OF_RUN | ROUTE_OF_CHECKPOINT | ROUTE_IN_PROJECT | ROUTE_LISTS |
+                      ROUTE_OF_PROJECT,
 };
 
 struct route {

@@ -12,7 +12,7 @@ struct err;
 #define PROJECT_ALL      "*"
 #define ROLES_MAX        32 /* projects in which one caller has a role of their own */
 
-/* In ascending order of what they may (hub/http/access.h). */
+/* In ascending order of what they may (hub/model/access.h). */
 enum role { ROLE_NONE, ROLE_CLIENT, ROLE_OPERATOR, ROLE_TECH_OPERATOR, ROLE_ADMIN };
 #define ROLE_COUNT (ROLE_ADMIN + 1)
 

@@ -215,6 +215,30 @@ static const struct col api_tokens_cols[] = {
         C(I64, row_api_token, "revoked_us", revoked_us, 0),
         C(I64, row_api_token, "last_used_us", last_used_us, 0),
         C(TEXT, row_api_token, "project", project, 0),
+        C(TEXT, row_api_token, "user_id", user_id, 0),
+        C(TEXT, row_api_token, "scopes", scopes, 0),
+        C(TEXT, row_api_token, "kind", kind, 0),
+};
+
+static const struct col projects_cols[] = {
+        C(TEXT, row_project, "name", name, COL_KEY),        C(TEXT, row_project, "title", title, 0),
+        C(TEXT, row_project, "created_by", created_by, 0),  C(I64, row_project, "created_us", created_us, 0),
+        C(I64, row_project, "archived_us", archived_us, 0),
+};
+
+static const struct col users_cols[] = {
+        C(TEXT, row_user, "id", id, COL_KEY),
+        C(TEXT, row_user, "name", name, 0),
+        C(TEXT, row_user, "kind", kind, 0),
+        C(TEXT, row_user, "email", email, 0),
+        C(TEXT, row_user, "issuer", issuer, 0),
+        C(TEXT, row_user, "subject", subject, 0),
+        C(TEXT, row_user, "roles", roles, 0),
+        C(TEXT, row_user, "idp_roles", idp_roles, 0),
+        C(TEXT, row_user, "created_by", created_by, 0),
+        C(I64, row_user, "created_us", created_us, 0),
+        C(I64, row_user, "disabled_us", disabled_us, 0),
+        C(I64, row_user, "last_login_us", last_login_us, 0),
 };
 
 static const struct col idempotency_cols[] = {
@@ -357,6 +381,8 @@ const struct table store_tables[ROW_KINDS] = {
         [ROW_JOIN_TOKEN] = TABLE(join_tokens, CONFLICT_UPDATE),
         [ROW_REDEMPTION] = TABLE(redemptions, CONFLICT_REPLACE),
         [ROW_API_TOKEN] = TABLE(api_tokens, CONFLICT_UPDATE),
+        [ROW_PROJECT] = TABLE(projects, CONFLICT_UPDATE),
+        [ROW_USER] = TABLE(users, CONFLICT_UPDATE),
         [ROW_MODEL] = TABLE(models, CONFLICT_REPLACE),
         [ROW_IDEMPOTENCY] = TABLE(idempotency, CONFLICT_UPDATE),
         [ROW_AUDIT] = TABLE(audit, CONFLICT_NONE),

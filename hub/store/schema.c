@@ -132,6 +132,20 @@ static const char schema_ledger[] =
         "INTEGER)"
         " WITHOUT ROWID;";
 
+/* Users and services with their roles, and the projects there are: those that runs were made in already, too.
+ */
+static const char schema_people[] =
+        "CREATE TABLE projects(name TEXT PRIMARY KEY, title TEXT, created_by TEXT, created_us INTEGER,"
+        " archived_us INTEGER) WITHOUT ROWID;"
+        "INSERT INTO projects VALUES('default','','hub',0,0);"
+        "INSERT OR IGNORE INTO projects SELECT DISTINCT project,'','hub',0,0 FROM runs;"
+        "CREATE TABLE users(id TEXT PRIMARY KEY, name TEXT, kind TEXT, email TEXT, issuer TEXT, subject TEXT,"
+        " roles TEXT, idp_roles TEXT, created_by TEXT, created_us INTEGER, disabled_us INTEGER,"
+        " last_login_us INTEGER);"
+        "ALTER TABLE api_tokens ADD COLUMN user_id TEXT;"
+        "ALTER TABLE api_tokens ADD COLUMN scopes TEXT;"
+        "ALTER TABLE api_tokens ADD COLUMN kind TEXT;";
+
 /* clang-format off */
 const char *const store_migrations[] = {
         schema_1,
@@ -142,6 +156,7 @@ const char *const store_migrations[] = {
         schema_approvals,
         schema_vault,
         schema_ledger,
+        schema_people,
         NULL,
 };
 /* clang-format on */

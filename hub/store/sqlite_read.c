@@ -24,6 +24,10 @@ enum query {
         Q_AGENTS,
         Q_JOIN_TOKENS,
         Q_REDEMPTIONS,
+        Q_PROJECTS,
+        Q_PROJECT,
+        Q_USERS,
+        Q_USER,
         Q_MODELS,
         Q_API_TOKENS,
         Q_API_TOKEN,
@@ -64,6 +68,10 @@ static const struct {
         [Q_AGENTS] = {ROW_AGENT, "ORDER BY created_us,id"},
         [Q_JOIN_TOKENS] = {ROW_JOIN_TOKEN, "ORDER BY created_us,id"},
         [Q_REDEMPTIONS] = {ROW_REDEMPTION, "ORDER BY at_us"},
+        [Q_PROJECTS] = {ROW_PROJECT, "ORDER BY name"},
+        [Q_PROJECT] = {ROW_PROJECT, "WHERE name=?1"},
+        [Q_USERS] = {ROW_USER, "ORDER BY name"},
+        [Q_USER] = {ROW_USER, "WHERE id=?1"},
         [Q_MODELS] = {ROW_MODEL, "ORDER BY updated_us"},
         [Q_API_TOKENS] = {ROW_API_TOKEN, "ORDER BY created_us,id"},
         [Q_API_TOKEN] = {ROW_API_TOKEN, "WHERE sha256=?1"},
@@ -776,6 +784,61 @@ int read_api_token(struct store_reader *r, const char *sha256_hex,
                 return rc;
         bind_text(st, 1, sha256_hex);
         rc = next(r, st, ROW_API_TOKEN, &row);
+        rc = rc == 1 ? cb(arg, &row) : rc == 0 ? -E_NOENT : rc;
+        return finish(st, rc);
+}
+
+int read_projects(struct store_reader *r, int (*cb)(void *, const struct row_project *), void *arg)
+{
+        struct row_project row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_PROJECTS, &st);
+
+        if (rc)
+                return rc;
+        while ((rc = next(r, st, ROW_PROJECT, &row)) == 1 && (rc = cb(arg, &row)) == 0)
+                ;
+        return finish(st, rc);
+}
+
+int read_project(struct store_reader *r, const char *name, int (*cb)(void *, const struct row_project *),
+                 void *arg)
+{
+        struct row_project row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_PROJECT, &st);
+
+        if (rc)
+                return rc;
+        bind_text(st, 1, name);
+        rc = next(r, st, ROW_PROJECT, &row);
+        rc = rc == 1 ? cb(arg, &row) : rc == 0 ? -E_NOENT : rc;
+        return finish(st, rc);
+}
+
+int read_users(struct store_reader *r, int (*cb)(void *, const struct row_user *), void *arg)
+{
+        struct row_user row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_USERS, &st);
+
+        if (rc)
+                return rc;
+        while ((rc = next(r, st, ROW_USER, &row)) == 1 && (rc = cb(arg, &row)) == 0)
+                ;
+        return finish(st, rc);
+}
+
+int read_user(struct store_reader *r, const char *id, int (*cb)(void *, const struct row_user *), void *arg)
+{
+        struct row_user row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_USER, &st);
+
+        if (rc)
+                return rc;
+        bind_text(st, 1, id);
+        rc = next(r, st, ROW_USER, &row);
         rc = rc == 1 ? cb(arg, &row) : rc == 0 ? -E_NOENT : rc;
         return finish(st, rc);
 }

@@ -294,6 +294,16 @@ void store_put_api_token(struct store_tx *tx, const struct row_api_token *t)
         put(tx, &store_tables[ROW_API_TOKEN], ROW_API_TOKEN, t);
 }
 
+void store_put_project(struct store_tx *tx, const struct row_project *p)
+{
+        put(tx, &store_tables[ROW_PROJECT], ROW_PROJECT, p);
+}
+
+void store_put_user(struct store_tx *tx, const struct row_user *u)
+{
+        put(tx, &store_tables[ROW_USER], ROW_USER, u);
+}
+
 void store_put_model(struct store_tx *tx, const struct row_model *m)
 {
         put(tx, &store_tables[ROW_MODEL], ROW_MODEL, m);

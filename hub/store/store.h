@@ -226,8 +226,29 @@ struct row_api_token {
         const char *id, *sha256_hex, *name, *role, *created_by;
         int64_t created_us, expires_us, revoked_us, last_used_us;
         const char *project; /* what it is bound to; "*": to none */
+        const char *user_id; /* whose it is; NULL: its own (a service's) */
+        const char *scopes;  /* names of permissions, separated by spaces; NULL: no limit */
+        const char *kind;    /* "session": of a login; NULL: made by hand */
 };
 void store_put_api_token(struct store_tx *tx, const struct row_api_token *t);
+
+struct row_project {
+        const char *name, *title, *created_by;
+        int64_t created_us, archived_us;
+};
+void store_put_project(struct store_tx *tx, const struct row_project *p);
+
+struct row_user {
+        const char *id, *name;
+        const char *kind;             /* "user" | "service" */
+        const char *email;            /* or NULL */
+        const char *issuer, *subject; /* who vouches for them (OIDC), or NULL */
+        const char *roles;            /* JSON: project -> role, given here */
+        const char *idp_roles;        /* the same, as the provider's claims said at the last login */
+        const char *created_by;
+        int64_t created_us, disabled_us, last_login_us;
+};
+void store_put_user(struct store_tx *tx, const struct row_user *u);
 
 /* How one model at one endpoint of one agent has done; slots are reused, so their number is bounded. */
 struct row_model {
@@ -433,6 +454,12 @@ int read_ledger_steps(struct store_reader *r, int64_t run_seq,
 int read_api_tokens(struct store_reader *r, int (*cb)(void *, const struct row_api_token *), void *arg);
 int read_api_token(struct store_reader *r, const char *sha256_hex,
                    int (*cb)(void *, const struct row_api_token *), void *arg);
+int read_projects(struct store_reader *r, int (*cb)(void *, const struct row_project *), void *arg);
+int read_project(struct store_reader *r, const char *name, int (*cb)(void *, const struct row_project *),
+                 void *arg); /* -E_NOENT */
+int read_users(struct store_reader *r, int (*cb)(void *, const struct row_user *), void *arg);
+int read_user(struct store_reader *r, const char *id, int (*cb)(void *, const struct row_user *),
+              void *arg); /* -E_NOENT */
 int read_idempotency(struct store_reader *r, const char *key, const char *token_id, char **out_request_sha256,
                      int *status, char **out_body);
 struct audit_record;

@@ -67,6 +67,8 @@ enum row_kind {
         ROW_JOIN_TOKEN,
         ROW_REDEMPTION,
         ROW_API_TOKEN,
+        ROW_PROJECT,
+        ROW_USER,
         ROW_MODEL,
         ROW_IDEMPOTENCY,
         ROW_AUDIT,

@@ -56,8 +56,13 @@ static void submit(struct api_world *w, const char *project, char id[64])
 static struct two_projects start(void)
 {
         struct two_projects p = {.w = world_start(NULL)};
-        struct answer a;
+        struct answer a = post(p.w, "/api/v1/projects", "{\"name\":\"own\"}");
 
+        CHECK_INT(a.status, 201);
+        answer_fini(&a);
+        a = post(p.w, "/api/v1/projects", "{\"name\":\"other\"}");
+        CHECK_INT(a.status, 201);
+        answer_fini(&a);
         submit(p.w, "own", p.own_run);
         submit(p.w, "other", p.other_run);
         world_on_loop(p.w, put_checkpoints, &p);
@@ -73,6 +78,7 @@ static void path_for(const struct two_projects *p, const struct route *r, bool o
 {
         const char *id = r->flags & ROUTE_OF_RUN          ? (own ? p->own_run : p->other_run)
                          : r->flags & ROUTE_OF_CHECKPOINT ? (own ? "c-own" : "c-other")
+                         : r->flags & ROUTE_OF_PROJECT    ? (own ? "own" : "other")
                                                           : "x";
         const char *brace = strchr(r->pattern, '{');
         size_t n = brace ? (size_t)(brace - r->pattern) : strlen(r->pattern);

@@ -6,7 +6,7 @@
 #include "common/file.h"
 #include "common/json.h"
 #include "common/mem.h"
-#include "hub/http/access.h"
+#include "hub/model/access.h"
 #include "hub/http/jsonw.h"
 #include "hub/http/present.h"
 #include "hub/http/problem.h"
@@ -52,6 +52,11 @@ TEST(http_access, every_cell_of_the_table)
                 {PERM_AGENTS_MANAGE, "agents.manage", {0, 1, 1, 1}},
                 {PERM_JOIN_TOKENS, "join_tokens.manage", {0, 1, 1, 1}},
                 {PERM_API_TOKENS, "api_tokens.manage", {0, 0, 0, 1}},
+                {PERM_OWN_TOKENS, "own_tokens.manage", {1, 1, 1, 1}},
+                {PERM_PROJECTS_READ, "projects.read", {1, 1, 1, 1}},
+                {PERM_PROJECTS_MANAGE, "projects.manage", {0, 0, 0, 1}},
+                {PERM_ROLES_MANAGE, "roles.manage", {0, 0, 0, 1}},
+                {PERM_USERS_MANAGE, "users.manage", {0, 0, 0, 1}},
                 {PERM_AUDIT_READ, "audit.read", {0, 0, 1, 1}},
                 {PERM_AUDIT_MANAGE, "audit.manage", {0, 0, 0, 1}},
                 {PERM_METRICS_READ, "metrics.read", {0, 1, 1, 1}},

@@ -594,8 +594,65 @@ static int on_api_token(void *arg, const struct row_api_token *t)
         CHECK_INT(t->expires_us, want->expires_us);
         CHECK_INT(t->revoked_us, want->revoked_us);
         CHECK_INT(t->last_used_us, want->last_used_us);
-        CHECK(same(t->project, want->project));
+        CHECK(same(t->project, want->project) && same(t->user_id, want->user_id));
+        CHECK(same(t->scopes, want->scopes) && same(t->kind, want->kind));
         return 5;
+}
+
+static int on_user(void *arg, const struct row_user *u)
+{
+        const struct row_user *want = arg;
+
+        CHECK(same(u->id, want->id) && same(u->name, want->name) && same(u->kind, want->kind));
+        CHECK(same(u->email, want->email) && same(u->issuer, want->issuer) &&
+              same(u->subject, want->subject));
+        CHECK(same(u->roles, want->roles) && same(u->idp_roles, want->idp_roles));
+        CHECK(same(u->created_by, want->created_by));
+        CHECK_INT(u->created_us, want->created_us);
+        CHECK_INT(u->disabled_us, want->disabled_us);
+        CHECK_INT(u->last_login_us, want->last_login_us);
+        return 6;
+}
+
+static int on_project(void *arg, const struct row_project *p)
+{
+        const struct row_project *want = arg;
+
+        if (strcmp(p->name, want->name) != 0)
+                return 0;
+        CHECK(same(p->title, want->title) && same(p->created_by, want->created_by));
+        CHECK_INT(p->created_us, want->created_us);
+        CHECK_INT(p->archived_us, want->archived_us);
+        return 7;
+}
+
+TEST(store_rows, people_and_projects_round_trip_and_are_updated)
+{
+        struct row_user u = {"u1", "ann", "user", "a@x", "https://i", "s", "{}", "{}", "root", 1, 2, 3};
+        struct row_project p = {"web", "The web", "root", 4, 5};
+        struct row_project always = {"default", "", "hub", 0, 0};
+        struct world w = {0};
+
+        world_open(&w, false);
+        CHECK_INT(read_project(w.reader, "default", on_project, &always), 7);
+        for (int round = 0; round < 2; round++) {
+                struct store_tx *tx = store_begin(w.store);
+
+                store_put_user(tx, &u);
+                store_put_project(tx, &p);
+                store_commit(tx, NULL, NULL);
+                store_pump(w.store);
+                CHECK_INT(read_user(w.reader, "u1", on_user, &u), 6);
+                CHECK_INT(read_users(w.reader, on_user, &u), 6);
+                CHECK_INT(read_user(w.reader, "u2", on_user, &u), -E_NOENT);
+                CHECK_INT(read_project(w.reader, "web", on_project, &p), 7);
+                CHECK_INT(read_projects(w.reader, on_project, &p), 7);
+                CHECK_INT(read_project(w.reader, "we", on_project, &p), -E_NOENT);
+                u.email = NULL;
+                u.disabled_us = 0;
+                p.archived_us = 0;
+        }
+        world_close(&w);
 }
 
 TEST(store_rows, agents_and_tokens_round_trip_and_are_updated)
@@ -603,7 +660,8 @@ TEST(store_rows, agents_and_tokens_round_trip_and_are_updated)
         struct row_agent a = {"a1", "n", "active", "5b", "01", "{}", "{\"os\":1}", "t1", 1, 2, 3, 0};
         struct row_join_token j = {"t1", "00ff", "*", "{}", "root", 5, 1, 1, 2, 0};
         struct row_redemption r = {"t1", "5b", "a1", 77};
-        struct row_api_token t = {"p1", "cafe", "root", "admin", NULL, 1, 0, 0, 0, "p"};
+        struct row_api_token t = {"p1", "cafe", "root", "admin", NULL,        1,        0,
+                                  0,    0,      "p",    "u1",    "runs.read", "session"};
         struct world w = {0};
 
         world_open(&w, false);

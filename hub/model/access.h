@@ -1,11 +1,12 @@
 /* Who may do what: one table of permissions by role, the same that the
  * documentation shows and that a test checks cell by cell. Pure; any thread. */
-#ifndef PHOTON_HTTP_ACCESS_H
-#define PHOTON_HTTP_ACCESS_H
+#ifndef PHOTON_MODEL_ACCESS_H
+#define PHOTON_MODEL_ACCESS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
-#include "hub/auth/auth.h"
+#include "hub/model/roles.h"
 
 /* X(symbol, name for people, client, operator, technical operator, admin) */
 #define PERMISSION_LIST(X)                                                                                   \
@@ -22,6 +23,11 @@
         X(AGENTS_MANAGE, "agents.manage", 0, 1, 1, 1)                                                        \
         X(JOIN_TOKENS, "join_tokens.manage", 0, 1, 1, 1)                                                     \
         X(API_TOKENS, "api_tokens.manage", 0, 0, 0, 1)                                                       \
+        X(OWN_TOKENS, "own_tokens.manage", 1, 1, 1, 1)                                                       \
+        X(PROJECTS_READ, "projects.read", 1, 1, 1, 1)                                                        \
+        X(PROJECTS_MANAGE, "projects.manage", 0, 0, 0, 1)                                                    \
+        X(ROLES_MANAGE, "roles.manage", 0, 0, 0, 1)                                                          \
+        X(USERS_MANAGE, "users.manage", 0, 0, 0, 1)                                                          \
         X(AUDIT_READ, "audit.read", 0, 0, 1, 1)                                                              \
         X(AUDIT_MANAGE, "audit.manage", 0, 0, 0, 1)                                                          \
         X(METRICS_READ, "metrics.read", 0, 1, 1, 1)
@@ -34,6 +40,14 @@ enum permission {
 };
 
 const char *permission_name(enum permission p);
+int permission_parse(const char *name, enum permission *out); /* -E_INVAL: there is none of this name */
 bool role_may(enum role r, enum permission p);
+
+/* Several permissions: what a token is limited to (its scopes). */
+#define PERMISSIONS_ALL   UINT64_MAX
+#define PERMISSION_BIT(p) (UINT64_C(1) << (p))
+/* Names separated by spaces; NULL: all of them. Names that are not known (any more) give nothing. What needs
+ * no permission, and telling a caller who it is, is always among them. */
+uint64_t permissions_parse(const char *names);
 
 #endif

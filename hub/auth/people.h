@@ -1,0 +1,60 @@
+/* Users and services, the roles they have per project, and the projects there are. In memory and on disk,
+ * like agents: each change is a row and a record of the audit in one transaction, which the caller commits
+ * (auth_commit). Requests are checked from the rows (auth_check_api_token). Loop thread only, but for the
+ * pure ones. */
+#ifndef PHOTON_AUTH_PEOPLE_H
+#define PHOTON_AUTH_PEOPLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hub/model/roles.h"
+
+struct auth;
+struct err;
+struct store_tx;
+
+#define PERSON_NAME_MAX 100
+#define PEOPLE_MAX      100000
+#define PROJECTS_MAX    10000
+#define TITLE_MAX       200
+
+struct new_person {
+        const char *name;
+        bool service;      /* a program's: it never logs in */
+        const char *email; /* or NULL */
+};
+/* -E_INVAL, -E_EXIST, -E_FULL. */
+int auth_person_create(struct auth *a, struct store_tx *tx, const struct new_person *p, char out_id[32],
+                       struct err *e);
+/* Nothing of theirs is valid while it is off. -E_NOENT, -E_STATE: it is so already. */
+int auth_person_enable(struct auth *a, struct store_tx *tx, const char *name, bool on, struct err *e);
+/* ROLE_NONE takes it away. project "*": all of them, and the hub. -E_NOENT (person or project), -E_FULL. */
+int auth_person_give(struct auth *a, struct store_tx *tx, const char *name, const char *project,
+                     enum role role, struct err *e);
+/* NULL: there is none of this name. Its id; lent until the next change. */
+const char *auth_person_id(struct auth *a, const char *name);
+
+/* Somebody whom a provider of identities vouches for; made when they come for the first time. Their roles
+ * from there become `roles`. -E_DENIED: they are disabled, or have no role anywhere. */
+struct login {
+        const char *issuer, *subject;
+        const char *name, *email; /* name: made to fit, and unique; email may be NULL */
+        const struct roles *roles;
+        int64_t ttl_ms; /* of the token that the login ends in */
+};
+/* out_token: as auth_api_token_create. */
+int auth_login(struct auth *a, struct store_tx *tx, const struct login *l, char out_token[80],
+               char out_token_id[32], char out_name[128], struct err *e);
+
+int auth_project_create(struct auth *a, struct store_tx *tx, const char *name, const char *title,
+                        struct err *e);
+/* No new work in it while it is archived. Not for "default". */
+int auth_project_archive(struct auth *a, struct store_tx *tx, const char *name, bool on, struct err *e);
+
+/* {"web":"operator"} -> roles given on top. What is not to be understood gives nothing. Pure. */
+void roles_read(const char *json, struct roles *io);
+char *roles_write(const struct roles *r); /* mem_free; NULL: no memory */
+
+#endif
