@@ -6,7 +6,7 @@
 #include "common/json.h"
 #include "common/mem.h"
 #include "common/str.h"
-#include "hub/http/access.h"
+#include "hub/model/access.h"
 #include "hub/http/api.h"
 #include "hub/http/guard.h"
 #include "hub/http/idem.h"

@@ -96,17 +96,14 @@ static int on_checkpoint(void *arg, const struct row_checkpoint *c)
 static int about_checkpoint(struct http_req *q, enum permission p, struct err *e)
 {
         char project[PROJECT_NAME_MAX + 1];
-        struct store_reader *r;
-        int rc;
+        struct store_reader *r = req_reader(q, e);
+        int rc = r ? read_checkpoint(r, q->param[0], on_checkpoint, project) : -E_UNAVAIL;
 
-        if (caller_may(&q->caller, PROJECT_ALL, p))
-                return 0;
-        r = req_reader(q, e);
-        if (!r)
-                return -E_UNAVAIL;
-        rc = read_checkpoint(r, q->param[0], on_checkpoint, project);
+        /* Who may answer can depend on the role in this project, so it is looked up for everybody. */
         if (!rc)
                 rc = check_in(q, project, p, e);
+        else if (rc == -E_NOENT && caller_may(&q->caller, PROJECT_ALL, p))
+                return 0; /* the handler says so */
         return rc == -E_NOENT
                        ? not_there(q, p, "there is no checkpoint '%.64s'; see: photon checkpoints --all", e)
                        : rc;

@@ -36,7 +36,7 @@ enum approval_then {
 const char *approval_then_name(enum approval_then t);
 int approval_then_parse(const char *name, enum approval_then *out); /* -E_INVAL */
 
-/* The roles that may answer checkpoints at all (hub/http/access.h says the same: a test compares). */
+/* The roles that may answer checkpoints at all (hub/model/access.h says the same: a test compares). */
 bool approval_role_ok(const char *name);
 
 /* Owned by whoever holds the struct. Lists of names are arrays of strings or NULL. */

@@ -6,7 +6,7 @@
 #include "common/err.h"
 #include "common/json.h"
 #include "common/mem.h"
-#include "hub/http/access.h"
+#include "hub/model/access.h"
 #include "hub/model/approval.h"
 #include "hub/sched/engine_impl.h"
 #include "tests/lib/engine_bench.h"
