@@ -56,7 +56,14 @@ $(BUILD)/obj/%.o: %.c | $(PROTO_H)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CFLAGS) -c $< -o $@
 
-$(BUILD)/photon-hub: $(call obj,hub/main.c) $(HUB_O) $(COMMON_O)
+# A hub with a route or an MCP tool that is not in the table of permissions is not built (where there is a
+# Python to look; `make lint` and the unit tests look everywhere).
+ACCESS = hub/model/access.h hub/http/router.c hub/http/mcp_table.c hub/http/api.h
+$(BUILD)/access.checked: $(ACCESS) tests/lint/lint.py
+	$(Q)if command -v python3 >/dev/null; then python3 tests/lint/lint.py access; fi
+	$(Q)touch $@
+
+$(BUILD)/photon-hub: $(call obj,hub/main.c) $(HUB_O) $(COMMON_O) | $(BUILD)/access.checked
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB)
 # The hub with what the MCP conformance suite wants to call (tests/conformance): the same objects, and more.

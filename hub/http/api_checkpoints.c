@@ -7,6 +7,7 @@
 #include "common/mem.h"
 #include "common/str.h"
 #include "hub/model/access.h"
+#include "hub/auth/people.h"
 #include "hub/http/api.h"
 #include "hub/http/guard.h"
 #include "hub/http/idem.h"
@@ -363,10 +364,24 @@ static int on_token(void *arg, const struct row_api_token *t)
         struct others *o = arg;
         enum role role;
 
-        if (!t->revoked_us && (!t->expires_us || t->expires_us > o->now_us) &&
+        /* What belongs to a user is no more than they are: they are counted by themselves. */
+        if (!t->user_id && !t->revoked_us && (!t->expires_us || t->expires_us > o->now_us) &&
             role_parse(t->role, &role) == 0 && role_may(role, PERM_CHECKPOINTS_DECIDE) &&
             (strcmp(t->project, PROJECT_ALL) == 0 || strcmp(t->project, o->project) == 0) &&
             strcmp(t->name, o->name) != 0)
+                o->found = true;
+        return o->found;
+}
+
+static int on_user(void *arg, const struct row_user *u)
+{
+        struct others *o = arg;
+        struct roles roles = {0};
+
+        roles_read(u->roles, &roles);
+        roles_read(u->idp_roles, &roles);
+        if (!u->disabled_us && strcmp(u->name, o->name) != 0 &&
+            role_may(roles_in(&roles, o->project), PERM_CHECKPOINTS_DECIDE))
                 o->found = true;
         return o->found;
 }
@@ -378,6 +393,8 @@ static bool somebody_else(struct http_req *q, struct store_reader *r)
                 .name = q->caller.name, .project = q->project, .now_us = clock_now_us(&clock_system)};
         int rc = read_api_tokens(r, on_token, &o);
 
+        if (!rc)
+                rc = read_users(r, on_user, &o);
         return o.found || rc < 0;
 }
 

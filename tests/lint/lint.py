@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks of the source tree that the compiler does not make.
 
-    lint.py [--root DIR] [layers] [sizes] [headers] [format] [--fix]
+    lint.py [--root DIR] [access] [layers] [sizes] [headers] [format] [--fix]
 
 Without a name all checks run. Each problem is one line, `file:line: what`;
 exit status 1 if there is any. tests/lint/selftest.py proves that each check
@@ -178,7 +178,72 @@ def check_format(root, fix=False):
         yield ".clang-format", 1, out.stderr.strip()
 
 
-CHECKS = {"layers": check_layers, "sizes": check_sizes, "headers": check_headers, "format": check_format}
+# --- access ---------------------------------------------------------------------
+# Every route and every MCP tool is in the table of permissions, and says what it is about: the guard
+# (hub/http/guard.h) can only ask what is written there.
+
+# Nobody has to log in for these. A route that joins them is named here on purpose.
+PUBLIC_ROUTES = {"GET /healthz", "GET /readyz", "GET /version", "GET /api/v1/openapi.json"}
+# What a path is about follows from its first words.
+ABOUT = [("/api/v1/runs/{", "ROUTE_OF_RUN"), ("/api/v1/checkpoints/{", "ROUTE_OF_CHECKPOINT"),
+         ("/api/v1/projects/{name}/members", "ROUTE_OF_PROJECT")]
+WHERE = {"ROUTE_ANYWHERE", "ROUTE_OF_RUN", "ROUTE_OF_CHECKPOINT", "ROUTE_IN_PROJECT", "ROUTE_LISTS", "ROUTE_OF_PROJECT"}
+
+ROUTE = re.compile(r'^\s*\{\s*"([A-Z]+)",\s*(V1\s+)?"([^"]+)",\s*(\w+),\s*(\w+),\s*([^,]+),\s*([^,]+),', re.M)
+TOOL = re.compile(r'"([A-Z]+)",\s*(V1\s+)?"(/[^"]+)",\s*\{')
+
+
+def rows_of(text, table):
+    """The body of `table[] = {...};` and the line on which it begins."""
+    m = re.search(re.escape(table) + r"\[\] = \{\n(.*?)^\};", text, re.S | re.M)
+    return (m.group(1), text.count("\n", 0, m.start(1)) + 1) if m else ("", 1)
+
+
+def check_access(root):
+    table, router, tools, api = ("hub/model/access.h", "hub/http/router.c", "hub/http/mcp_table.c", "hub/http/api.h")
+    if not os.path.exists(os.path.join(root, router)):
+        return
+    known = {"PERM_" + m for m in re.findall(r'^\s*X\((\w+), "', read(root, table), re.M)}
+    body, first = rows_of(read(root, router), "routes")
+    # A comment is no row; what looks like a row and is not understood must not slip through.
+    body = re.sub(r"/\*.*?\*/", lambda m: re.sub(r"[^\n]", " ", m.group(0)), body, flags=re.S)
+    begun = len(re.findall(r'^\s*\{\s*"', body, re.M))
+    used, handlers, paths = set(), set(), set()
+    rows = list(ROUTE.finditer(body))
+    if not rows or len(rows) != begun:
+        yield router, first, f"{begun} routes begin here, {len(rows)} are understood: write them as the others"
+    for m in rows:
+        line = first + body.count("\n", 0, m.start(1))
+        path = ("/api/v1" if m.group(2) else "") + m.group(3)
+        route, perm, flags = f"{m.group(1)} {path}", m.group(4), set(re.findall(r"\w+", m.group(7)))
+        used.add(perm)
+        handlers.add(m.group(5))
+        paths.add(route)
+        if perm not in known:
+            yield router, line, f"{route}: {perm} is not in the table of permissions (hub/model/access.h)"
+        if (perm == "PERM_PUBLIC") != (route in PUBLIC_ROUTES):
+            yield router, line, f"{route}: public routes are named in PUBLIC_ROUTES of tests/lint/lint.py"
+        if len(flags & WHERE) > 1:
+            yield router, line, f"{route}: is about one thing, not {', '.join(sorted(flags & WHERE))}"
+        for begin, flag in ABOUT:
+            if path.startswith(begin) and flag not in flags:
+                yield router, line, f"{route}: is about what its path names; it needs {flag}"
+    for perm in sorted(known - used):
+        yield table, 1, f"no route needs {perm}"
+    for name in sorted(set(re.findall(r"^int (api_\w+)\(struct http_req", read(root, api), re.M)) - handlers):
+        yield api, 1, f"{name} is no route's handler"
+    body, first = rows_of(read(root, tools), "mcp_tools")
+    found = list(TOOL.finditer(body))
+    begun = len(re.findall(r'^        \{"', body, re.M))
+    if len(found) != begun:
+        yield tools, first, f"{begun} tools begin here, {len(found)} name a route"
+    for m in found:
+        route = f"{m.group(1)} {'/api/v1' if m.group(2) else ''}{m.group(3)}"
+        if route not in paths:
+            yield tools, first + body.count("\n", 0, m.start()), f"there is no route {route}, so no permission either"
+
+
+CHECKS = {"access": check_access, "layers": check_layers, "sizes": check_sizes, "headers": check_headers, "format": check_format}
 
 
 def main():

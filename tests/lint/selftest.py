@@ -22,6 +22,55 @@ CLEAN = {
     "agent/tools/file.c": '#include "agent/policy.h"\n',
 }
 
+# A hub of two routes and one tool.
+ACCESS = {
+    "hub/model/access.h": '/* Permissions. */\n#define PERMISSION_LIST(X) \\\n        X(PUBLIC, "public", 1) \\\n'
+                          '        X(RUNS_READ, "runs.read", 1)\n',
+    "hub/http/api.h": "/* Handlers. */\nint api_run_get(struct http_req *q, struct err *e);\n"
+                      "int api_healthz(struct http_req *q, struct err *e);\n",
+    "hub/http/mcp_table.c": '/* clang-format off */\nconst struct mcp_tool mcp_tools[] = {\n'
+                            '        {"get_run", "t", "d",\n         "GET", V1 "/runs/{id}", {"run"}, 0},\n        {0},\n};\n',
+}
+ROUTES = [
+    '{"GET", V1 "/runs/{id}", PERM_RUNS_READ, api_run_get, 0, ROUTE_OF_RUN, 200},',
+    '{"GET", "/healthz", PERM_PUBLIC, api_healthz, 0, 0, 200},',
+    '{"GET", "/readyz", PERM_PUBLIC, api_healthz, 0, 0, 200},',
+    '{"GET", "/version", PERM_PUBLIC, api_healthz, 0, 0, 200},',
+    '{"GET", V1 "/openapi.json", PERM_PUBLIC, api_healthz, 0, 0, 200},',
+]
+
+
+def router(*more, but=()):
+    rows = [r for i, r in enumerate(ROUTES) if i not in but] + list(more)
+    return "/* clang-format off */\nstatic const struct route routes[] = {\n" + "".join(f"        {r}\n" for r in rows) + "};\n"
+
+
+def access(**changed):
+    """The hub above with some of its files changed."""
+    names = {"table": "hub/model/access.h", "api": "hub/http/api.h", "tools": "hub/http/mcp_table.c"}
+    files = {**ACCESS, "hub/http/router.c": router()}
+    for key, text in changed.items():
+        files[names.get(key, "hub/http/router.c")] = text
+    return files
+
+
+# (files, a part of the complaint)
+OPEN_DOORS = [
+    (access(routes=router('{"GET", V1 "/new", PERM_NEW, api_run_get, 0, 0, 200},')), "PERM_NEW is not in the table"),
+    (access(routes=router('{"GET", V1 "/new", PERM_PUBLIC, api_run_get, 0, 0, 200},')), "public routes are named"),
+    (access(routes=router('{"GET", V1 "/runs/{id}/x", PERM_RUNS_READ, api_run_get, 0, 0, 200},')), "needs ROUTE_OF_RUN"),
+    (access(routes=router('{"GET", V1 "/runs/{id}/x", PERM_RUNS_READ, api_run_get, 0, ROUTE_OF_RUN | ROUTE_LISTS, 200},')),
+     "is about one thing"),
+    (access(routes=router('{"GET", make_path(), PERM_RUNS_READ, api_run_get, 0, ROUTE_OF_RUN, 200},')),
+     "6 routes begin here, 5 are understood"),
+    (access(routes=router(but=(0,))), "no route needs PERM_RUNS_READ"),
+    (access(routes=router(but=(0,))), "there is no route GET /api/v1/runs/{id}"),
+    (access(api=ACCESS["hub/http/api.h"] + "int api_lost(struct http_req *q, struct err *e);\n"),
+     "api_lost is no route's handler"),
+    (access(tools=ACCESS["hub/http/mcp_table.c"].replace('        {0}', '        {"free", "t", "d", NULL, NULL, {0}},\n        {0}')),
+     "2 tools begin here, 1 name a route"),
+]
+
 LONG_FUNCTION = "int f(void)\n{\n" + "        f();\n" * 118 + "        return 0;\n}\n"
 
 # (check, file, text, a part of the complaint)
@@ -83,7 +132,16 @@ def main():
         if status != 1 or part not in said or f"{path}:" not in said:
             print(f"selftest: {check} let pass {path} with {text[:60]!r}: {said}")
             failed += 1
-    print(f"lint selftest: {len(VIOLATIONS) + 1 - failed} passed, {failed} failed")
+    status, said = run("access", access())
+    if status != 0:
+        print(f"selftest: a hub whose doors are all in the table was refused:\n{said}")
+        failed += 1
+    for files, part in OPEN_DOORS:
+        status, said = run("access", files)
+        if status != 1 or part not in said:
+            print(f"selftest: access did not say {part!r}: {said}")
+            failed += 1
+    print(f"lint selftest: {len(VIOLATIONS) + len(OPEN_DOORS) + 2 - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 
