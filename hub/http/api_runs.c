@@ -290,9 +290,8 @@ static void cancel_on_loop(struct http_req *q)
 {
         if (replayed(q))
                 return;
-        req_audit(q, "run.cancel", q->param[0], NULL);
         req_owe(q);
-        engine_cancel(q->h->o.engine, q->param[0], q->state, req_on_answer, q);
+        engine_cancel(q->h->o.engine, q->param[0], q->caller.name, q->state, req_on_answer, q);
 }
 
 int api_run_cancel(struct http_req *q, struct err *e)
@@ -325,9 +324,8 @@ static void retry_on_loop(struct http_req *q)
 {
         if (replayed(q))
                 return;
-        req_audit(q, "run.retry", q->param[0], NULL);
         req_owe(q);
-        engine_retry(q->h->o.engine, q->param[0], req_on_answer, q);
+        engine_retry(q->h->o.engine, q->param[0], q->caller.name, req_on_answer, q);
 }
 
 int api_run_retry(struct http_req *q, struct err *e)
@@ -345,14 +343,10 @@ int api_run_retry(struct http_req *q, struct err *e)
 
 static void resolve_on_loop(struct http_req *q)
 {
-        char detail[192];
-
         if (replayed(q))
                 return;
-        snprintf(detail, sizeof detail, "{\"outcome\":\"%s\"}", (const char *)q->state);
-        req_audit(q, "step.resolve", q->param[0], detail);
         req_owe(q);
-        engine_resolve(q->h->o.engine, q->param[0], q->param[1], q->state, req_on_answer, q);
+        engine_resolve(q->h->o.engine, q->param[0], q->caller.name, q->param[1], q->state, req_on_answer, q);
 }
 
 int api_step_resolve(struct http_req *q, struct err *e)

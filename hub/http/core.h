@@ -66,6 +66,12 @@ struct http {
         atomic_size_t bodies;      /* bytes held in bodies, against HTTP_BODIES_MAX */
         atomic_uint token_changes; /* API tokens revoked: what threads remember of them is void */
 
+        /* denials.h */
+        atomic_int denials_waiting;
+        atomic_ullong denials_unrecorded;
+        int64_t denials_second; /* [loop] */
+        int denials_strangers;  /* [loop] in that second */
+
         struct list waiting;      /* [loop] struct http_req.link: hopped, not answered */
         struct list subs;         /* [loop] struct stream.link */
         struct map *keys;         /* [loop] idempotency keys of POSTs in flight */

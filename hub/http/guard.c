@@ -46,7 +46,8 @@ static int check_in(struct http_req *q, const char *project, enum permission p, 
 {
         enum role role = roles_in(&q->caller.roles, project);
 
-        if (role == ROLE_NONE)
+        q->hidden = role == ROLE_NONE;
+        if (q->hidden)
                 return -E_NOENT;
         snprintf(q->project, sizeof q->project, "%s", project);
         return caller_may(&q->caller, project, p) ? 0 : lacks(&q->caller, role, project, p, e);

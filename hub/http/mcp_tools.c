@@ -7,6 +7,7 @@
 #include "common/json.h"
 #include "common/mem.h"
 #include "common/str.h"
+#include "hub/http/denials.h"
 #include "hub/http/guard.h"
 #include "hub/http/jsonw.h"
 #include "hub/http/mcp.h"
@@ -356,7 +357,10 @@ static int admit(struct http_req *q, const struct mcp_call *c, const struct rout
 
         q->inner.query = c->query;
         q->inner.active = true;
+        q->hidden = false;
         rc = guard_check(q, r, e);
+        if (rc == -E_DENIED || rc == -E_NOENT)
+                denials_note(q, r, rc == -E_DENIED ? 403 : 404);
         q->inner.active = false;
         return rc;
 }
@@ -368,8 +372,10 @@ static int enter(struct http_req *q, struct mcp_call *c, struct err *e)
         const struct route *r = t->pattern ? route_of(t) : NULL;
         int rc = 0;
 
-        if (r && !guard_offers(&q->caller, r))
+        if (r && !guard_offers(&q->caller, r)) {
+                denials_note(q, r, 403);
                 return guard_denied(&q->caller, r->perm, e);
+        }
         rc = check_args(t, c->args, e);
         if (!rc && t->flags & MCP_FOLLOWS)
                 rc = read_waiting(q, c, e);

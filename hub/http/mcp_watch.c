@@ -214,9 +214,8 @@ static void cancel_on_loop(struct mail *m)
 {
         struct cancel *x = container_of(m, struct cancel, mail);
 
-        http_audit(x->h, x->who.name, "run.cancel", x->run, NULL);
-        engine_cancel(x->h->o.engine, x->run, "the MCP client did not wait for the answer", on_cancelled,
-                      NULL);
+        engine_cancel(x->h->o.engine, x->run, x->who.name, "the MCP client did not wait for the answer",
+                      on_cancelled, NULL);
         mem_free(x);
 }
 

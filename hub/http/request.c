@@ -1,5 +1,6 @@
 #include "hub/http/request.h"
 
+#include <netdb.h>
 #include <string.h>
 
 #include "common/log.h"
@@ -94,6 +95,18 @@ static bool from_loopback(struct http_req *q)
                 return IN6_IS_ADDR_LOOPBACK(a) || (IN6_IS_ADDR_V4MAPPED(a) && a->s6_addr[12] == 127);
         }
         return false;
+}
+
+void req_address(const struct http_req *q, char out[REQ_ADDRESS_MAX])
+{
+        const union MHD_ConnectionInfo *i =
+                MHD_get_connection_info(q->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+        const struct sockaddr *sa = i ? i->client_addr : NULL;
+        socklen_t len =
+                sa && sa->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+
+        if (!sa || getnameinfo(sa, len, out, REQ_ADDRESS_MAX, NULL, 0, NI_NUMERICHOST) != 0)
+                out[0] = '\0';
 }
 
 /* Looking a token up costs a read transaction; a busy client's is remembered for a second at

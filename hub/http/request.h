@@ -49,6 +49,7 @@ struct http_req {
         struct caller caller;
         char project[PROJECT_NAME_MAX + 1]; /* what the request is about (guard.h); "": no single one */
         bool known_caller;
+        bool hidden; /* answered 404 because the caller has no role where it lies */
         struct buf body;
         int64_t started_us;
 
@@ -119,6 +120,9 @@ int req_take_place(struct http_req *q, struct err *e);
 /* Hands over to the loop when the handler returns 0. */
 void req_hop(struct http_req *q, void (*on_loop)(struct http_req *q),
              int (*after)(struct http_req *q, struct err *e));
+/* Of the peer, as text; "" if it is not known. */
+#define REQ_ADDRESS_MAX 64
+void req_address(const struct http_req *q, char out[REQ_ADDRESS_MAX]);
 void req_keep(struct http_req *q, void *state, void (*free_state)(void *state));
 /* One page of an array of objects sorted by the string member `key` (cursor: its last value). Takes `all`. */
 int req_page(struct http_req *q, cJSON *all, const char *key, struct err *e);

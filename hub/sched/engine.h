@@ -232,12 +232,14 @@ void engine_forget_waiter(struct engine *en, const char *run_id, void *arg);
 
 /* Each answers once, after the change is durable. rc: -E_NOENT, -E_STATE ... */
 typedef void (*engine_answer)(void *arg, int rc, const struct err *e);
-void engine_cancel(struct engine *en, const char *run_id, const char *reason, engine_answer cb, void *arg);
+/* by: who asked, for the audit's record, which is part of the same commit. */
+void engine_cancel(struct engine *en, const char *run_id, const char *by, const char *reason,
+                   engine_answer cb, void *arg);
 /* Failed, cancelled and unknown steps of a finished (or waiting) run, and what depends on them, run again. */
-void engine_retry(struct engine *en, const char *run_id, engine_answer cb, void *arg);
+void engine_retry(struct engine *en, const char *run_id, const char *by, engine_answer cb, void *arg);
 /* A person decides an UNKNOWN step: "retry", "succeeded", "failed". */
-void engine_resolve(struct engine *en, const char *run_id, const char *step_id, const char *outcome,
-                    engine_answer cb, void *arg);
+void engine_resolve(struct engine *en, const char *run_id, const char *by, const char *step_id,
+                    const char *outcome, engine_answer cb, void *arg);
 /* A person answers a question. rc as checkpoint_check says; -E_NOENT: no checkpoint of that id is open (it
  * may be over: the store knows). Content has been held against the schema by the caller. */
 struct engine_decision {

@@ -264,6 +264,12 @@ void engine_want_flush(struct engine *en);
 void engine_arm(struct engine *en);
 struct batch *engine_batch(struct engine *en);
 struct store_tx *engine_tx(struct engine *en);
+/* A record of the audit, in the turn's commit. words: up to one without key; NULL: none. */
+struct audit_word {
+        const char *key, *value;
+};
+void engine_audit(struct engine *en, const char *by, const char *action, const char *object,
+                  const struct audit_word *words);
 /* What to do when this turn's rows are durable. */
 void engine_after_cancel(struct engine *en, struct fleet_agent *a, uint64_t attempt_id, const char *reason);
 void engine_after_ack(struct engine *en, const char *agent_id, uint64_t attempt_id);

@@ -463,7 +463,7 @@ static void retry_unknown(struct run *r)
         run_settle(r);
 }
 
-void engine_retry(struct engine *en, const char *run_id, engine_answer cb, void *arg)
+void engine_retry(struct engine *en, const char *run_id, const char *by, engine_answer cb, void *arg)
 {
         struct run *r = map_get(en->runs, run_id);
         struct err e = {0};
@@ -477,8 +477,10 @@ void engine_retry(struct engine *en, const char *run_id, engine_answer cb, void 
                              run_id, run_state_name(r->state));
         else
                 rc = retry_finished(en, run_id, &e);
-        if (rc)
+        if (rc) {
                 cb(arg, rc, &e);
-        else
-                engine_after_answer(en, cb, arg, 0, NULL);
+                return;
+        }
+        engine_audit(en, by, "run.retry", run_id, NULL);
+        engine_after_answer(en, cb, arg, 0, NULL);
 }

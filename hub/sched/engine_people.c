@@ -3,8 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/buf.h"
+#include "common/json.h"
 #include "common/mem.h"
 #include "hub/sched/engine_impl.h"
+#include "hub/store/store.h"
 
 #define STDIN_ROOM (256u << 10) /* bytes a call's standard input may wait for its agent */
 
@@ -93,7 +96,32 @@ void run_cancel(struct run *r, const char *reason)
         run_settle(r);
 }
 
-void engine_cancel(struct engine *en, const char *run_id, const char *reason, engine_answer cb, void *arg)
+void engine_audit(struct engine *en, const char *by, const char *action, const char *object,
+                  const struct audit_word *words)
+{
+        struct buf b;
+        int rc;
+
+        buf_init(&b, 0);
+        rc = buf_putc(&b, '{');
+        for (const struct audit_word *w = words; !rc && w && w->key; w++) {
+                const char *v = w->value ? w->value : "";
+
+                rc = buf_printf(&b, "%s\"%s\":", b.len > 1 ? "," : "", w->key);
+                if (!rc)
+                        rc = json_append_str(&b, v, strlen(v));
+        }
+        if (!rc)
+                rc = buf_put(&b, "}", 2);
+        if (rc)
+                abort(); /* as everywhere in the engine: no memory for a few words */
+        store_put_audit(engine_tx(en), engine_now(en), by && *by ? by : "hub", action, object,
+                        words ? (const char *)b.data : NULL);
+        buf_fini(&b);
+}
+
+void engine_cancel(struct engine *en, const char *run_id, const char *by, const char *reason,
+                   engine_answer cb, void *arg)
 {
         struct run *r = map_get(en->runs, run_id);
         struct err e = {0};
@@ -104,6 +132,7 @@ void engine_cancel(struct engine *en, const char *run_id, const char *reason, en
                    &e);
                 return;
         }
+        engine_audit(en, by, "run.cancel", run_id, NULL);
         run_cancel(r, reason ? reason : "cancelled by a person");
         engine_after_answer(en, cb, arg, 0, NULL);
 }
@@ -118,8 +147,8 @@ static struct step *find_step(struct run *r, const char *id)
         return NULL;
 }
 
-void engine_resolve(struct engine *en, const char *run_id, const char *step_id, const char *outcome,
-                    engine_answer cb, void *arg)
+void engine_resolve(struct engine *en, const char *run_id, const char *by, const char *step_id,
+                    const char *outcome, engine_answer cb, void *arg)
 {
         struct run *r = map_get(en->runs, run_id);
         struct step *s = r && !r->over ? find_step(r, step_id) : NULL;
@@ -138,6 +167,8 @@ void engine_resolve(struct engine *en, const char *run_id, const char *step_id, 
                 cb(arg, rc, &e);
                 return;
         }
+        engine_audit(en, by, "step.resolve", run_id,
+                     (const struct audit_word[]){{"step", step_id}, {"outcome", outcome}, {0}});
         if (!strcmp(outcome, "retry")) {
                 step_note_attempt(s, "unknown");
                 step_reset(s);

@@ -432,6 +432,11 @@ void engine_submit(struct engine *en, struct engine_submit *s,
                 on_durable(arg, &d);
                 return;
         }
+        engine_audit(en, r->created_by, strcmp(r->kind, "call") ? "run.submit" : "call.submit", r->id,
+                     (const struct audit_word[]){{"workflow", r->wf->name},
+                                                 {"definition_sha256", r->def_sha256},
+                                                 {"project", r->project},
+                                                 {0}});
         for (uint32_t i = 0; i < r->n_steps; i++) {
                 r->steps[i]->stdin_follows = s->stdin_follows;
                 step_dirty(r->steps[i]);

@@ -14,7 +14,7 @@ void vault_shut(struct vault *v, const char *why)
         v->open = false;
         mem_wipe(v->secret->master, sizeof v->secret->master);
         mem_wipe(v->secret->data, sizeof v->secret->data);
-        snprintf(v->why, sizeof v->why, "%s", why);
+        snprintf(v->why, sizeof v->why, "%.*s", (int)sizeof v->why - 1, why);
 }
 
 int vault_try_master(struct vault *v, const uint8_t master[AEAD_KEY], struct err *e)

@@ -476,13 +476,13 @@ TEST(approval, a_cancelled_run_withdraws_it_and_a_retry_asks_again)
         struct eb *b = eb_open();
 
         eb_submit(b, SHIP);
-        engine_cancel(b->en, b->run, NULL, on_answer, b);
+        engine_cancel(b->en, b->run, "ann", NULL, on_answer, b);
         eb_turn(b);
         CHECK_STR(eb_state(b, "ask"), "cancelled");
         CHECK_INT(newest(b).state, CHECKPOINT_WITHDRAWN);
         CHECK(!newest(b).live);
         CHECK_INT(answer(b, "ann", "admin", true, NULL), -E_NOENT);
-        engine_retry(b->en, b->run, on_answer, b);
+        engine_retry(b->en, b->run, "ann", on_answer, b);
         eb_turn(b);
         CHECK_INT(b->answer_rc, 0);
         CHECK_INT(newest(b).n, 2);

@@ -222,7 +222,7 @@ TEST(engine, cancel_stops_what_runs_and_lets_finally_run)
         eb_agent(b, "a1", 1);
         eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x}\n  - {id: b, run: x}\n  - {id: c, needs: a, run: "
                      "x}\nfinally:\n  - {id: f, run: x}\n");
-        engine_cancel(b->en, b->run, "test", on_answer, b);
+        engine_cancel(b->en, b->run, "ann", "test", on_answer, b);
         eb_turn(b);
         CHECK(eb_started(b, "a")->cancelled);
         CHECK_STR(eb_state(b, "b"), "cancelled");
@@ -230,7 +230,7 @@ TEST(engine, cancel_stops_what_runs_and_lets_finally_run)
         CHECK_STR(eb_state(b, "c"), "cancelled");
         eb_answer(b, "f", ENGINE_SUCCEEDED, NULL);
         CHECK_STR(eb_run_state(b), "cancelled");
-        engine_cancel(b->en, b->run, "again", on_answer, b);
+        engine_cancel(b->en, b->run, "ann", "again", on_answer, b);
         CHECK_INT(b->answer_rc, -E_NOENT);
         eb_close(b);
 }
@@ -242,7 +242,7 @@ TEST(engine, a_cancel_survives_a_restart_of_the_hub)
         eb_agent(b, "a1", 1);
         eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x}\n");
         eb_agent_off(b, "a1");
-        engine_cancel(b->en, b->run, "test", on_answer, b);
+        engine_cancel(b->en, b->run, "ann", "test", on_answer, b);
         eb_turn(b);
         eb_reopen(b);
         CHECK_INT(engine_held(b->en, "a1", eb_started(b, "a")->attempt_id), ENGINE_CANCEL);
@@ -270,9 +270,9 @@ TEST(engine, lost_agent_makes_at_most_once_unknown_and_repeats_idempotent_elsewh
         CHECK_STR(eb_run_state(b), "running");
         eb_answer(b, "again", ENGINE_SUCCEEDED, NULL);
         CHECK_STR(eb_run_state(b), "waiting");
-        engine_resolve(b->en, b->run, "once", "nonsense", on_answer, b);
+        engine_resolve(b->en, b->run, "ann", "once", "nonsense", on_answer, b);
         CHECK_INT(b->answer_rc, -E_INVAL);
-        engine_resolve(b->en, b->run, "once", "succeeded", on_answer, b);
+        engine_resolve(b->en, b->run, "ann", "once", "succeeded", on_answer, b);
         eb_turn(b);
         CHECK_INT(b->answer_rc, 0);
         CHECK_STR(eb_run_state(b), "succeeded");
@@ -431,7 +431,7 @@ TEST(engine, retry_of_a_failed_run_keeps_what_succeeded)
         eb_answer(b, "a", ENGINE_SUCCEEDED, "{\"v\":7}");
         eb_answer(b, "b", ENGINE_FAILED, NULL);
         CHECK_STR(eb_run_state(b), "failed");
-        engine_retry(b->en, b->run, on_answer, b);
+        engine_retry(b->en, b->run, "ann", on_answer, b);
         eb_turn(b);
         CHECK_INT(b->answer_rc, 0);
         CHECK_INT(eb_attempts(b), 1); /* the attempt before is history, not gone */
@@ -440,7 +440,7 @@ TEST(engine, retry_of_a_failed_run_keeps_what_succeeded)
         eb_answer(b, "b", ENGINE_SUCCEEDED, NULL);
         eb_answer(b, "c", ENGINE_SUCCEEDED, NULL);
         CHECK_STR(eb_run_state(b), "succeeded");
-        engine_retry(b->en, b->run, on_answer, b);
+        engine_retry(b->en, b->run, "ann", on_answer, b);
         CHECK_INT(b->answer_rc, -E_STATE);
         eb_close(b);
 }
@@ -456,7 +456,7 @@ TEST(engine, retry_of_a_failed_fan_out_runs_the_failed_instances)
         eb_answer(b, "m[1]", ENGINE_FAILED, NULL);
         eb_answer(b, "m[2]", ENGINE_FAILED, NULL);
         CHECK_STR(eb_run_state(b), "failed");
-        engine_retry(b->en, b->run, on_answer, b);
+        engine_retry(b->en, b->run, "ann", on_answer, b);
         eb_turn(b);
         CHECK_INT(b->answer_rc, 0);
         CHECK(!eb_started(b, "m[0]") && eb_started(b, "m[1]") && eb_started(b, "m[2]"));
@@ -484,7 +484,7 @@ TEST(engine, fan_out_tells_its_outcome_and_its_outputs_are_a_list)
         CHECK_STR(eb_started(b, "n")->input, "{\"t\":\"success failure []\"}");
         eb_answer(b, "n", ENGINE_SUCCEEDED, NULL);
         eb_answer(b, "bad", ENGINE_FAILED, NULL);
-        engine_retry(b->en, b->run, on_answer, b);
+        engine_retry(b->en, b->run, "ann", on_answer, b);
         eb_turn(b);
         eb_answer(b, "bad", ENGINE_SUCCEEDED, NULL);
         eb_answer(b, "m[1]", ENGINE_FAILED, NULL);

@@ -262,7 +262,7 @@ TEST(engine_budget, a_cancelled_call_costs_what_it_says)
 {
         struct eb *b = one_under_way(ONE);
 
-        engine_cancel(b->en, b->run, "no", on_answer, b);
+        engine_cancel(b->en, b->run, "ann", "no", on_answer, b);
         eb_turn(b);
         check_spent(b, 0, 1); /* until the agent has said so */
         b->usage = "{\"cost_usd\":0.1}";
@@ -275,7 +275,7 @@ TEST(engine_budget, a_call_that_was_cancelled_before_it_began_costs_nothing)
 {
         struct eb *b = one_under_way(ONE);
 
-        engine_cancel(b->en, b->run, "no", on_answer, b);
+        engine_cancel(b->en, b->run, "ann", "no", on_answer, b);
         b->never_started = true;
         eb_answer(b, "s", ENGINE_CANCELLED, NULL);
         check_spent(b, 0, 0);
@@ -317,7 +317,7 @@ TEST(engine_budget, a_step_whose_end_is_unknown_holds_its_reservation_until_a_pe
         eb_pass(b, 2000);
         CHECK_STR(eb_state(b, "s"), "unknown");
         check_spent(b, 0, 1);
-        engine_resolve(b->en, b->run, "s", "failed", on_answer, b);
+        engine_resolve(b->en, b->run, "ann", "s", "failed", on_answer, b);
         eb_turn(b);
         check_spent(b, USD(1), 0);
         eb_close(b);

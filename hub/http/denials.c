@@ -1,0 +1,114 @@
+#include "hub/http/denials.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/mailbox.h"
+#include "common/mem.h"
+#include "hub/model/access.h"
+#include "hub/http/request.h"
+#include "hub/http/router.h"
+#include "hub/store/store.h"
+
+struct denial {
+        struct mail mail;
+        struct http *h;
+        bool stranger;
+        unsigned status;
+        const struct route *route; /* a row of the table */
+        char who[sizeof((struct caller *)0)->name];
+        char project[PROJECT_NAME_MAX + 1];
+        char param[64], address[REQ_ADDRESS_MAX];
+};
+
+static bool over_rate(struct http *h)
+{
+        int64_t now = clock_now_us(h->o.clock) / 1000000;
+
+        if (now != h->denials_second) {
+                h->denials_second = now;
+                h->denials_strangers = 0;
+        }
+        return h->denials_strangers++ >= DENIALS_STRANGERS_PER_S;
+}
+
+static int word(struct buf *b, const char *key, const char *value)
+{
+        int rc;
+
+        if (!*value)
+                return 0;
+        rc = buf_printf(b, "%s\"%s\":", b->len > 1 ? "," : "", key);
+        return rc ? rc : json_append_str(b, value, strlen(value));
+}
+
+static void record(struct denial *d)
+{
+        uint64_t left_out = atomic_exchange(&d->h->denials_unrecorded, 0);
+        char object[200];
+        struct buf b;
+        int rc;
+
+        buf_init(&b, 0);
+        rc = buf_printf(&b, "{\"status\":%u", d->status);
+        if (!rc)
+                rc = word(&b, "permission", permission_name(d->route->perm));
+        if (!rc)
+                rc = word(&b, "project", d->project);
+        if (!rc)
+                rc = word(&b, "of", d->param);
+        if (!rc)
+                rc = word(&b, "address", d->address);
+        if (!rc && left_out)
+                rc = buf_printf(&b, ",\"unrecorded\":%" PRIu64, left_out);
+        if (!rc)
+                rc = buf_put(&b, "}", 2);
+        snprintf(object, sizeof object, "%s %s", d->route->method, d->route->pattern);
+        if (rc)
+                log_error("http", "audit record lost", "action=access.denied object=\"%s\"", object);
+        else
+                http_audit(d->h, d->who, "access.denied", object, (const char *)b.data);
+        buf_fini(&b);
+}
+
+static void on_loop(struct mail *m)
+{
+        struct denial *d = container_of(m, struct denial, mail);
+
+        atomic_fetch_sub(&d->h->denials_waiting, 1);
+        if (d->stranger && over_rate(d->h))
+                atomic_fetch_add(&d->h->denials_unrecorded, 1);
+        else
+                record(d);
+        mem_free(d);
+}
+
+void denials_note(struct http_req *q, const struct route *r, unsigned status)
+{
+        struct http *h = q->h;
+        struct denial *d;
+
+        if (!r || (status != 401 && status != 403 && !(status == 404 && q->hidden)))
+                return;
+        d = atomic_fetch_add(&h->denials_waiting, 1) < DENIALS_WAITING_MAX ? mem_calloc(1, sizeof *d) : NULL;
+        if (!d) {
+                atomic_fetch_sub(&h->denials_waiting, 1);
+                atomic_fetch_add(&h->denials_unrecorded, 1);
+                return;
+        }
+        d->h = h;
+        d->route = r;
+        d->status = status;
+        d->stranger = !q->known_caller;
+        snprintf(d->who, sizeof d->who, "%s", q->known_caller ? q->caller.name : "stranger");
+        snprintf(d->project, sizeof d->project, "%s", q->project);
+        snprintf(d->param, sizeof d->param, "%.63s", q->param[0] ? q->param[0] : "");
+        req_address(q, d->address);
+        d->mail.run = on_loop;
+        mailbox_post(h->o.mailbox, &d->mail);
+}
