@@ -17,7 +17,7 @@ LDFLAGS += $(SAN) -Wl,--as-needed
 
 LIBS_COMMON = -lnng -lmbedtls -lmbedx509 -lmbedcrypto -lprotobuf-c -lcjson -luv -lyaml -lpthread -lm
 LIBS_HUB    = $(LIBS_COMMON) -lsqlite3 -lmicrohttpd -lgnutls -lcurl
-LIBS_AGENT  = $(LIBS_COMMON) -lcurl
+LIBS_AGENT  = $(LIBS_COMMON) -lcurl -lseccomp
 LIBS_CLI    = -lcurl -lcjson -luv -lyaml -lmbedcrypto -lm -lpthread
 
 PROTOS     := $(wildcard proto/photon/v1/*.proto)
@@ -25,7 +25,7 @@ PROTO_C    := $(PROTOS:%.proto=$(BUILD)/%.pb-c.c)
 PROTO_H    := $(PROTOS:%.proto=$(BUILD)/%.pb-c.h)
 COMMON_C   := $(wildcard common/*.c)
 HUB_C      := $(filter-out hub/main.c,$(wildcard hub/*.c hub/*/*.c))
-AGENT_C    := $(filter-out agent/main.c,$(wildcard agent/*.c agent/*/*.c))
+AGENT_C    := $(filter-out agent/main.c agent/sandbox/launcher.c,$(wildcard agent/*.c agent/*/*.c))
 CLI_C      := $(wildcard cli/*.c)
 TESTLIB_C  := $(filter-out tests/lib/main.c,$(wildcard tests/lib/*.c))
 UNIT_C     := $(wildcard tests/unit/*.c)
@@ -39,7 +39,7 @@ HUB_O    := $(call obj,$(HUB_C))
 AGENT_O  := $(call obj,$(AGENT_C))
 CLI_O    := $(call obj,$(CLI_C))
 
-all: $(BUILD)/photon-hub $(BUILD)/photon-agent $(BUILD)/photon ## the three programs
+all: $(BUILD)/photon-hub $(BUILD)/photon-agent $(BUILD)/photon-launch $(BUILD)/photon ## the programs
 
 $(BUILD)/%.pb-c.c $(BUILD)/%.pb-c.h: %.proto
 	@mkdir -p $(BUILD)/proto
@@ -74,21 +74,27 @@ $(BUILD)/tests/photon-hub-mcp: $(call obj,hub/main.c $(wildcard tests/conformanc
 $(BUILD)/photon-agent: $(call obj,agent/main.c) $(AGENT_O) $(COMMON_O)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_AGENT)
+# No C library and no sanitizer: it is exec'd before each call's own program (agent/sandbox/launch_sys.h).
+$(BUILD)/photon-launch: agent/sandbox/launcher.c agent/sandbox/launch.h agent/sandbox/launch_sys.h
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -Os $(WARN) -I. -static -nostdlib -ffreestanding -fno-stack-protector \
+		-fno-asynchronous-unwind-tables -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack $< -o $@
 $(BUILD)/photon: $(CLI_O) $(call obj,common/auditchain.c common/err.c common/mem.c common/buf.c common/str.c common/encode.c common/map.c common/clock.c common/id.c common/log.c common/json.c common/json_mend.c common/json_scan.c common/json_schema.c common/secret.c common/file.c common/conf.c common/yaml.c)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_CLI)
 $(BUILD)/tests/unit: $(call obj,tests/lib/main.c $(TESTLIB_C) $(UNIT_C)) $(HUB_O) $(AGENT_O) $(COMMON_O)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB) -lseccomp
 $(BUILD)/tests/sim: $(call obj,tests/lib/main.c $(TESTLIB_C) $(SIM_C)) $(HUB_O) $(AGENT_O) $(COMMON_O)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB) -lseccomp
 
 # The tools with a fake job instead of agent/job.c, and nothing of the network.
 NET_C = $(wildcard common/rpc*.c common/link*.c common/pki*.c common/tls*.c common/x509*.c)
-$(BUILD)/tests/tools: $(call obj,tests/lib/main.c tests/lib/test.c $(TOOLS_C) $(wildcard agent/policy*.c agent/tools/*.c) $(filter-out $(NET_C),$(COMMON_C)))
+$(BUILD)/tests/tools: $(call obj,tests/lib/main.c tests/lib/test.c $(TOOLS_C) $(wildcard agent/policy*.c agent/tools/*.c) $(filter-out %/launcher.c,$(wildcard agent/sandbox/*.c)) $(filter-out $(NET_C),$(COMMON_C)))
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_AGENT)
@@ -105,14 +111,14 @@ TEST_BINS    = $(BUILD)/tests/unit $(BUILD)/tests/tools $(if $(SIM_C),$(BUILD)/t
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
-unit: $(BUILD)/tests/unit ## unit tests; TESTS="area.name ..." picks some
+unit: $(BUILD)/tests/unit $(BUILD)/photon-launch ## unit tests; TESTS="area.name ..." picks some
 	$< $(TESTS)
-tools: $(BUILD)/tests/tools ## the agent's tools, each error of each
+tools: $(BUILD)/tests/tools $(BUILD)/photon-launch ## the agent's tools, each error of each
 	$< $(TESTS)
 sim: $(BUILD)/tests/sim ## hub and agents in one process
 	$< $(TESTS)
-run-tests: $(TEST_BINS)
-	@set -e; for t in $^; do echo $$t; $$t $(TESTS); done
+run-tests: $(TEST_BINS) $(BUILD)/photon-launch
+	@set -e; for t in $(TEST_BINS); do echo $$t; $$t $(TESTS); done
 
 e2e: all $(BUILD)/tests/photon-hub-mcp ## real programs end to end, two tests at a time; E2E="name ..." picks some
 	BUILD=$(abspath $(BUILD)) python3 tests/e2e/run.py $(E2E)
@@ -152,7 +158,7 @@ $(BUILD)/libphoton.a: $(COMMON_O) $(HUB_O) $(AGENT_O)
 $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/libphoton.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(LIBS_HUB)
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(LIBS_HUB) -lseccomp
 fuzz-build: $(patsubst %.c,$(BUILD)/%,$(FUZZ_C))
 fuzz: ## every fuzz target for FUZZ_SECONDS (10) each
 	+$(MAKE) BUILD=build-fuzz CC=clang OPT="-O1 -g" SAN="-fsanitize=fuzzer-no-link $(ASAN)" fuzz-build
@@ -165,7 +171,7 @@ BENCH        ?=
 $(BENCH_BINS): $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BUILD)/libphoton.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS_HUB) -lseccomp
 # The peer, where gRPC is installed; without it its figures are missing.
 $(BUILD)/bench/grpc_echo: bench/grpc/grpc_echo.cc bench/grpc/echo.proto
 	@mkdir -p $(@D)
@@ -173,7 +179,7 @@ $(BUILD)/bench/grpc_echo: bench/grpc/grpc_echo.cc bench/grpc/echo.proto
 	$(Q)protoc -Ibench/grpc --cpp_out=$(@D) --grpc_out=$(@D) --plugin=protoc-gen-grpc=$$(command -v grpc_cpp_plugin) bench/grpc/echo.proto
 	$(Q)$(CXX) -std=c++17 -O2 -w -I$(@D) bench/grpc/grpc_echo.cc $(@D)/echo.pb.cc $(@D)/echo.grpc.pb.cc -o $@ \
 		$$(pkg-config --cflags --libs grpc++ protobuf)
-bench-build: $(BUILD)/photon-hub $(BUILD)/photon-agent $(BENCH_BINS)
+bench-build: $(BUILD)/photon-hub $(BUILD)/photon-agent $(BUILD)/photon-launch $(BENCH_BINS)
 	+@if pkg-config --exists grpc++ 2>/dev/null && command -v grpc_cpp_plugin >/dev/null; then \
 		$(MAKE) --no-print-directory $(BUILD)/bench/grpc_echo; \
 	else echo "bench: no gRPC here, so nothing beside RPC (deploy/deps.sh bench)" >&2; fi
@@ -195,6 +201,8 @@ COMPLETIONS = share/bash-completion/completions/photon:bash share/zsh/vendor-com
 install: all ## to DESTDIR and PREFIX (/usr): programs, systemd units, completions, documents, /etc/photon
 	install -d $(D)/bin $(DOC)/examples/tools.d $(DESTDIR)$(SYSCONFDIR)/photon/tools.d
 	install -m 755 $(BUILD)/photon-hub $(BUILD)/photon-agent $(BUILD)/photon $(D)/bin
+	install -d $(D)/libexec/photon
+	install -m 755 $(BUILD)/photon-launch $(D)/libexec/photon
 	@set -e; for f in $(SYSTEMD_FILES); do \
 		install -d "$$(dirname "$(D)/$${f%%:*}")"; \
 		$(UNIT_SED) "deploy/systemd/$${f##*:}" >"$(D)/$${f%%:*}"; chmod 644 "$(D)/$${f%%:*}"; done
@@ -213,6 +221,7 @@ install: all ## to DESTDIR and PREFIX (/usr): programs, systemd units, completio
 
 uninstall: ## the contrary; /etc/photon and /var/lib/photon-* stay
 	rm -f $(D)/bin/photon-hub $(D)/bin/photon-agent $(D)/bin/photon
+	rm -rf $(D)/libexec/photon
 	rm -f $(foreach f,$(SYSTEMD_FILES) $(COMPLETIONS),$(D)/$(firstword $(subst :, ,$(f))))
 	rm -rf $(DOC)
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi

@@ -10,6 +10,7 @@
 #include "agent/journal.h"
 #include "agent/output.h"
 #include "agent/policy.h"
+#include "agent/sandbox/sandbox.h"
 #include "agent/procid.h"
 #include "agent/status.h"
 #include "agent/tools/acp_agents.h"
@@ -34,6 +35,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* After the last call has ended: for the hub to acknowledge its results. */
@@ -121,6 +124,7 @@ static void close_rest(struct agent *a)
                 status_server_close(a->status, NULL, NULL);
         a->status = NULL;
         toolset_close();
+        sandbox_close();
         close_handle((uv_handle_t *)&a->prepare);
         close_handle((uv_handle_t *)&a->check);
         close_handle((uv_handle_t *)&a->sigterm);
@@ -273,6 +277,9 @@ static cJSON *describe(void *arg)
         cJSON_AddStringToObject(o, "policy_file", a->policy_path);
         cJSON_AddStringToObject(o, "policy_sha256", policy_sha256(a->policy));
         cJSON_AddStringToObject(o, "policy", policy_text(a->policy));
+        cJSON_AddStringToObject(o, "sandbox", sandbox_mode_name(sandbox_mode()));
+        cJSON_AddStringToObject(o, "sandbox_has", sandbox_has());
+        cJSON_AddStringToObject(o, "sandbox_lacks", sandbox_lacks());
         return o;
 }
 
@@ -293,6 +300,31 @@ static void end_leftovers(const char *scratch_root, const struct journal_proc *p
 
         if (n > 0)
                 log_warn("agent", "ended what a call had left running", "processes=%d", n);
+}
+
+/* The rules of the policy become what the kernel enforces. */
+static int open_sandbox(struct agent *a, struct err *e)
+{
+        struct toolset_dirs dirs;
+        const char *readonly[] = {a->policy_path, a->conf->config};
+        struct sandbox_options o = {.data = a->conf->data, .scratch = a->scratch, .readonly = readonly};
+        int rc = toolset_dirs(a->conf, &dirs, e);
+
+        if (rc)
+                return rc;
+        /* It must be there before the data folder is covered (toolset_open tells what goes wrong with it). */
+        if (a->conf->tools_dirs.n == 0)
+                (void)mkdir(dirs.v[0], 0700);
+        o.rules = policy_sandbox(a->policy, &o.n_rules);
+        o.keep = (const char *const *)dirs.v;
+        o.n_keep = dirs.n;
+        o.n_readonly = a->conf->config ? 2 : 1;
+        rc = sandbox_open(&o, e);
+        toolset_dirs_free(&dirs);
+        if (!rc)
+                log_info("agent", "sandbox", "mode=%s has=\"%s\" lacks=\"%s\"",
+                         sandbox_mode_name(sandbox_mode()), sandbox_has(), sandbox_lacks());
+        return rc;
 }
 
 /* Everything that needs an identity. */
@@ -343,6 +375,9 @@ static int build(struct agent *a, struct err *e)
         if (rc)
                 return rc;
         tools_on_change(on_tools_change, a);
+        rc = open_sandbox(a, e);
+        if (rc)
+                return rc;
         rc = toolset_open(&a->loop, conf, a->policy, a->scratch, e);
         if (rc)
                 return rc;
@@ -479,6 +514,8 @@ int agent_run(const struct agent_conf *conf, struct err *e)
         a->conf = conf;
         a->lock = -1;
         a->started_us = clock_now_us(&clock_system);
+        /* Nobody else of this user reads the keys out of our memory, or through /proc the files behind it. */
+        (void)prctl(PR_SET_DUMPABLE, 0);
         rc = open_data(a, e);
         if (!rc)
                 rc = models_load(conf->config, e);

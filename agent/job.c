@@ -4,6 +4,7 @@
 #include "agent/output.h"
 #include "agent/policy.h"
 #include "agent/procid.h"
+#include "agent/sandbox/sandbox.h"
 #include "agent/tools/event.h"
 #include "common/clock.h"
 #include "common/json.h"
@@ -305,6 +306,8 @@ void job_start(struct job *j)
 {
         struct jobs *js = j->jobs;
         struct err e = {0};
+        uid_t uid;
+        gid_t gid;
         int rc = 0;
 
         if (j->slot >= 0 && !j->slot_made && mkdir(j->scratch, 0700) && errno != EEXIST) {
@@ -313,6 +316,12 @@ void job_start(struct job *j)
                 err_set(&e, err_from_errno(errno), "cannot create the call's folder %s: %s", j->scratch,
                         strerror(errno));
                 job_refuse_made(j, full ? "agent_no_space" : err_name(e.code), e.msg);
+                return;
+        }
+        if (j->slot >= 0 && sandbox_user(j->call.tool->name, &uid, &gid) && chown(j->scratch, uid, gid)) {
+                err_set(&e, err_from_errno(errno), "cannot give the call's folder %s to its user: %s", j->scratch,
+                        strerror(errno));
+                job_refuse_made(j, err_name(e.code), e.msg);
                 return;
         }
         rc = output_create(js->o.pool, j->id, on_room, j, &j->out);

@@ -31,7 +31,7 @@ static const char default_text[] =
         "\n"
         "# Folders (and all below them) for the file.* tools, after symbolic links are followed.\n"
         "# deny entries may contain *. The agent's own data folder is always denied.\n"
-        "# process.exec is not bound by this: a command may do what its user may do.\n"
+        "# The programs that tools start are bound by read and write (not by deny): see sandbox.\n"
         "files:\n"
         "  read: [\"/\"]\n"
         "  write: [\"~\", \"/tmp\"]\n"
@@ -105,6 +105,17 @@ static const char default_text[] =
         "  ask: []\n"
         "  allow: []\n"
         "\n"
+        "# Programs that tools start (process.exec, plug-ins, AI tools, MCP servers, browsers). They may read and\n"
+        "# write what files.read and files.write name, and what read and write add here; they never see the agent's\n"
+        "# data folder, gain no privileges, and reach no other call.\n"
+        "#   mode     best-effort: what this kernel does not have is left out, and said (photon-agent doctor)\n"
+        "#            require: calls that would need it are refused; off: programs start as they are\n"
+        "#   network  any, none, or a list of ports that TCP may go out to\n"
+        "#   user     whom programs run as, if the agent is root\n"
+        "#   limits   cpu, memory, address-space, processes, open-files, file-size\n"
+        "#   tools    the same keys for some: tools: {\"claude.*\": {mode: off}}; \"browser\", \"mcp.NAME\" of a server\n"
+        "sandbox: {mode: best-effort, read: [], write: [], network: any, user: \"\", limits: {}, tools: {}}\n"
+        "\n"
         "# runtime: the longest call. output: the most one call may write. spool: disk for output that\n"
         "# the hub has not taken yet. running: calls at once. input: the largest input of a call.\n"
         "limits: {runtime: 24h, output: 64GiB, spool: 1GiB, running: 32, input: 4MiB}\n";
@@ -167,6 +178,7 @@ void policy_free(struct policy *p)
         rules_fini(&p->protected);
         for (size_t i = 0; i < QUESTION_LISTS; i++)
                 question_rules_fini(&p->questions[i]);
+        policy_sandbox_fini(&p->sandbox);
         mem_free(p->file);
         mem_free(p->home);
         mem_free(p->text);
@@ -410,7 +422,7 @@ static int read_member(struct policy *p, const char *section, const struct doc *
 static int read_doc(struct policy *p, const char *text, size_t len, bool lines, struct err *e)
 {
         static const char *const sections[] = {"version", "tools",   "files",     "commands", "env",
-                                               "http",    "browser", "questions", "limits"};
+                                               "http",    "browser", "questions", "sandbox",  "limits"};
         struct doc *top = NULL;
         const struct doc *v;
         int rc = doc_parse(text, len, &top, e);
@@ -439,6 +451,8 @@ static int read_doc(struct policy *p, const char *text, size_t len, bool lines, 
                 } else if (s != v && s->kind != DOC_MAP) {
                         rc = err_at(e, E_INVAL, s->line, s->col, "%s: expected a map, got %s", s->key,
                                     doc_kind_name(s->kind));
+                } else if (strcmp(s->key, "sandbox") == 0) {
+                        rc = policy_sandbox_read(p, s, lines, e);
                 } else if (s != v) {
                         for (const struct doc *m = s->child; m && rc == 0; m = m->next)
                                 rc = read_member(p, s->key, m, lines, e);
@@ -501,6 +515,8 @@ static int describe(struct policy *p)
                                 p->shell ? "yes" : "no", p->browser.evaluate ? "yes" : "no",
                                 p->browser.files ? "yes" : "no", runtime, out, spool, p->limits.running,
                                 input);
+        if (rc == 0)
+                rc = policy_sandbox_describe(p, &b);
         if (rc == 0) {
                 p->text = buf_steal_str(&b);
                 rc = p->text ? 0 : -E_NOMEM;
@@ -631,7 +647,9 @@ int policy_load(const char *path, struct policy **out, struct err *e)
         } else if (rc != -E_NOENT) {
                 goto fail;
         }
-        rc = describe(p);
+        rc = policy_sandbox_make(p);
+        if (rc == 0)
+                rc = describe(p);
         if (rc == 0)
                 rc = digest(p);
         if (rc) {

@@ -10,6 +10,7 @@
  *     http: {allow: ["*"], deny: []}             # globs on host[:port]
  *     browser: {evaluate: false, files: false}
  *     questions: {deny: [], ask: [], allow: []}  # what tools ask: {action, tool, command, paths} each
+ *     sandbox: {mode: best-effort, read: [], write: [], network: any, user: "", limits: {}, tools: {}}
  *     limits: {runtime: 24h, output: 64GiB, spool: 1GiB, running: 32, input: 4MiB}
  */
 #ifndef PHOTON_AGENT_POLICY_H
@@ -21,6 +22,7 @@
 
 struct err;
 struct policy;
+struct sandbox_rules;
 
 /* path NULL or absent file: the default policy. A file that others may write to (group/other) is refused.
  * Mistakes: -E_INVAL with line and column. */
@@ -102,6 +104,8 @@ struct policy_limits {
         int running;
 };
 const struct policy_limits *policy_limits(const struct policy *p);
+/* For sandbox_open: the default set first. Lent. */
+const struct sandbox_rules *policy_sandbox(const struct policy *p, size_t *out_n);
 const char *policy_text(const struct policy *p);   /* a few lines for people: what is allowed */
 const char *policy_sha256(const struct policy *p); /* hex, of the rules in force */
 

@@ -5,6 +5,7 @@
 #define PHOTON_AGENT_POLICY_IN_H
 
 #include "agent/policy.h"
+#include "agent/sandbox/sandbox.h"
 
 struct buf;
 struct doc;
@@ -39,6 +40,25 @@ struct question_rules {
 
 #define QUESTION_LISTS 3 /* deny, ask, allow: looked at in this order */
 
+/* One set of rules of the section `sandbox`. */
+struct policy_sandbox_set {
+        char *tools; /* NULL: for all tools */
+        enum sandbox_mode mode;
+        enum sandbox_network network;
+        uint16_t ports[SANDBOX_PORTS_MAX];
+        size_t n_ports;
+        struct rules read, write; /* besides those of `files` */
+        struct sandbox_limits limits;
+        char *user;
+};
+
+struct policy_sandbox {
+        struct policy_sandbox_set *v; /* the first is for all tools */
+        size_t n;
+        struct sandbox_rules *rules; /* the same for sandbox_open; made once all is read */
+        const char **paths;
+};
+
 struct policy {
         char *file; /* NULL: the default policy */
         char *home;
@@ -53,6 +73,7 @@ struct policy {
         bool shell;
         struct policy_browser browser;
         struct policy_limits limits;
+        struct policy_sandbox sandbox;
         char *text;
         char sha256[65];
 };
@@ -81,5 +102,11 @@ int policy_question_read(struct policy *p, const struct doc *d, bool lines, stru
 int policy_question_describe(const struct policy *p, struct buf *b);
 int policy_question_sum(const struct policy *p,
                         struct buf *b); /* for the digest: every text and its length */
+
+/* The section `sandbox` (policy_sandbox.c). */
+int policy_sandbox_read(struct policy *p, const struct doc *section, bool lines, struct err *e);
+int policy_sandbox_make(struct policy *p); /* once all sections are read; -E_NOMEM */
+int policy_sandbox_describe(const struct policy *p, struct buf *b);
+void policy_sandbox_fini(struct policy_sandbox *s);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "agent/policy.h"
 #include "agent/tools/acp_in.h"
+#include "agent/tools/spawn.h"
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
@@ -344,6 +345,7 @@ static int spawn(struct acp *x, const char *path, struct err *e)
         const struct stdio_peer_options o = {
                 .loop = x->c->loop,
                 .path = path,
+                .tool = x->c->tool->name,
                 .argv = x->program.argv,
                 .env = x->ai.env,
                 .cwd = x->ai.cwd,
@@ -368,7 +370,7 @@ static void not_started(struct acp *x, int rc, struct err *e)
                         x->program.name, e->msg);
                 acp_decide(x, TOOL_REFUSED, "tool_missing", &why);
         } else {
-                acp_decide(x, TOOL_REFUSED, rc == -E_DENIED ? "policy_denied" : "spawn_failed", &why);
+                acp_decide(x, TOOL_REFUSED, rc == -E_DENIED ? "policy_denied" : spawn_error_code(rc, "spawn_failed"), &why);
         }
         stop_before_start(x);
 }

@@ -6,6 +6,7 @@
 
 #include "agent/tools/ai_session.h"
 #include "agent/tools/stdio_peer.h"
+#include "agent/tools/spawn.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -278,6 +279,7 @@ static int launch(struct ai_run *r, struct err *e)
 {
         struct stdio_peer_options o = {.loop = r->ai.c->loop,
                                        .path = r->path,
+                                       .tool = r->ai.c->tool->name,
                                        .argv = r->args,
                                        .env = r->ai.env,
                                        .cwd = r->ai.cwd,
@@ -311,7 +313,7 @@ static void on_ready(struct ai *a)
                 return;
         rc = launch(r, &e);
         if (rc) {
-                ai_run_decide(r, TOOL_FAILED, rc == -E_NOMEM ? "out_of_memory" : "spawn_failed",
+                ai_run_decide(r, TOOL_FAILED, rc == -E_NOMEM ? "out_of_memory" : spawn_error_code(rc, "spawn_failed"),
                               "cannot start %s: %s", r->ops->product, e.msg);
                 end(r);
                 return;

@@ -152,6 +152,7 @@ int cdp_start(const struct cdp_options *o, struct cdp **out, struct err *e)
         struct cdp *c = mem_calloc(1, sizeof *c);
         struct stdio_peer_options po = {.loop = o->loop,
                                         .path = o->path,
+                                        .tool = "browser",
                                         .argv = o->argv,
                                         .env = o->env,
                                         .cwd = o->cwd,

@@ -351,6 +351,9 @@ void child_release(struct child *ch)
         if (ch->exited)
                 while (waitpid(ch->pid, NULL, 0) < 0 && errno == EINTR)
                         ;
+        if (ch->report >= 0)
+                close(ch->report);
+        ch->report = -1;
         list_remove(&ch->link);
         ch->pid = 0;
         if (list_empty(&g.children))

@@ -151,6 +151,7 @@ static int ask(struct probe *p, const char *path, char *const *env, struct err *
                         (char *)(uintptr_t) "--help", NULL};
         const struct stdio_peer_options o = {
                 .loop = p->c->loop,
+                .tool = p->c->tool->name,
                 .path = path,
                 .argv = argv,
                 .env = env,

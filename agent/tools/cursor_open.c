@@ -276,6 +276,7 @@ static int launch(struct opening *o, struct err *e)
         int rc = spawn_find(o->argv[0], env_get(o->env, "PATH"), "/", &path, e);
         const struct stdio_peer_options options = {
                 .loop = o->c->loop,
+                .tool = o->c->tool->name,
                 .path = path,
                 .argv = o->argv,
                 .env = o->env,

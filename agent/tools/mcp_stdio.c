@@ -190,7 +190,7 @@ static char *make_cwd(const struct mcp_link_options *o)
 int mcp_stdio_open(const struct mcp_link_options *o, struct mcp_link **out, struct err *e)
 {
         struct stdio *s = mem_calloc(1, sizeof *s);
-        char **env = NULL, *cwd = make_cwd(o), *path = NULL;
+        char **env = NULL, *cwd = make_cwd(o), *path = NULL, *tool;
         struct stdio_peer_options po = {.loop = o->loop,
                                         .argv = o->config->command,
                                         .cwd = cwd,
@@ -202,6 +202,9 @@ int mcp_stdio_open(const struct mcp_link_options *o, struct mcp_link **out, stru
                                         .arg = s};
         int rc = s && cwd ? make_env(o, &env, e) : err_set(e, E_NOMEM, "out of memory");
 
+        po.tool = tool = str_printf("mcp.%s", o->config->name);
+        if (!rc && !tool)
+                rc = err_set(e, E_NOMEM, "out of memory");
         if (!rc)
                 rc = spawn_find(o->config->command[0], env_get(env, "PATH"), cwd, &path, e);
         if (!rc) {
@@ -222,5 +225,6 @@ int mcp_stdio_open(const struct mcp_link_options *o, struct mcp_link **out, stru
         env_free(env);
         mem_free(cwd);
         mem_free(path);
+        mem_free(tool);
         return rc;
 }

@@ -450,6 +450,7 @@ static int launch(struct call *k, const char **code, struct err *e)
         const struct plugin *p = k->p;
         char **env = NULL, *program = plugin_program(&p->m, p->path), *path = NULL;
         struct stdio_peer_options o = {.loop = k->c->loop,
+                                       .tool = k->c->tool->name,
                                        .argv = p->m.command,
                                        .cwd = k->c->scratch_dir,
                                        .on_message = on_message,
@@ -474,6 +475,7 @@ static int launch(struct call *k, const char **code, struct err *e)
                 *code = "tool_missing";
         else if (rc == -E_FULL || rc == -E_AGAIN)
                 *code = "agent_busy";
+        *code = spawn_error_code(rc, *code);
 out:
         env_free(env);
         mem_free(program);

@@ -432,6 +432,20 @@ static void judge(struct process *p, struct tool_result *r, struct err *e)
         }
 }
 
+/* Was it the launcher that ended, before there was a command? Then nothing ran. A call that was stopped in that
+ * moment was stopped. */
+static void look_at_launch(struct process *p)
+{
+        struct err e = {0};
+        int rc = p->child.exited ? child_trouble(&p->child, p->cmd.path, p->cmd.cwd, &e) : 0;
+
+        if (!rc || p->refused || p->cancelled || p->timed_out)
+                return;
+        p->refused = true;
+        p->trouble = e;
+        p->trouble_code = spawn_error_code(rc, rc == -E_FULL || rc == -E_AGAIN ? "agent_busy" : "spawn_failed");
+}
+
 static void finish(struct process *p)
 {
         struct tool_result r = {0};
@@ -439,6 +453,7 @@ static void finish(struct process *p)
 
         if (!move(p, PROCESS_DONE))
                 return;
+        look_at_launch(p);
         r.has_exit_code = p->child.exited && !p->refused;
         r.exit_code = p->child.code;
         r.outputs = r.has_exit_code ? build_outputs(p) : NULL;
@@ -493,6 +508,7 @@ static int launch(struct process *p, struct err *e)
                                   .argv = p->cmd.argv,
                                   .env = p->cmd.env,
                                   .cwd = p->cmd.cwd,
+                                  .tool = p->c->tool->name,
                                   .fd_in = -1,
                                   .fd_out = -1,
                                   .fd_err = -1};
@@ -551,6 +567,7 @@ int process_start(struct tool_call *c, const cJSON *input, struct err *e)
                 /* Out of descriptors or processes: that passes, so the hub tries again. */
                 if (rc == -E_FULL || rc == -E_AGAIN)
                         code = "agent_busy";
+                code = spawn_error_code(rc, code);
                 refuse(p, rc == -E_NOMEM ? "out_of_memory" : code, e);
                 return 0;
         }

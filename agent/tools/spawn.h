@@ -4,6 +4,9 @@
  * memory (measured on 2 cores, 8 at a time: 1,800/s with 6 MiB, 480/s with
  * 60 MiB), and it cannot set a parent-death signal. vfork: 3,000/s, 2,900/s.
  *
+ * Programs start through the launcher (agent/sandbox/launcher.c), which gives up what
+ * the policy does not let them have, unless the sandbox is off.
+ *
  * Every child has its own session and dies with the agent (PR_SET_PDEATHSIG).
  * The agent is a child subreaper: what a call left behind comes back to it
  * when its parent ends, and child_tree_signal finds it. An exited child stays
@@ -33,6 +36,7 @@ struct child {
         int signal; /* that ended it, or 0 */
         bool watch; /* set by the holder: on_change also for grandchildren that ended or came back */
         bool news;  /* spawn's own */
+        int report; /* spawn's own: what the launcher says, or -1 */
         const char *
                 marker; /* "NAME=value" in the environment of all its descendants; lent until child_release */
         /* It exited, or (watch) something below it changed. May call anything here. */
@@ -45,6 +49,8 @@ struct spawn_request {
         char *const *argv, *const *env;
         const char *cwd;
         int fd_in, fd_out, fd_err; /* become 0, 1, 2; stay the caller's */
+        const char *tool; /* whose rules of the sandbox hold (agent/sandbox/sandbox.h); NULL: the default ones */
+        bool wait;        /* return only when the program itself runs, so that all that can fail is known */
         const int *extra;          /* become 3, 4 ...; each must be SPAWN_EXTRA_FD or above */
         int n_extra;
 };
@@ -53,8 +59,16 @@ struct spawn_request {
 #define SPAWN_EXTRA_FD 10
 
 /* Fills ch (on_change, marker, data are the caller's) and starts it. -E_NOENT,
- * -E_DENIED, -E_INVAL (not a program) ... with what could not be done. */
+ * -E_DENIED, -E_INVAL (not a program), see also spawn_error_code, with what could not be done. */
 int child_spawn(uv_loop_t *loop, struct child *ch, const struct spawn_request *r, struct err *e);
+
+/* Without `wait`: for a child that has exited, once, whether it was the launcher that ended and not the program.
+ * 0: the program did run. Else the errors of child_spawn. */
+int child_trouble(struct child *ch, const char *path, const char *cwd, struct err *e);
+
+/* The stable name of an error of child_spawn: sandbox_unavailable (-E_NOTSUP: the machine lacks what its policy
+ * requires, or the launcher), sandbox_failed (-E_UNAVAIL: the launcher could not do its work), or `otherwise`. */
+const char *spawn_error_code(int rc, const char *otherwise);
 
 /* Sends sig (0: only counts) to the child and all that descends from it, also
  * what has left its session or lost its parent. Returns how many such

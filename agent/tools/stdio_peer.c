@@ -541,7 +541,7 @@ static int raise_fd(int *fd)
 static int launch(struct stdio_peer *p, struct err *e)
 {
         int fd_in = -1, fd_out = -1, fd_err = -1, fd_extra = -1, two[2];
-        struct spawn_request r = {.path = p->o.path, .argv = p->o.argv, .env = p->o.env, .cwd = p->o.cwd};
+        struct spawn_request r = {.path = p->o.path, .argv = p->o.argv, .env = p->o.env, .cwd = p->o.cwd, .tool = p->o.tool, .wait = true};
         int rc = open_pipe(p, &p->in, &p->in_open, false, &fd_in, e);
 
         if (!rc)
@@ -617,7 +617,7 @@ int stdio_peer_start(const struct stdio_peer_options *o, struct stdio_peer **out
                 uv_close((uv_handle_t *)&p->wake, on_failed_closed);
                 return rc;
         }
-        p->o.path = p->o.cwd = p->o.marker = NULL;
+        p->o.path = p->o.cwd = p->o.marker = p->o.tool = NULL;
         p->o.argv = p->o.env = NULL;
         uv_read_start((uv_stream_t *)&p->err, on_alloc, on_read_err);
         if (p->extra_open)

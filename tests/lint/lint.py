@@ -47,7 +47,8 @@ LAYERS = {
     "hub/agents": EDGE_OF_HUB,
     "hub/http": EDGE_OF_HUB,
     "agent": ["common/", "agent/", PROTO],
-    "agent/tools": ["common/", "agent/policy.h", "agent/job.h", "agent/output.h"],
+    "agent/tools": ["common/", "agent/policy.h", "agent/job.h", "agent/output.h", "agent/sandbox/sandbox.h",
+                    "agent/sandbox/launch.h"],
     "agent/sandbox": ["common/"],
     "cli": ["common/", PROTO],
     "tests": ["common/", "hub/", "agent/", "cli/", "tests/", PROTO],
@@ -61,6 +62,7 @@ WRAPPED = {
     "microhttpd.h": ["hub/http/", "tests/", "bench/"],
     "curl/": ["agent/tools/", "hub/net/", "cli/", "tests/", "bench/"],
     "yaml.h": ["common/yaml", "tests/"],
+    "seccomp.h": ["agent/sandbox/"],
     "mbedtls/": ["common/", "tests/", "bench/"],
 }
 
