@@ -4,6 +4,7 @@
 #include "agent/datadir.h"
 #include "agent/identity.h"
 #include "agent/policy.h"
+#include "agent/sandbox/sandbox.h"
 #include "agent/status.h"
 #include "agent/tools/mcp_config.h"
 #include "agent/tools/plugin_manifest.h"
@@ -124,6 +125,54 @@ static void check_policy(struct doctor *d)
                     "there is no %s, so the defaults hold; photon-agent join writes one", path);
         else
                 say(d, CHECK_OK, "policy", "%s (sha256 %.12s)", path, policy_sha256(p));
+        policy_free(p);
+        mem_free(path);
+}
+
+static void tell_sandbox(struct doctor *d, const char *mode, const char *has, const char *lacks)
+{
+        if (strcmp(mode, "off") == 0)
+                say(d, CHECK_WARN, "sandbox", "is off: programs may do what the agent's user may do");
+        else if (!*lacks)
+                say(d, CHECK_OK, "sandbox", "%s: %s", mode, has);
+        else
+                say(d, strcmp(mode, "require") == 0 ? CHECK_FAIL : CHECK_WARN, "sandbox",
+                    "%s: %s; missing: %s", mode, has, lacks);
+}
+
+static void look_at_sandbox(struct doctor *d, const struct policy *p)
+{
+        struct sandbox_options o = {.data = access(d->conf->data, F_OK) ? NULL : d->conf->data};
+        struct err e = {0};
+
+        o.rules = policy_sandbox(p, &o.n_rules);
+        if (sandbox_open(&o, &e))
+                say(d, CHECK_FAIL, "sandbox", "%s", e.msg);
+        else
+                tell_sandbox(d, sandbox_mode_name(sandbox_mode()), sandbox_has(), sandbox_lacks());
+        sandbox_close();
+}
+
+/* What the running agent has made of its policy; without one, what this kernel has. */
+static void check_sandbox(struct doctor *d)
+{
+        struct policy *p = NULL;
+        char *path = NULL;
+        const char *mode = NULL, *has = NULL, *lacks = NULL;
+        cJSON *o = NULL;
+
+        if (datadir_policy(d->conf, false, &p, &path, NULL))
+                return; /* said already */
+        if (d->running && status_ask(d->conf->data, &o) == 0) {
+                mode = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "sandbox"));
+                has = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "sandbox_has"));
+                lacks = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "sandbox_lacks"));
+        }
+        if (!mode || !has || !lacks)
+                look_at_sandbox(d, p);
+        else
+                tell_sandbox(d, mode, has, lacks);
+        cJSON_Delete(o);
         policy_free(p);
         mem_free(path);
 }
@@ -375,6 +424,7 @@ int doctor_run(const struct agent_conf *conf, bool *out_ok, struct err *e)
         check_folder(&d);
         check_running(&d);
         check_policy(&d);
+        check_sandbox(&d);
         check_plugins(&d);
         check_mcp(&d);
         check_identity(&d);

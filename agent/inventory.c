@@ -1,6 +1,7 @@
 #include "agent/inventory.h"
 
 #include "agent/policy.h"
+#include "agent/sandbox/sandbox.h"
 #include "agent/tools/tool.h"
 #include "common/err.h"
 #include "common/log.h"
@@ -257,6 +258,11 @@ int inventory_fill(struct inventory *inv, Photon__V1__HelloRequest *r)
         r->n_tools = inv->n_tools;
         r->labels = inv->labels;
         r->n_labels = inv->n_labels;
+        photon__v1__sandbox__init(&inv->sandbox);
+        inv->sandbox.mode = lend(sandbox_mode_name(sandbox_mode()));
+        inv->sandbox.has = lend(sandbox_has());
+        inv->sandbox.lacks = lend(sandbox_lacks());
+        r->sandbox = &inv->sandbox;
         return 0;
 }
 

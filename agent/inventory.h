@@ -24,6 +24,7 @@ struct policy;
 struct inventory {
         const struct policy *policy;
         bool tools_known;
+        Photon__V1__Sandbox sandbox;
         char hostname[256], os[65], arch[65], boot_id[40];
         Photon__V1__Tool **tools;
         size_t n_tools;

@@ -319,8 +319,8 @@ void job_start(struct job *j)
                 return;
         }
         if (j->slot >= 0 && sandbox_user(j->call.tool->name, &uid, &gid) && chown(j->scratch, uid, gid)) {
-                err_set(&e, err_from_errno(errno), "cannot give the call's folder %s to its user: %s", j->scratch,
-                        strerror(errno));
+                err_set(&e, err_from_errno(errno), "cannot give the call's folder %s to its user: %s",
+                        j->scratch, strerror(errno));
                 job_refuse_made(j, err_name(e.code), e.msg);
                 return;
         }

@@ -1,4 +1,5 @@
-/* The section `sandbox`: what it says, and what becomes of it together with `files` (agent/sandbox/sandbox.h). */
+/* The section `sandbox`: what it says, and what becomes of it together with `files`
+ * (agent/sandbox/sandbox.h). */
 #include <stdio.h>
 #include <string.h>
 

@@ -42,6 +42,28 @@ static const char *platforms_text(const cJSON *list, struct buf *b)
         return rc || buf_putc(b, '\0') ? "" : (const char *)b->data;
 }
 
+/* "require", "best-effort, in part", "off"; "" for an agent that does not say. */
+static const char *sandbox_word(const cJSON *a, char out[64])
+{
+        const cJSON *s = jget(a, "sandbox");
+
+        snprintf(out, 64, "%.20s%s", jstr(s, "mode"), *jstr(s, "lacks") ? ", in part" : "");
+        return out;
+}
+
+static const char *sandbox_text(const cJSON *a, struct buf *b)
+{
+        const cJSON *s = jget(a, "sandbox");
+        const char *lacks = jstr(s, "lacks");
+
+        buf_reset(b);
+        if (buf_printf(b, "%s%s%s%s%s", jstr(s, "mode"), *jstr(s, "mode") ? ": " : "", jstr(s, "has"),
+                       *lacks ? "; missing: " : "", lacks) ||
+            buf_putc(b, '\0'))
+                return "";
+        return (const char *)b->data;
+}
+
 static void agent_line(struct table *t, const cJSON *a, bool wide, struct buf *b)
 {
         char text[64];
@@ -57,6 +79,7 @@ static void agent_line(struct table *t, const cJSON *a, bool wide, struct buf *b
         table_cell(t, strcmp(jstr(a, "state"), "online") == 0 ? "now" : text, PAINT_NONE);
         table_cell(t, inline_text(jget(a, "labels"), b), PAINT_NONE);
         table_cell(t, platforms_text(jget(a, "platforms"), b), PAINT_NONE);
+        table_cell(t, sandbox_word(a, text), PAINT_NONE);
         if (wide) {
                 table_cell(t, jstr(a, "kind"), PAINT_NONE);
                 table_cell(t, jstr(a, "id"), PAINT_NONE);
@@ -67,7 +90,7 @@ static void agent_line(struct table *t, const cJSON *a, bool wide, struct buf *b
 int cmd_agent_list(struct cli *c, struct err *e)
 {
         static const char *const head[] = {"NAME",   "STATE",    "RUNNING", "PLATFORM", "VERSION", "SEEN",
-                                           "LABELS", "PROGRAMS", "KIND",    "ID",       "TOOLS"};
+                                           "LABELS", "PROGRAMS", "SANDBOX", "KIND",     "ID",      "TOOLS"};
         bool wide = c->format == OUT_WIDE;
         struct table t;
         struct buf b;
@@ -78,7 +101,7 @@ int cmd_agent_list(struct cli *c, struct err *e)
                 return rc;
         if (!print_doc(c, all)) {
                 buf_init(&b, 0);
-                table_init(&t, wide ? 11 : 8, head);
+                table_init(&t, wide ? 12 : 9, head);
                 for (const cJSON *a = all->child; a; a = a->next)
                         agent_line(&t, a, wide, &b);
                 table_print(&t);
@@ -119,6 +142,7 @@ static void draw_agent(const cJSON *a)
         field("labels", inline_text(jget(a, "labels"), &b));
         field("programs", platforms_text(jget(a, "platforms"), &b));
         field("tools", inline_text(jget(a, "tools"), &b));
+        field("sandbox", sandbox_text(a, &b));
         buf_fini(&b);
 }
 

@@ -13,9 +13,9 @@
 
 #include "common/err.h"
 
-/* What looks into other processes, changes the machine, or is the usual way into the kernel. What node, Chromium,
- * Python, git and compilers do is not among them: they take EPERM where they try (io_uring). Making user namespaces
- * stays allowed, since browsers build their sandbox of them. */
+/* What looks into other processes, changes the machine, or is the usual way into the kernel. What node,
+ * Chromium, Python, git and compilers do is not among them: they take EPERM where they try (io_uring). Making
+ * user namespaces stays allowed, since browsers build their sandbox of them. */
 const char *const filter_refused[] = {"acct",
                                       "add_key",
                                       "bpf",
@@ -81,7 +81,8 @@ static int build(scmp_filter_ctx ctx)
         for (const char *const *p = filter_refused; *p && rc == 0; p++) {
                 int nr = seccomp_syscall_resolve_name(*p);
 
-                /* One that the library does not know, this kernel may know: then the list would have a hole. */
+                /* One that the library does not know, this kernel may know: then the list would have a hole.
+                 */
                 if (nr == __NR_SCMP_ERROR)
                         return -ENOSYS;
                 rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), nr, 0);

@@ -38,7 +38,8 @@ static int own_user_namespace(void)
         snprintf(gid, sizeof gid, "%u %u 1", (unsigned)getegid(), (unsigned)getegid());
         if (unshare(CLONE_NEWUSER))
                 return -1;
-        /* Or /proc/self would belong to root: the agent is not dumpable, and new privileges make it so again. */
+        /* Or /proc/self would belong to root: the agent is not dumpable, and new privileges make it so again.
+         */
         if (prctl(PR_SET_DUMPABLE, 1))
                 return -1;
         if (write_text("/proc/self/setgroups", "deny") || write_text("/proc/self/uid_map", uid))
@@ -135,7 +136,8 @@ static void __attribute__((noreturn)) hold(const struct hold_op *ops, size_t n, 
         if (user && own_user_namespace())
                 sys = errno;
         /* What the machine mounts later is seen here, what happens here is not seen outside. */
-        if (!sys && (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) || apply(ops, n)))
+        if (!sys &&
+            (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) || apply(ops, n)))
                 sys = errno ? errno : EIO;
         if (write(told, &sys, sizeof sys) == (ssize_t)sizeof sys)
                 while (read(wait, &byte, 1) < 0 && errno == EINTR)

@@ -1,5 +1,5 @@
-/* The mount namespace that tools live in: the machine's own, in which the agent's data folder is covered. It is
- * made once, by a process that holds it until it has been opened, so that a call only enters it. */
+/* The mount namespace that tools live in: the machine's own, in which the agent's data folder is covered. It
+ * is made once, by a process that holds it until it has been opened, so that a call only enters it. */
 #ifndef PHOTON_AGENT_SANDBOX_HOLD_H
 #define PHOTON_AGENT_SANDBOX_HOLD_H
 
@@ -20,8 +20,9 @@ struct hold_op {
 };
 #define HOLD_OPS_MAX 64
 
-/* In order. *out_user is -1 for root, who needs no user namespace. Both have close-on-exec and stay open as long as
- * calls are to enter them. -E_NOTSUP, -E_DENIED: this machine does not let its users make namespaces. */
+/* In order. *out_user is -1 for root, who needs no user namespace. Both have close-on-exec and stay open as
+ * long as calls are to enter them. -E_NOTSUP, -E_DENIED: this machine does not let its users make namespaces.
+ */
 int hold_make(const struct hold_op *ops, size_t n, int *out_user, int *out_mount, struct err *e);
 
 #endif

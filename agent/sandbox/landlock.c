@@ -27,7 +27,7 @@
 #define FS_TRUNCATE  (1ull << 14) /* ABI 3 */
 #define NET_BIND     (1ull << 0)  /* ABI 4 */
 #define NET_CONNECT  (1ull << 1)
-#define SCOPE_SIGNAL (1ull << 1)  /* ABI 6 */
+#define SCOPE_SIGNAL (1ull << 1) /* ABI 6 */
 
 struct ruleset_attr {
         uint64_t fs, net, scoped;
@@ -101,7 +101,8 @@ static int add_files(int set, const struct sandbox_rules *r, const struct landlo
                 rc = add_path(set, r->write[i], have->write, e);
         for (size_t i = 0; i < sizeof devices / sizeof *devices && !rc; i++)
                 rc = add_path(set, devices[i], strcmp(devices[i], "/dev/shm") == 0 ? have->write : device, e);
-        /* A program writes its own /proc (user namespaces, oom_score_adj). For root that is also the machine's. */
+        /* A program writes its own /proc (user namespaces, oom_score_adj). For root that is also the
+         * machine's. */
         if (!rc && (geteuid() != 0 || r->user))
                 rc = add_path(set, "/proc", device, e);
         if (!rc && scratch)

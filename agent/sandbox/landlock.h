@@ -18,8 +18,8 @@ struct landlock_rights {
 };
 void landlock_rights(int abi, bool network, struct landlock_rights *out);
 
-/* The roots of `r`, what every program needs (/dev/null ...), and `scratch` to write (NULL: none). Roots that do not
- * exist are left out. *out_fd has close-on-exec. -E_*: the kernel refused. */
+/* The roots of `r`, what every program needs (/dev/null ...), and `scratch` to write (NULL: none). Roots that
+ * do not exist are left out. *out_fd has close-on-exec. -E_*: the kernel refused. */
 int landlock_ruleset(const struct sandbox_rules *r, const char *scratch, int *out_fd, struct err *e);
 
 #endif

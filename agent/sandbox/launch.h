@@ -14,9 +14,9 @@
  *     l  descriptor of a Landlock ruleset
  *     s  descriptor:count of a seccomp filter, an array of struct sock_filter
  *
- * The launcher writes LAUNCH_READY once everything is in place and only the exec is left; a report of any other
- * stage says what could not be done. It ends with 127 after that, but what counts is the report, so that a
- * tool's own 127 is never taken for it. Both sides are always of one build. */
+ * The launcher writes LAUNCH_READY once everything is in place and only the exec is left; a report of any
+ * other stage says what could not be done. It ends with 127 after that, but what counts is the report, so
+ * that a tool's own 127 is never taken for it. Both sides are always of one build. */
 #ifndef PHOTON_AGENT_SANDBOX_LAUNCH_H
 #define PHOTON_AGENT_SANDBOX_LAUNCH_H
 

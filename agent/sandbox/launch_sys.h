@@ -1,6 +1,7 @@
-/* System calls for a program without a C library (launcher.c): each returns what the kernel says, -errno where
- * it failed. Why without one: the exec of a static glibc program costs some 300 microseconds on the machine
- * where this was measured, most of it page faults, and it would be paid before each call; this costs a fifth. */
+/* System calls for a program without a C library (launcher.c): each returns what the kernel says, -errno
+ * where it failed. Why without one: the exec of a static glibc program costs some 300 microseconds on the
+ * machine where this was measured, most of it page faults, and it would be paid before each call; this costs
+ * a fifth. */
 #ifndef PHOTON_AGENT_SANDBOX_LAUNCH_SYS_H
 #define PHOTON_AGENT_SANDBOX_LAUNCH_SYS_H
 
@@ -20,7 +21,7 @@ static inline long sys6(long n, long a, long b, long c, long d, long e, long f)
         return rc;
 }
 #define LAUNCH_START                                                                                         \
-        __asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall "     \
+        __asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall "      \
                 "launch_main\n\tud2\n")
 #elif defined(__aarch64__)
 static inline long sys6(long n, long a, long b, long c, long d, long e, long f)

@@ -2,8 +2,8 @@
  *
  * A program of its own, so that this happens in a process of one thread and few bytes: namespaces can be
  * entered, and nothing of the agent's memory is there. No C library (launch_sys.h says why). It trusts its
- * arguments (they come from the agent, under the agent's user, and it is not set-uid), but never goes on after
- * something that was asked for has failed. */
+ * arguments (they come from the agent, under the agent's user, and it is not set-uid), but never goes on
+ * after something that was asked for has failed. */
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

@@ -25,14 +25,16 @@
 /* Ours stay out of the way of what a call gives its program as 3 and 4. */
 #define FD_LEAST 10
 
-/* Of an agent that is root: what its calls do not get back. The rest (files of others, ports, users) they keep. */
-#define BIT(n)       (1ull << (n))
-#define CAPS_DROPPED (BIT(2)  /* DAC_READ_SEARCH */ | BIT(16) /* SYS_MODULE */ | BIT(17) /* SYS_RAWIO */ |           \
-                      BIT(19) /* SYS_PTRACE */ | BIT(21) /* SYS_ADMIN */ | BIT(22) /* SYS_BOOT */ |                 \
-                      BIT(24) /* SYS_RESOURCE */ | BIT(25) /* SYS_TIME */ | BIT(27) /* MKNOD */ |                   \
-                      BIT(30) /* AUDIT_CONTROL */ | BIT(32) /* MAC_OVERRIDE */ | BIT(33) /* MAC_ADMIN */ |          \
-                      BIT(34) /* SYSLOG */ | BIT(38) /* PERFMON */ | BIT(39) /* BPF */ |                            \
-                      BIT(40) /* CHECKPOINT_RESTORE */)
+/* Of an agent that is root: what its calls do not get back. The rest (files of others, ports, users) they
+ * keep. */
+#define BIT(n) (1ull << (n))
+#define CAPS_DROPPED                                                                                         \
+        (BIT(2) /* DAC_READ_SEARCH */ | BIT(16) /* SYS_MODULE */ | BIT(17) /* SYS_RAWIO */ |                 \
+         BIT(19) /* SYS_PTRACE */ | BIT(21) /* SYS_ADMIN */ | BIT(22) /* SYS_BOOT */ |                       \
+         BIT(24) /* SYS_RESOURCE */ | BIT(25) /* SYS_TIME */ | BIT(27) /* MKNOD */ |                         \
+         BIT(30) /* AUDIT_CONTROL */ | BIT(32) /* MAC_OVERRIDE */ | BIT(33) /* MAC_ADMIN */ |                \
+         BIT(34) /* SYSLOG */ | BIT(38) /* PERFMON */ | BIT(39) /* BPF */ |                                  \
+         BIT(40) /* CHECKPOINT_RESTORE */)
 
 struct set {
         char *tools;
@@ -90,8 +92,8 @@ static void find_launcher(const char *named)
         slash = strrchr(self, '/');
         if (slash)
                 *slash = '\0';
-        g.has_launcher = try_launcher("%s/" LAUNCHER, self) ||
-                         try_launcher("%s/../libexec/photon/" LAUNCHER, self);
+        g.has_launcher =
+                try_launcher("%s/" LAUNCHER, self) || try_launcher("%s/../libexec/photon/" LAUNCHER, self);
 }
 
 static int raise_fd(int *io_fd)
@@ -221,8 +223,10 @@ static int put_limits(struct set *s, const struct sandbox_limits *l)
         const struct {
                 int resource;
                 int64_t value;
-        } all[] = {{RLIMIT_CPU, l->cpu_s},          {RLIMIT_AS, l->address_space},
-                   {RLIMIT_NPROC, l->processes},    {RLIMIT_NOFILE, l->open_files},
+        } all[] = {{RLIMIT_CPU, l->cpu_s},
+                   {RLIMIT_AS, l->address_space},
+                   {RLIMIT_NPROC, l->processes},
+                   {RLIMIT_NOFILE, l->open_files},
                    {RLIMIT_FSIZE, l->file_size}};
         int rc = put(s, ",r=%d:0", RLIMIT_CORE);
 
@@ -233,7 +237,8 @@ static int put_limits(struct set *s, const struct sandbox_limits *l)
                 lack(s, "no cgroup with a memory controller for limits.memory");
         /* The kernel counts processes by user, and never root's. */
         if (l->processes > 0 && geteuid() == 0 && !s->other_user)
-                lack(s, "no cgroup with a pids controller for limits.processes, and root is not bound by a user's "
+                lack(s, "no cgroup with a pids controller for limits.processes, and root is not bound by a "
+                        "user's "
                         "limit");
         return rc;
 }
@@ -280,7 +285,8 @@ static int make_set(struct set *s, const struct sandbox_rules *r, const struct s
         if (rc == 0 && g.fd_filter >= 0)
                 rc = put(s, ",s=%d:%zu", g.fd_filter, g.filter_n);
         if (!g.has_launcher)
-                lack(s, "no launcher: %.200s is not there or not executable; install PHOTON anew", g.launcher);
+                lack(s, "no launcher: %.200s is not there or not executable; install PHOTON anew",
+                     g.launcher);
         if (g.no_filter[0])
                 lack(s, "no seccomp: %s", g.no_filter);
         if (g.no_hiding[0])
@@ -373,15 +379,17 @@ int sandbox_permits(const char *tool, struct err *e)
         if (!s || s->mode == SANDBOX_OFF)
                 return 0;
         if (!g.has_launcher)
-                return err_set(e, E_NOTSUP,
-                               "programs are started through %s, which is not there or not executable: install "
-                               "PHOTON anew on this machine, or say sandbox: {mode: off} in its policy",
-                               g.launcher);
+                return err_set(
+                        e, E_NOTSUP,
+                        "programs are started through %s, which is not there or not executable: install "
+                        "PHOTON anew on this machine, or say sandbox: {mode: off} in its policy",
+                        g.launcher);
         if (s->mode == SANDBOX_REQUIRE && s->lacks[0])
-                return err_set(e, E_NOTSUP,
-                               "the policy of this machine requires a sandbox (sandbox.mode: require) that it "
-                               "does not have: %s",
-                               s->lacks);
+                return err_set(
+                        e, E_NOTSUP,
+                        "the policy of this machine requires a sandbox (sandbox.mode: require) that it "
+                        "does not have: %s",
+                        s->lacks);
         return 0;
 }
 
@@ -420,7 +428,8 @@ int sandbox_explain(uint32_t stage, int sys, struct err *e)
                 [LAUNCH_FDS] = "could not close what the program is not to have",
                 [LAUNCH_SECCOMP] = "could not apply the filter of system calls",
         };
-        const char *text = stage < LAUNCH_STAGES && what[stage] ? what[stage] : "failed in a way unknown here";
+        const char *text =
+                stage < LAUNCH_STAGES && what[stage] ? what[stage] : "failed in a way unknown here";
 
         return err_set(e, E_UNAVAIL, "the launcher %s%s%s; nothing was started", text, sys ? ": " : "",
                        sys ? strerror(sys) : "");

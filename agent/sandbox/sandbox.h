@@ -1,10 +1,10 @@
 /* What the programs of tools may do to this machine: namespaces, Landlock, seccomp, limits, user.
  *
- * Opened once, when the agent starts: the rules of the policy become kernel objects (a mount namespace that hides
- * the agent's data folder, a Landlock ruleset and a seccomp filter for each set of rules). A call then costs the
- * launcher's exec and a few system calls. What this kernel does not have is known from then on (sandbox_lacks):
- * with SANDBOX_REQUIRE a call that would need it is refused, with SANDBOX_BEST_EFFORT it runs with what there is,
- * and both are told to whoever looks (sandbox_describe).
+ * Opened once, when the agent starts: the rules of the policy become kernel objects (a mount namespace that
+ * hides the agent's data folder, a Landlock ruleset and a seccomp filter for each set of rules). A call then
+ * costs the launcher's exec and a few system calls. What this kernel does not have is known from then on
+ * (sandbox_lacks): with SANDBOX_REQUIRE a call that would need it is refused, with SANDBOX_BEST_EFFORT it
+ * runs with what there is, and both are told to whoever looks (sandbox_describe).
  *
  * Before sandbox_open, and with SANDBOX_OFF, programs start as they are. Loop thread. */
 #ifndef PHOTON_AGENT_SANDBOX_SANDBOX_H
@@ -51,10 +51,10 @@ struct sandbox_rules {
 struct sandbox_options {
         const struct sandbox_rules *rules; /* the default set first */
         size_t n_rules;
-        const char *launcher;      /* NULL: looked for beside the program, then in ../libexec/photon */
-        const char *data;          /* the agent's data folder: hidden from tools; NULL: none */
-        const char *scratch;       /* below it, stays, may be written */
-        const char *const *keep;   /* folders below data that stay, read only (plug-ins) */
+        const char *launcher;    /* NULL: looked for beside the program, then in ../libexec/photon */
+        const char *data;        /* the agent's data folder: hidden from tools; NULL: none */
+        const char *scratch;     /* below it, stays, may be written */
+        const char *const *keep; /* folders below data that stay, read only (plug-ins) */
         size_t n_keep;
         const char *const *readonly; /* files elsewhere that no tool may change (policy, settings) */
         size_t n_readonly;
@@ -64,8 +64,8 @@ struct sandbox_options {
 int sandbox_open(const struct sandbox_options *o, struct err *e);
 void sandbox_close(void);
 
-/* 0, or -E_NOTSUP with what is missing: this tool's rules say `require` and the machine lacks something, or there is
- * no launcher. */
+/* 0, or -E_NOTSUP with what is missing: this tool's rules say `require` and the machine lacks something, or
+ * there is no launcher. */
 int sandbox_permits(const char *tool, struct err *e);
 
 /* ---- for child_spawn ---- */
@@ -74,8 +74,8 @@ int sandbox_permits(const char *tool, struct err *e);
 
 /* How a program of this tool is started. */
 struct sandbox_start {
-        const char *launcher; /* NULL: no sandbox, exec it as it is */
-        char spec[2048];      /* of the launcher; what only the call knows is put behind it */
+        const char *launcher;     /* NULL: no sandbox, exec it as it is */
+        char spec[2048];          /* of the launcher; what only the call knows is put behind it */
         int fds[SANDBOX_FDS_MAX]; /* that the launcher must find open, besides the report's */
         size_t n_fds;
 };

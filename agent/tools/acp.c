@@ -370,7 +370,8 @@ static void not_started(struct acp *x, int rc, struct err *e)
                         x->program.name, e->msg);
                 acp_decide(x, TOOL_REFUSED, "tool_missing", &why);
         } else {
-                acp_decide(x, TOOL_REFUSED, rc == -E_DENIED ? "policy_denied" : spawn_error_code(rc, "spawn_failed"), &why);
+                acp_decide(x, TOOL_REFUSED,
+                           rc == -E_DENIED ? "policy_denied" : spawn_error_code(rc, "spawn_failed"), &why);
         }
         stop_before_start(x);
 }

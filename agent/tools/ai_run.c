@@ -313,7 +313,8 @@ static void on_ready(struct ai *a)
                 return;
         rc = launch(r, &e);
         if (rc) {
-                ai_run_decide(r, TOOL_FAILED, rc == -E_NOMEM ? "out_of_memory" : spawn_error_code(rc, "spawn_failed"),
+                ai_run_decide(r, TOOL_FAILED,
+                              rc == -E_NOMEM ? "out_of_memory" : spawn_error_code(rc, "spawn_failed"),
                               "cannot start %s: %s", r->ops->product, e.msg);
                 end(r);
                 return;

@@ -432,8 +432,8 @@ static void judge(struct process *p, struct tool_result *r, struct err *e)
         }
 }
 
-/* Was it the launcher that ended, before there was a command? Then nothing ran. A call that was stopped in that
- * moment was stopped. */
+/* Was it the launcher that ended, before there was a command? Then nothing ran. A call that was stopped in
+ * that moment was stopped. */
 static void look_at_launch(struct process *p)
 {
         struct err e = {0};
@@ -443,7 +443,8 @@ static void look_at_launch(struct process *p)
                 return;
         p->refused = true;
         p->trouble = e;
-        p->trouble_code = spawn_error_code(rc, rc == -E_FULL || rc == -E_AGAIN ? "agent_busy" : "spawn_failed");
+        p->trouble_code =
+                spawn_error_code(rc, rc == -E_FULL || rc == -E_AGAIN ? "agent_busy" : "spawn_failed");
 }
 
 static void finish(struct process *p)

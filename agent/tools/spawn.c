@@ -95,7 +95,8 @@ bad:
 }
 
 /* Apart and never inlined: vfork returns twice into this frame. */
-static pid_t __attribute__((noinline)) start(const struct spawn_request *r, const struct start *st, pid_t parent, struct trouble *t)
+static pid_t __attribute__((noinline))
+start(const struct spawn_request *r, const struct start *st, pid_t parent, struct trouble *t)
 {
         pid_t pid = vfork();
 

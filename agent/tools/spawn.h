@@ -49,9 +49,10 @@ struct spawn_request {
         char *const *argv, *const *env;
         const char *cwd;
         int fd_in, fd_out, fd_err; /* become 0, 1, 2; stay the caller's */
-        const char *tool; /* whose rules of the sandbox hold (agent/sandbox/sandbox.h); NULL: the default ones */
-        bool wait;        /* return only when the program itself runs, so that all that can fail is known */
-        const int *extra;          /* become 3, 4 ...; each must be SPAWN_EXTRA_FD or above */
+        const char
+                *tool; /* whose rules of the sandbox hold (agent/sandbox/sandbox.h); NULL: the default ones */
+        bool wait;     /* return only when the program itself runs, so that all that can fail is known */
+        const int *extra; /* become 3, 4 ...; each must be SPAWN_EXTRA_FD or above */
         int n_extra;
 };
 
@@ -62,12 +63,13 @@ struct spawn_request {
  * -E_DENIED, -E_INVAL (not a program), see also spawn_error_code, with what could not be done. */
 int child_spawn(uv_loop_t *loop, struct child *ch, const struct spawn_request *r, struct err *e);
 
-/* Without `wait`: for a child that has exited, once, whether it was the launcher that ended and not the program.
- * 0: the program did run. Else the errors of child_spawn. */
+/* Without `wait`: for a child that has exited, once, whether it was the launcher that ended and not the
+ * program. 0: the program did run. Else the errors of child_spawn. */
 int child_trouble(struct child *ch, const char *path, const char *cwd, struct err *e);
 
-/* The stable name of an error of child_spawn: sandbox_unavailable (-E_NOTSUP: the machine lacks what its policy
- * requires, or the launcher), sandbox_failed (-E_UNAVAIL: the launcher could not do its work), or `otherwise`. */
+/* The stable name of an error of child_spawn: sandbox_unavailable (-E_NOTSUP: the machine lacks what its
+ * policy requires, or the launcher), sandbox_failed (-E_UNAVAIL: the launcher could not do its work), or
+ * `otherwise`. */
 const char *spawn_error_code(int rc, const char *otherwise);
 
 /* Sends sig (0: only counts) to the child and all that descends from it, also

@@ -541,7 +541,12 @@ static int raise_fd(int *fd)
 static int launch(struct stdio_peer *p, struct err *e)
 {
         int fd_in = -1, fd_out = -1, fd_err = -1, fd_extra = -1, two[2];
-        struct spawn_request r = {.path = p->o.path, .argv = p->o.argv, .env = p->o.env, .cwd = p->o.cwd, .tool = p->o.tool, .wait = true};
+        struct spawn_request r = {.path = p->o.path,
+                                  .argv = p->o.argv,
+                                  .env = p->o.env,
+                                  .cwd = p->o.cwd,
+                                  .tool = p->o.tool,
+                                  .wait = true};
         int rc = open_pipe(p, &p->in, &p->in_open, false, &fd_in, e);
 
         if (!rc)

@@ -33,7 +33,7 @@ struct stdio_peer_options {
         const char *path; /* resolved (spawn_find); these four are lent for the call */
         char *const *argv, *const *env;
         const char *cwd;
-        const char *tool; /* whose rules of the sandbox hold; NULL: the default ones; lent for the call */
+        const char *tool;   /* whose rules of the sandbox hold; NULL: the default ones; lent for the call */
         const char *marker; /* "NAME=value" that stands in env: finds descendants; copied */
         size_t line_max;    /* 0: STDIO_LINE_MAX */
         bool nul_ended;     /* messages end with a NUL, not with a newline */

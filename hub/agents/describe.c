@@ -151,6 +151,15 @@ static bool add_details(cJSON *o, cJSON *info)
                add_fact(o, info, "boot_id");
 }
 
+/* NULL for an agent that says nothing of it. */
+static bool add_sandbox(cJSON *o, const cJSON *info)
+{
+        const cJSON *s = cJSON_GetObjectItemCaseSensitive(info, "sandbox");
+        cJSON *copy = cJSON_IsObject(s) ? cJSON_Duplicate(s, true) : cJSON_CreateNull();
+
+        return copy && cJSON_AddItemToObject(o, "sandbox", copy);
+}
+
 static bool fill(struct agents *a, cJSON *o, const struct agent_record *r, cJSON *info, bool details)
 {
         const struct session *s = session_of(a, r->id);
@@ -165,7 +174,7 @@ static bool fill(struct agents *a, cJSON *o, const struct agent_record *r, cJSON
                add_tools(o, cJSON_GetObjectItemCaseSensitive(info, "tools")) &&
                add_platforms(o, cJSON_GetObjectItemCaseSensitive(info, "tools")) &&
                add_fact(o, info, "version") && add_fact(o, info, "os") && add_fact(o, info, "arch") &&
-               add_fact(o, info, "hostname") &&
+               add_fact(o, info, "hostname") && add_sandbox(o, info) &&
                add_time(o, "last_seen_at", s ? agents_now_us(a) : r->last_seen_us) &&
                cJSON_AddNumberToObject(o, "running", running) &&
                cJSON_AddNumberToObject(o, "max_running", cJSON_IsNumber(max) ? max->valuedouble : 0) &&

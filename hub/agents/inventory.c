@@ -150,6 +150,8 @@ static int labels_json(struct buf *b, Photon__V1__Label **labels, size_t n, stru
         return buf_putc(b, '}') ? nomem(e) : 0;
 }
 
+#define SANDBOX_TEXT_MAX 1024
+
 static int hello_limits(const Photon__V1__HelloRequest *q, struct err *e)
 {
         const struct {
@@ -164,6 +166,9 @@ static int hello_limits(const Photon__V1__HelloRequest *q, struct err *e)
                 {"policy_sha256", q->policy_sha256, 64},
                 {"policy_text", q->policy_text, POLICY_TEXT_MAX},
                 {"journal_id", q->journal_id, 64},
+                {"sandbox.mode", q->sandbox ? q->sandbox->mode : "", 16},
+                {"sandbox.has", q->sandbox ? q->sandbox->has : "", SANDBOX_TEXT_MAX},
+                {"sandbox.lacks", q->sandbox ? q->sandbox->lacks : "", SANDBOX_TEXT_MAX},
         };
         int rc = 0;
 
@@ -208,6 +213,17 @@ static const char *version_of(const char *software)
         return strncmp(software, ours, sizeof ours - 1) == 0 ? software + sizeof ours - 1 : software;
 }
 
+/* What an older agent does not say is not there. */
+static int sandbox_json(struct buf *b, const Photon__V1__Sandbox *s)
+{
+        if (!s)
+                return 0;
+        if (member_key(b, "sandbox") || buf_putc(b, '{') || member_str(b, "mode", s->mode) ||
+            member_str(b, "has", s->has) || member_str(b, "lacks", s->lacks))
+                return -E_NOMEM;
+        return buf_putc(b, '}');
+}
+
 int inventory_from_hello(const Photon__V1__HelloRequest *q, char **out_json, struct err *e)
 {
         struct buf b;
@@ -222,7 +238,7 @@ int inventory_from_hello(const Photon__V1__HelloRequest *q, char **out_json, str
             member_key(&b, "max_running") || buf_printf(&b, "%u", q->max_running ? q->max_running : 1) ||
             member_str(&b, "boot_id", q->boot_id) || member_str(&b, "journal_id", q->journal_id) ||
             member_str(&b, "policy_sha256", q->policy_sha256) || member_str(&b, "policy", q->policy_text) ||
-            member_key(&b, "labels"))
+            sandbox_json(&b, q->sandbox) || member_key(&b, "labels"))
                 rc = nomem(e);
         if (!rc)
                 rc = labels_json(&b, q->labels, q->n_labels, e);
