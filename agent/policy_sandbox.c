@@ -277,6 +277,12 @@ int policy_sandbox_read(struct policy *p, const struct doc *section, bool lines,
         return rc;
 }
 
+/* Coding tools and MCP servers keep their logins, sessions and caches in the home folder, whatever
+ * files.write says: without it they do not start. The owner's own sets come first. */
+static const char *const at_home[] = {"claude-code.*", "codex.*", "cursor.*", "gemini.*",
+                                      "acp.*",         "mcp.*",   "discover"};
+#define AT_HOME (sizeof at_home / sizeof *at_home)
+
 /* --- what becomes of it ---------------------------------------------------------- */
 
 static size_t put_roots(const char **to, size_t n, const struct rules *r)
@@ -285,6 +291,30 @@ static size_t put_roots(const char **to, size_t n, const struct rules *r)
                 if (r->v[i].real)
                         to[n++] = r->v[i].real;
         return n;
+}
+
+static size_t make_rules(struct policy *p, const struct policy_sandbox_set *f, const char *home,
+                         struct sandbox_rules *r, size_t at)
+{
+        const char **paths = p->sandbox.paths;
+
+        r->tools = f->tools;
+        r->mode = f->mode;
+        r->network = f->network;
+        memcpy(r->ports, f->ports, sizeof r->ports);
+        r->n_ports = f->n_ports;
+        r->limits = f->limits;
+        r->user = f->user;
+        r->read = paths + at;
+        r->n_read = put_roots(paths + at, 0, &p->read);
+        r->n_read = put_roots(paths + at, r->n_read, &f->read);
+        at += r->n_read;
+        r->write = paths + at;
+        r->n_write = put_roots(paths + at, 0, &p->write);
+        r->n_write = put_roots(paths + at, r->n_write, &f->write);
+        if (home)
+                paths[at + r->n_write++] = home;
+        return at + r->n_write;
 }
 
 int policy_sandbox_make(struct policy *p)
@@ -296,36 +326,23 @@ int policy_sandbox_make(struct policy *p)
                 return -E_NOMEM;
         for (size_t i = 0; i < s->n; i++)
                 roots += p->read.n + p->write.n + s->v[i].read.n + s->v[i].write.n;
-        s->rules = mem_calloc(s->n, sizeof *s->rules);
+        roots += AT_HOME * (p->read.n + p->write.n + s->v[0].read.n + s->v[0].write.n + 1);
+        s->rules = mem_calloc(s->n + AT_HOME, sizeof *s->rules);
         s->paths = mem_calloc(roots ? roots : 1, sizeof *s->paths);
         if (!s->rules || !s->paths)
                 return -E_NOMEM;
-        for (size_t i = 0; i < s->n; i++) {
-                const struct policy_sandbox_set *f = &s->v[i];
-                struct sandbox_rules *r = &s->rules[i];
-
-                r->tools = f->tools;
-                r->mode = f->mode;
-                r->network = f->network;
-                memcpy(r->ports, f->ports, sizeof r->ports);
-                r->n_ports = f->n_ports;
-                r->limits = f->limits;
-                r->user = f->user;
-                r->read = s->paths + at;
-                r->n_read = put_roots(s->paths + at, 0, &p->read);
-                r->n_read = put_roots(s->paths + at, r->n_read, &f->read);
-                at += r->n_read;
-                r->write = s->paths + at;
-                r->n_write = put_roots(s->paths + at, 0, &p->write);
-                r->n_write = put_roots(s->paths + at, r->n_write, &f->write);
-                at += r->n_write;
+        for (size_t i = 0; i < s->n; i++)
+                at = make_rules(p, &s->v[i], NULL, &s->rules[i], at);
+        for (size_t i = 0; i < AT_HOME; i++) {
+                at = make_rules(p, &s->v[0], p->home, &s->rules[s->n + i], at);
+                s->rules[s->n + i].tools = at_home[i];
         }
         return 0;
 }
 
 const struct sandbox_rules *policy_sandbox(const struct policy *p, size_t *out_n)
 {
-        *out_n = p->sandbox.n;
+        *out_n = p->sandbox.n + AT_HOME;
         return p->sandbox.rules;
 }
 

@@ -394,6 +394,7 @@ static int ask(struct sighting *s, char *const *env)
         char *argv[] = {s->path, (char[]){"--version"}, NULL};
         struct stdio_peer_options o = {.loop = d.loop,
                                        .path = s->path,
+                                       .tool = "discover",
                                        .argv = argv,
                                        .env = env,
                                        .cwd = "/",
