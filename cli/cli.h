@@ -32,7 +32,7 @@ struct opts {
         char *hub, *token, *ca, *output;
         bool no_color;
         /* here and there */
-        struct conf_list inputs, labels;
+        struct conf_list inputs, labels, answers, answer_files;
         char *inputs_file, *agent, *name, *role, *input, *input_file, *channel, *state, *workflow, *kind,
                 *out, *ca_sha256, *effect, *cwd, *bytes, *token_file, *run, *content, *sha256;
         struct conf_list env;
@@ -91,7 +91,7 @@ int help_json(struct err *e);
         X(token_create) X(token_list) X(token_revoke)                                                  \
         X(agent_list) X(agent_show) X(agent_drain) X(agent_undrain) X(agent_revoke) X(agent_label)     \
         X(run) X(runs) X(run_show) X(run_cancel) X(run_retry) X(run_explain) X(run_resolve) X(run_watch) \
-        X(checkpoints) X(checkpoint_show) X(approve) X(reject)                                         \
+        X(checkpoints) X(checkpoint_show) X(checkpoint_delegate) X(approve) X(reject)                                         \
         X(logs) X(exec) X(call) X(mcp) X(models) X(tools) X(validate) X(events) X(import_wfformat)                      \
         X(audit_list) X(audit_export) X(audit_verify) X(audit_erase) X(audit_trim)                     \
         X(api_token_create) X(api_token_list) X(api_token_revoke)                                      \

@@ -1,4 +1,4 @@
-/* checkpoints, checkpoint show, approve, reject: questions that tools ask people. */
+/* checkpoints, checkpoint show, checkpoint delegate, approve, reject: questions to people. */
 #include <stdio.h>
 #include <string.h>
 
@@ -134,6 +134,69 @@ static void put_arguments(const cJSON *cp)
         cJSON_Delete(v);
 }
 
+/* "a, b" of a list of texts; nothing for none. */
+static void put_names(const char *name, const cJSON *list)
+{
+        char text[600] = "";
+        size_t n = 0;
+
+        for (const cJSON *it = list ? list->child : NULL; it && n < sizeof text - 1; it = it->next)
+                n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", n ? ", " : "",
+                                      cJSON_IsString(it) ? it->valuestring : "");
+        put_field(name, text);
+}
+
+/* Of what the hub asks: whom, how many, who has answered. */
+static void put_rules(const cJSON *cp)
+{
+        const cJSON *rules = jget(cp, "rules"), *esc = jget(rules, "escalate"), *it;
+        char text[400];
+
+        if (!rules || cJSON_IsNull(rules))
+                return;
+        put_names("roles", jget(rules, "roles"));
+        put_names("people", jget(rules, "users"));
+        snprintf(text, sizeof text, "%d of %d", (int)cJSON_GetNumberValue(jget(cp, "approved")),
+                 (int)cJSON_GetNumberValue(jget(cp, "quorum")));
+        put_field("approved", text);
+        cJSON_ArrayForEach(it, jget(cp, "answers"))
+        {
+                snprintf(text, sizeof text, "%.100s %.20s%s%.200s", jstr(it, "by"), jstr(it, "decision"),
+                         *jstr(it, "reason") ? ": " : "", jstr(it, "reason"));
+                put_field("", text);
+        }
+        cJSON_ArrayForEach(it, jget(cp, "delegations"))
+        {
+                snprintf(text, sizeof text, "%.100s to %.100s", jstr(it, "from"), jstr(it, "to"));
+                put_field("handed on", text);
+        }
+        if (esc) {
+                put_field("escalates", *jstr(cp, "escalated_at") ? "it did" : jstr(cp, "escalates_at"));
+                put_names("to roles", jget(esc, "roles"));
+                put_names("to people", jget(esc, "users"));
+        }
+        snprintf(text, sizeof text, "when nobody answers: %.20s", jstr(cp, "then"));
+        put_field("then", text);
+}
+
+/* --answer for each field, so that the line can be filled in. */
+static void put_how(const cJSON *cp)
+{
+        const cJSON *it, *props = jget(jget(cp, "schema"), "properties");
+        const char *id = jstr(cp, "id");
+
+        printf("answer it: photon approve %s", id);
+        cJSON_ArrayForEach(it, props)
+        {
+                bool secret = jbool(it, "writeOnly");
+
+                printf(secret ? " --answer-file " : " --answer ");
+                put_plain(stdout, it->string);
+                printf(secret ? "=FILE" : "=VALUE");
+        }
+        printf("   or: photon reject %s --reason TEXT\n", id);
+}
+
 static void draw(const cJSON *cp)
 {
         char left[32], who[300];
@@ -152,6 +215,7 @@ static void draw(const cJSON *cp)
         put_field("asks", who);
         put_field("agent", jstr(cp, "agent"));
         put_field("started by", jstr(cp, "asked_by"));
+        put_rules(cp);
         put_field("action", jstr(cp, "action"));
         put_field("tool", jstr(cp, "tool"));
         put_arguments(cp);
@@ -161,11 +225,11 @@ static void draw(const cJSON *cp)
         if (*jstr(cp, "decided_by")) {
                 put_field("decided by", jstr(cp, "decided_by"));
                 put_field("reason", jstr(cp, "reason"));
-                put_field("heard", *jstr(cp, "delivered_at") ? "yes" : "not yet");
+                if (!jget(cp, "rules") || cJSON_IsNull(jget(cp, "rules")))
+                        put_field("heard", *jstr(cp, "delivered_at") ? "yes" : "not yet");
         }
         if (strcmp(state, "open") == 0)
-                printf("answer it: photon approve %s%s   or: photon reject %s --reason TEXT\n", id,
-                       strcmp(jstr(cp, "kind"), "input") == 0 ? " --input KEY=VALUE" : "", id);
+                put_how(cp);
 }
 
 /* What is shown is what the digest is over: the hub is not asked to be believed. */
@@ -209,11 +273,12 @@ static bool is_type(const cJSON *schema, const char *key, const char *type)
         return strcmp(jstr(jget(jget(schema, "properties"), key), "type"), type) == 0;
 }
 
-/* --input K=V, each as the type that the schema states for it. */
-static int typed_pairs(struct cli *c, const cJSON *schema, cJSON **out, struct err *e)
+/* NAME=VALUE, as the type that the schema states for it. */
+static int typed_pairs(struct cli *c, const struct conf_list *pairs, const char *flag, const cJSON *schema,
+                       cJSON *into, struct err *e)
 {
-        cJSON *texts = NULL, *o = cJSON_CreateObject();
-        int rc = o ? input_pairs(&c->o.inputs, "--input", &texts, e) : no_memory(e);
+        cJSON *texts = NULL;
+        int rc = input_pairs(pairs, flag, &texts, e);
 
         if (rc == -E_INVAL)
                 rc = cli_usage(c, "%s", e->msg);
@@ -223,33 +288,81 @@ static int typed_pairs(struct cli *c, const cJSON *schema, cJSON **out, struct e
                             !is_type(schema, t->string, "array");
                 cJSON *v = NULL;
 
-                if (text)
+                if (jbool(jget(jget(schema, "properties"), t->string), "writeOnly"))
+                        rc = cli_usage(
+                                c,
+                                "%.60s is a secret: give it with --answer-file %.60s=FILE, since others "
+                                "can read a command line",
+                                t->string, t->string);
+                else if (text)
                         v = cJSON_CreateString(t->valuestring);
                 else if (json_parse(t->valuestring, strlen(t->valuestring), &v, NULL))
-                        rc = err_set(e, E_INVAL, "--input %.60s: \"%.60s\" is not what is wanted: %s",
+                        rc = err_set(e, E_INVAL, "%s %.60s: \"%.60s\" is not what is wanted: %s", flag,
                                      t->string, t->valuestring,
                                      jstr(jget(jget(schema, "properties"), t->string), "type"));
-                if (!rc && (!v || !cJSON_AddItemToObject(o, t->string, v))) {
+                if (!rc && (!v || !cJSON_AddItemToObject(into, t->string, v))) {
                         cJSON_Delete(v);
                         rc = no_memory(e);
                 }
         }
         cJSON_Delete(texts);
-        if (rc) {
-                cJSON_Delete(o);
-                return rc;
+        return rc;
+}
+
+#define ANSWER_FILE_MAX ((size_t)64 << 10)
+
+/* A file's text, without the newline that editors put at its end. */
+static int file_answers(struct cli *c, cJSON *into, struct err *e)
+{
+        cJSON *files = NULL;
+        int rc = input_pairs(&c->o.answer_files, "--answer-file", &files, e);
+
+        if (rc == -E_INVAL)
+                rc = cli_usage(c, "%s", e->msg);
+        for (const cJSON *f = files ? files->child : NULL; f && !rc; f = f->next) {
+                char *text = NULL;
+                size_t n = 0;
+
+                rc = input_read(f->valuestring, ANSWER_FILE_MAX, &text, &n, e);
+                if (!rc && n && text[n - 1] == '\n')
+                        text[--n] = '\0';
+                if (!rc && strlen(text) != n)
+                        rc = err_set(e, E_INVAL, "--answer-file %.60s: the file is no text", f->string);
+                if (!rc && !cJSON_AddStringToObject(into, f->string, text))
+                        rc = no_memory(e);
+                if (text)
+                        mem_wipe(text, n);
+                mem_free(text);
         }
-        *out = o;
-        return 0;
+        cJSON_Delete(files);
+        return rc;
 }
 
 static int content_of(struct cli *c, const cJSON *cp, cJSON **out, struct err *e)
 {
-        if (c->o.content && c->o.inputs.n)
-                return cli_usage(c, "give --content or --input, not both");
+        bool pairs = c->o.inputs.n || c->o.answers.n || c->o.answer_files.n;
+        cJSON *o;
+        int rc;
+
+        if (c->o.content && pairs)
+                return cli_usage(c, "give --content or single answers, not both");
         if (c->o.content)
                 return input_json(c->o.content, "--content", out, e);
-        return c->o.inputs.n ? typed_pairs(c, jget(cp, "schema"), out, e) : 0;
+        if (!pairs)
+                return 0;
+        o = cJSON_CreateObject();
+        if (!o)
+                return no_memory(e);
+        rc = typed_pairs(c, &c->o.answers, "--answer", jget(cp, "schema"), o, e);
+        if (!rc)
+                rc = typed_pairs(c, &c->o.inputs, "--input", jget(cp, "schema"), o, e);
+        if (!rc)
+                rc = file_answers(c, o, e);
+        if (rc)
+                cJSON_Delete(o);
+        else
+                *out = o;
+        return rc;
 }
 
 /* Bound to what is known here of it: the digest given with --sha256, or the one of what was just fetched. */
@@ -277,8 +390,13 @@ static int answer(struct cli *c, bool approve, struct err *e)
         if (!rc && !print_doc(c, done)) {
                 char *title = plain(jstr(done, "title"));
 
-                note("%s: %s%s", jstr(done, "state"), title ? title : "",
-                     jbool(done, "always") ? " (and the same action for the rest of this call)" : "");
+                if (strcmp(jstr(done, "state"), "open") == 0)
+                        note("noted; %d of %d have approved: %s",
+                             (int)cJSON_GetNumberValue(jget(done, "approved")),
+                             (int)cJSON_GetNumberValue(jget(done, "quorum")), title ? title : "");
+                else
+                        note("%s: %s%s", jstr(done, "state"), title ? title : "",
+                             jbool(done, "always") ? " (and the same action for the rest of this call)" : "");
                 mem_free(title);
         }
         cJSON_Delete(cp);
@@ -295,4 +413,18 @@ int cmd_approve(struct cli *c, struct err *e)
 int cmd_reject(struct cli *c, struct err *e)
 {
         return answer(c, false, e);
+}
+
+int cmd_checkpoint_delegate(struct cli *c, struct err *e)
+{
+        cJSON *body = cJSON_CreateObject(), *done = NULL;
+        int rc = body && cJSON_AddStringToObject(body, "to", c->args[1]) ? 0 : no_memory(e);
+
+        if (!rc)
+                rc = request(c, "POST", client_path("/checkpoints/%s/delegate", c->args[0]), body, &done, e);
+        if (!rc && !print_doc(c, done))
+                note("handed on to %s; you cannot answer it any more", c->args[1]);
+        cJSON_Delete(body);
+        cJSON_Delete(done);
+        return rc;
 }

@@ -222,6 +222,12 @@ static void on_checkpoint_event(struct watch *w, const char *what, const cJSON *
         print_flush();
         if (w->quiet || !title || !step || !by)
                 ;
+        else if (strcmp(what, "answered") == 0)
+                note("%s: %d of %d have approved: %s", step, (int)cJSON_GetNumberValue(jget(ev, "approved")),
+                     (int)cJSON_GetNumberValue(jget(ev, "quorum")), title);
+        else if (strcmp(what, "escalated") == 0 || strcmp(what, "delegated") == 0)
+                note("%s: the question was %s: %s", step,
+                     strcmp(what, "escalated") == 0 ? "put to others, too" : "handed on", title);
         else if (strcmp(what, "open") == 0)
                 note("%s asks: %s\n  look: photon checkpoint show %s   answer: photon approve %s   or: "
                      "photon reject %s",

@@ -7,7 +7,6 @@
 #include "common/mem.h"
 #include "common/str.h"
 #include "hub/model/access.h"
-#include "hub/auth/people.h"
 #include "hub/http/api.h"
 #include "hub/http/guard.h"
 #include "hub/http/idem.h"
@@ -153,28 +152,12 @@ struct decision {
         /* the row */
         enum checkpoint_state state;
         enum checkpoint_kind kind;
-        bool form, others;
+        bool form, others, gone;
         struct approval_rules rules; /* of what the hub asks */
         struct engine_decision m;
         char *schema, *row_sha256, *asked_by, *decided_by, *row_reason;
         int64_t expires_us;
 };
-
-static void decision_free(void *arg)
-{
-        struct decision *d = arg;
-
-        mem_free(d->reason);
-        mem_free(d->content);
-        mem_free(d->sha256);
-        mem_free(d->schema);
-        mem_free(d->row_sha256);
-        mem_free(d->asked_by);
-        mem_free(d->decided_by);
-        mem_free(d->row_reason);
-        approval_rules_fini(&d->rules);
-        mem_free(d);
-}
 
 static int copy(char **out, const char *s)
 {
@@ -294,6 +277,28 @@ static struct checkpoint_answer answer_of(const struct http_req *q, const struct
                                           .content = d->content};
 }
 
+static void row_free(struct decision *d)
+{
+        mem_free(d->schema);
+        mem_free(d->row_sha256);
+        mem_free(d->asked_by);
+        mem_free(d->decided_by);
+        mem_free(d->row_reason);
+        approval_rules_fini(&d->rules);
+        d->schema = d->row_sha256 = d->asked_by = d->decided_by = d->row_reason = NULL;
+}
+
+static void decision_free(void *arg)
+{
+        struct decision *d = arg;
+
+        row_free(d);
+        mem_free(d->reason);
+        mem_free(d->content);
+        mem_free(d->sha256);
+        mem_free(d);
+}
+
 /* The engine does not know it any more: the row says what became of it. */
 static int as_it_was(struct http_req *q, struct decision *d, struct err *e)
 {
@@ -316,18 +321,38 @@ static int as_it_was(struct http_req *q, struct decision *d, struct err *e)
                        q->param[0], q->param[0]);
 }
 
+/* HTTP thread again: the checkpoint as it is now, or why the answer does not count. */
+static int after_decision(struct http_req *q, struct err *e)
+{
+        struct decision *d = q->state;
+        struct store_reader *r;
+        int rc;
+
+        if (!d->gone)
+                return api_checkpoint_get(q, e);
+        r = req_reader(q, e);
+        if (!r)
+                return -E_UNAVAIL;
+        row_free(d);
+        rc = read_checkpoint(r, q->param[0], on_look, d);
+        rc = rc ? no_checkpoint(q, rc, e) : as_it_was(q, d, e);
+        q->problem_code = d->m.code;
+        if (rc == -E_TIMEOUT)
+                q->problem_status = 409;
+        return rc;
+}
+
 static void on_decided(void *arg, int rc, const struct err *e)
 {
         struct http_req *q = arg;
         struct decision *d;
-        struct err was = {0};
 
         if (!req_paid(q))
                 return;
         d = q->state;
-        if (rc == -E_NOENT) {
-                rc = as_it_was(q, d, &was);
-                e = &was;
+        if (rc == -E_NOENT) { /* the row says what became of it */
+                d->gone = true;
+                rc = 0;
         }
         if (rc) { /* each reason has a name of its own; a status alone would not tell them apart */
                 q->problem_code = d->m.code;
@@ -351,51 +376,37 @@ static void decide_on_loop(struct http_req *q)
         engine_decide(q->h->o.engine, &d->m, on_decided, q);
 }
 
-/* ---- who else could ---- */
+/* ---- who may decide in the project of the request ---- */
 
-struct others {
-        const char *name, *project;
+struct deciders {
+        const char *project;
+        const char *but;  /* anybody but this one, or */
+        const char *only; /* this one */
         int64_t now_us;
         bool found;
 };
 
 static int on_token(void *arg, const struct row_api_token *t)
 {
-        struct others *o = arg;
+        struct deciders *d = arg;
         enum role role;
 
-        /* What belongs to a user is no more than they are: they are counted by themselves. */
-        if (!t->user_id && !t->revoked_us && (!t->expires_us || t->expires_us > o->now_us) &&
-            role_parse(t->role, &role) == 0 && role_may(role, PERM_CHECKPOINTS_DECIDE) &&
-            (strcmp(t->project, PROJECT_ALL) == 0 || strcmp(t->project, o->project) == 0) &&
-            strcmp(t->name, o->name) != 0)
-                o->found = true;
-        return o->found;
+        if (t->revoked_us || (t->expires_us && t->expires_us <= d->now_us) || role_parse(t->role, &role) ||
+            !role_may(role, PERM_CHECKPOINTS_DECIDE) ||
+            (strcmp(t->project, PROJECT_ALL) != 0 && strcmp(t->project, d->project) != 0))
+                return 0;
+        d->found = d->only ? strcmp(t->name, d->only) == 0 : strcmp(t->name, d->but) != 0;
+        return d->found;
 }
 
-static int on_user(void *arg, const struct row_user *u)
+/* 1: there is one; 0: there is none; -E_*. */
+static int find_decider(struct http_req *q, struct store_reader *r, const char *but, const char *only)
 {
-        struct others *o = arg;
-        struct roles roles = {0};
+        struct deciders d = {
+                .project = q->project, .but = but, .only = only, .now_us = clock_now_us(&clock_system)};
+        int rc = read_api_tokens(r, on_token, &d);
 
-        roles_read(u->roles, &roles);
-        roles_read(u->idp_roles, &roles);
-        if (!u->disabled_us && strcmp(u->name, o->name) != 0 &&
-            role_may(roles_in(&roles, o->project), PERM_CHECKPOINTS_DECIDE))
-                o->found = true;
-        return o->found;
-}
-
-/* Is there anybody besides the caller who may decide checkpoints? What cannot be read counts as yes. */
-static bool somebody_else(struct http_req *q, struct store_reader *r)
-{
-        struct others o = {
-                .name = q->caller.name, .project = q->project, .now_us = clock_now_us(&clock_system)};
-        int rc = read_api_tokens(r, on_token, &o);
-
-        if (!rc)
-                rc = read_users(r, on_user, &o);
-        return o.found || rc < 0;
+        return rc < 0 ? rc : d.found;
 }
 
 static int decide(struct http_req *q, bool approve, struct err *e)
@@ -422,14 +433,14 @@ static int decide(struct http_req *q, bool approve, struct err *e)
         if (!rc && (rc = check_content(d, content, e)))
                 q->problem_code = "invalid_content";
         if (!rc)
-                d->others = somebody_else(q, r);
+                d->others = find_decider(q, r, q->caller.name, NULL) != 0; /* not known counts as yes */
         cJSON_Delete(doc);
         if (rc) {
                 decision_free(d);
                 return rc;
         }
         req_keep(q, d, decision_free);
-        req_hop(q, decide_on_loop, api_checkpoint_get);
+        req_hop(q, decide_on_loop, after_decision);
         return 0;
 }
 
@@ -441,4 +452,99 @@ int api_checkpoint_approve(struct http_req *q, struct err *e)
 int api_checkpoint_reject(struct http_req *q, struct err *e)
 {
         return decide(q, false, e);
+}
+
+/* ---- hand on ---- */
+
+struct handing {
+        char *to;
+        struct engine_delegation m;
+};
+
+static void handing_free(void *arg)
+{
+        mem_free(((struct handing *)arg)->to);
+        mem_free(arg);
+}
+
+static void on_handed(void *arg, int rc, const struct err *e)
+{
+        struct http_req *q = arg;
+
+        if (!req_paid(q))
+                return;
+        if (rc)
+                q->problem_code =
+                        rc == -E_NOENT ? "checkpoint_decided" : ((struct handing *)q->state)->m.code;
+        if (rc == -E_NOENT)
+                q->problem_status = 409;
+        req_done(q, rc, e);
+}
+
+static void hand_on_loop(struct http_req *q)
+{
+        struct handing *h = q->state;
+
+        h->m = (struct engine_delegation){.checkpoint_id = q->param[0],
+                                          .from = q->caller.name,
+                                          .from_role = role_name(roles_in(&q->caller.roles, q->project)),
+                                          .to = h->to};
+        req_owe(q);
+        engine_delegate(q->h->o.engine, &h->m, on_handed, q);
+}
+
+static int exists(void *arg, const struct row_checkpoint *r)
+{
+        (void)arg, (void)r;
+        return 0;
+}
+
+/* To whom: somebody who could answer, or nobody could any more. */
+static int read_delegate(struct http_req *q, struct store_reader *r, char **out, struct err *e)
+{
+        static const char *const keys[] = {"to", NULL};
+        const char *to = NULL;
+        cJSON *doc = NULL;
+        int rc = req_body_json(q, keys, false, &doc, e);
+
+        if (!rc)
+                rc = json_str(doc, "to", &to, e);
+        if (!rc && (!*to || strlen(to) > APPROVAL_NAME_MAX))
+                rc = err_set(e, E_INVAL, "\"to\" is the name of a person, of at most %d bytes",
+                             APPROVAL_NAME_MAX);
+        if (!rc && copy(out, to))
+                rc = err_set(e, E_NOMEM, "out of memory");
+        cJSON_Delete(doc);
+        if (rc)
+                return rc;
+        rc = find_decider(q, r, NULL, *out);
+        if (rc > 0)
+                return 0;
+        q->problem_code = "invalid_delegate";
+        return rc ? err_set(e, -rc, "who may answer could not be read: %s", err_name(rc))
+                  : err_set(e, E_INVAL,
+                            "%.127s may not answer checkpoints here: it takes the permission %s in this "
+                            "project",
+                            *out, permission_name(PERM_CHECKPOINTS_DECIDE));
+}
+
+int api_checkpoint_delegate(struct http_req *q, struct err *e)
+{
+        struct store_reader *r = req_reader(q, e);
+        struct handing *h = mem_calloc(1, sizeof *h);
+        int rc;
+
+        if (!r || !h) {
+                mem_free(h);
+                return r ? err_set(e, E_NOMEM, "out of memory") : -E_UNAVAIL;
+        }
+        rc = read_checkpoint(r, q->param[0], exists, NULL);
+        rc = rc ? no_checkpoint(q, rc, e) : read_delegate(q, r, &h->to, e);
+        if (rc) {
+                handing_free(h);
+                return rc;
+        }
+        req_keep(q, h, handing_free);
+        req_hop(q, hand_on_loop, api_checkpoint_get);
+        return 0;
 }

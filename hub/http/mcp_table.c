@@ -129,13 +129,13 @@ const struct mcp_tool mcp_tools[] = {
                  NUM("max_bytes", "1", "262144", "at most so much; 16384 if not given") ","
                  FLAG("tail", "true: the end instead"), "\"run\""),
          LOGS_OUT, mcp_read_logs},
-        {"list_checkpoints", "List questions to people", "Questions that tools ask people, newest first: what waits for an answer, and until when. The open ones, if no state is given.",
+        {"list_checkpoints", "List questions to people", "Questions to people, of tools and of approval steps, newest first: what waits for an answer, and until when. The open ones, if no state is given.",
          "GET", V1 "/checkpoints", {NULL}, "state run limit cursor", NULL, MCP_READS,
          OBJ(ONE_OF("state", "\"open\",\"approved\",\"rejected\",\"expired\",\"withdrawn\",\"all\"", "only those in this state") "," RUN "," LIMIT "," CURSOR), PAGE, NULL},
         {"get_checkpoint", "Show a question", "One question to people with the exact arguments it asks about, and their SHA-256.",
          "GET", V1 "/checkpoints/{id}", {"checkpoint"}, NULL, NULL, MCP_READS,
          OBJ_REQ(CHECKPOINT, "\"checkpoint\""), OUT_OBJ, NULL},
-        {"answer_checkpoint", "Answer a question", "Approves or rejects what a tool asks, for a person who has said so: show them the exact arguments first, and give the sha256 they saw.",
+        {"answer_checkpoint", "Answer a question", "Approves or rejects what a tool or an approval step asks, for a person who has said so: show them the exact arguments first, and give the sha256 they saw.",
          "POST", V1 "/checkpoints/{id}/approve", {"checkpoint"}, NULL, "reason content sha256 always", MCP_DESTROYS | MCP_OPEN,
          OBJ_REQ(CHECKPOINT "," ONE_OF("decision", "\"approve\",\"reject\"", "what the person said") ","
                  TEXT("sha256", "of the arguments that were shown; refused if they are others") "," TEXT("reason", "why, for the tool and for the record") ","

@@ -60,10 +60,15 @@ static const struct {
          "{\"type\":\"object\",\"required\":[\"id\",\"state\",\"kind\",\"title\",\"sha256\"],\"properties\":{"
          "\"id\":" STRING ",\"state\":{\"enum\":[\"open\",\"approved\",\"rejected\",\"expired\","
          "\"withdrawn\"]},\"kind\":{\"enum\":["
-         "\"permission\",\"input\"]},\"action\":" STRING ",\"title\":" STRING ",\"tool\":" STRING
-         ",\"run\":" STRING ",\"workflow\":" STRING ",\"project\":" STRING ",\"step\":" STRING
-         ",\"attempt\":" INTEGER ",\"step_tool\":" STRING ",\"agent\":" STRING ",\"asked_by\":" STRING
-         ",\"sha256\":" STRING
+         "\"permission\",\"input\",\"approval\",\"budget\",\"policy\"]},\"action\":" STRING
+         ",\"title\":" STRING ",\"tool\":" STRING ",\"run\":" STRING ",\"workflow\":" STRING
+         ",\"project\":" STRING ",\"step\":" STRING ",\"attempt\":" INTEGER ",\"step_tool\":" STRING
+         ",\"agent\":" STRING ",\"asked_by\":" STRING ",\"sha256\":" STRING ",\"quorum\":" INTEGER
+         ",\"approved\":" INTEGER ",\"rejected\":" INTEGER
+         ",\"then\":{\"enum\":[\"deny\",\"fail\",\"skip\",\"escalate\"]},\"rules\":" OBJECT
+         ",\"answers\":{\"type\":\"array\",\"items\":" OBJECT
+         "},\"delegations\":{\"type\":\"array\",\"items\":" OBJECT "},\"escalated_at\":" TIME
+         ",\"escalates_at\":" TIME
          ",\"arguments\":{\"type\":\"string\",\"description\":\"JSON text; sha256 is over these bytes\"}"
          ",\"schema\":" NULLABLE("object") ",\"content\":" NULLABLE(
                  "object") ",\"created_at\":" TIME ",\"expires_at\":" TIME ",\"decided_at\":" TIME
@@ -155,6 +160,8 @@ static const struct {
         {"DecisionRequest",
          "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"reason\":" STRING
          ",\"content\":" OBJECT ",\"sha256\":" STRING ",\"always\":" BOOLEAN "}}"},
+        {"DelegateRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"to\"],"
+                            "\"properties\":{\"to\":" STRING "}}"},
         {"ResolveRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"outcome\"],"
                            "\"properties\":{\"outcome\":{\"enum\":[\"retry\","
                            "\"succeeded\",\"failed\"]}}}"},

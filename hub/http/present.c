@@ -191,6 +191,27 @@ void present_attempt(struct jsonw *w, const struct row_attempt *a)
         jw_close(w, '}');
 }
 
+/* What people have said so far: texts, and the time of each. */
+static void put_said(struct jsonw *w, const char *key, const cJSON *list)
+{
+        const cJSON *it, *m;
+
+        jw_open(w, key, '[');
+        cJSON_ArrayForEach(it, list)
+        {
+                jw_open(w, NULL, '{');
+                cJSON_ArrayForEach(m, it)
+                {
+                        if (cJSON_IsString(m))
+                                jw_str(w, m->string, m->valuestring);
+                        else if (strcmp(m->string, "at_us") == 0)
+                                jw_time(w, "at", (int64_t)m->valuedouble);
+                }
+                jw_close(w, '}');
+        }
+        jw_close(w, ']');
+}
+
 /* Of what the hub asks: who may answer, and who has. */
 static void present_rules(struct jsonw *w, const struct row_checkpoint *c, bool brief)
 {
@@ -211,7 +232,8 @@ static void present_rules(struct jsonw *w, const struct row_checkpoint *c, bool 
         jw_str(w, "then", approval_then_name(r.then));
         if (!brief) {
                 jw_raw(w, "rules", c->rules, "null");
-                jw_raw(w, "record", c->record, "null");
+                put_said(w, "answers", rec.answers);
+                put_said(w, "delegations", rec.delegations);
         }
         jw_time(w, "escalated_at", rec.escalated_us);
         jw_time(w, "escalates_at",

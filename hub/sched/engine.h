@@ -241,7 +241,8 @@ void engine_retry(struct engine *en, const char *run_id, const char *by, engine_
 void engine_resolve(struct engine *en, const char *run_id, const char *by, const char *step_id,
                     const char *outcome, engine_answer cb, void *arg);
 /* A person answers a question. rc as checkpoint_check says; -E_NOENT: no checkpoint of that id is open (it
- * may be over: the store knows). Content has been held against the schema by the caller. */
+ * may be over: the store knows, by the time of the answer). Content has been held against the schema by the
+ * caller. */
 struct engine_decision {
         const char *checkpoint_id;
         struct checkpoint_answer answer;

@@ -512,7 +512,9 @@ void engine_decide(struct engine *en, struct engine_decision *d, engine_answer c
 
         d->code = NULL;
         if (!a) {
-                cb(arg, err_set(&e, E_NOENT, "checkpoint %s is over", d->checkpoint_id), &e);
+                /* With this turn's commit: who decided it is readable by then. */
+                rc = err_set(&e, E_NOENT, "checkpoint %s is over", d->checkpoint_id);
+                engine_after_answer(en, cb, arg, rc, &e);
                 return;
         }
         r = a->step->run;
