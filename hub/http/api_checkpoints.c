@@ -7,6 +7,7 @@
 #include "common/mem.h"
 #include "common/str.h"
 #include "hub/model/access.h"
+#include "hub/auth/people.h"
 #include "hub/http/api.h"
 #include "hub/http/guard.h"
 #include "hub/http/idem.h"
@@ -391,21 +392,38 @@ static int on_token(void *arg, const struct row_api_token *t)
         struct deciders *d = arg;
         enum role role;
 
-        if (t->revoked_us || (t->expires_us && t->expires_us <= d->now_us) || role_parse(t->role, &role) ||
-            !role_may(role, PERM_CHECKPOINTS_DECIDE) ||
+        if (t->user_id || t->revoked_us || (t->expires_us && t->expires_us <= d->now_us) ||
+            role_parse(t->role, &role) || !role_may(role, PERM_CHECKPOINTS_DECIDE) ||
             (strcmp(t->project, PROJECT_ALL) != 0 && strcmp(t->project, d->project) != 0))
                 return 0;
         d->found = d->only ? strcmp(t->name, d->only) == 0 : strcmp(t->name, d->but) != 0;
         return d->found;
 }
 
-/* 1: there is one; 0: there is none; -E_*. */
+static int on_user(void *arg, const struct row_user *u)
+{
+        struct deciders *d = arg;
+        struct roles roles = {0};
+
+        if (u->disabled_us)
+                return 0;
+        roles_read(u->roles, &roles);
+        roles_read(u->idp_roles, &roles);
+        if (!role_may(roles_in(&roles, d->project), PERM_CHECKPOINTS_DECIDE))
+                return 0;
+        d->found = d->only ? strcmp(u->name, d->only) == 0 : strcmp(u->name, d->but) != 0;
+        return d->found;
+}
+
+/* A user, or a token that stands for itself. 1: there is one; 0: there is none; -E_*. */
 static int find_decider(struct http_req *q, struct store_reader *r, const char *but, const char *only)
 {
         struct deciders d = {
                 .project = q->project, .but = but, .only = only, .now_us = clock_now_us(&clock_system)};
         int rc = read_api_tokens(r, on_token, &d);
 
+        if (rc == 0)
+                rc = read_users(r, on_user, &d);
         return rc < 0 ? rc : d.found;
 }
 
