@@ -14,7 +14,7 @@ static const char *const run_moves[RUN_STATE_COUNT] = {
 static const char *const step_moves[STEP_STATE_COUNT] = {
         /*                blocked ready waiting dispatched running succeeded failed skipped cancelled unknown
          */
-        [STEP_BLOCKED] = ".xx.x.xxx.",    [STEP_READY] = "..xx..x.x.",   [STEP_WAITING] = ".x....x.x.",
+        [STEP_BLOCKED] = ".xx.x.xxx.",    [STEP_READY] = "..xx..x.x.",   [STEP_WAITING] = ".x...xxxx.",
         [STEP_DISPATCHED] = ".xx.xxx.xx", [STEP_RUNNING] = ".xx..xx.xx", [STEP_SUCCEEDED] = "..........",
         [STEP_FAILED] = "..........",     [STEP_SKIPPED] = "..........", [STEP_CANCELLED] = "..........",
         [STEP_UNKNOWN] = ".x..xxx.x.",
