@@ -29,14 +29,15 @@ enum out_format { OUT_TABLE, OUT_WIDE, OUT_JSON, OUT_YAML };
 /* Every flag of every command; which ones a command takes, its table says. */
 struct opts {
         /* everywhere */
-        char *hub, *token, *ca, *output;
+        char *hub, *token, *ca, *project, *output;
         bool no_color;
         /* here and there */
         struct conf_list inputs, labels, answers, answer_files;
         char *inputs_file, *agent, *name, *role, *input, *input_file, *channel, *state, *workflow, *kind,
                 *out, *ca_sha256, *effect, *cwd, *bytes, *token_file, *run, *content, *sha256;
-        struct conf_list env;
-        bool detach, follow, no_stdin, force, yes, all, always;
+        char *user, *email;
+        struct conf_list env, scopes;
+        bool own, service, detach, follow, no_stdin, force, yes, all, always;
         int64_t uses, ttl_ms, timeout_ms, attempt, limit, after, priority, max_bytes;
         char *scale;
 };
@@ -95,6 +96,8 @@ int help_json(struct err *e);
         X(logs) X(exec) X(call) X(mcp) X(models) X(tools) X(validate) X(events) X(import_wfformat)                      \
         X(audit_list) X(audit_export) X(audit_verify) X(audit_erase) X(audit_trim)                     \
         X(api_token_create) X(api_token_list) X(api_token_revoke)                                      \
+        X(user_create) X(user_list) X(user_grant) X(user_ungrant) X(user_disable) X(user_enable)       \
+        X(project_create) X(project_list) X(project_members) X(project_archive) X(project_unarchive)   \
         X(login) X(logout) X(whoami) X(completion) X(version) X(help)
 /* clang-format on */
 

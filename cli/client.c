@@ -32,6 +32,7 @@
 struct client {
         CURLM *multi;
         char *hub, *token, *ca;
+        char *project;      /* percent-encoded, or NULL */
         struct list active; /* struct request.link */
 };
 
@@ -109,6 +110,7 @@ void client_free(struct client *c)
         mem_free(c->token);
         mem_free(c->hub);
         mem_free(c->ca);
+        mem_free(c->project);
         mem_free(c);
 }
 
@@ -224,10 +226,41 @@ static void set_options(struct request *r, const struct request_spec *s, const c
         }
 }
 
+int client_in_project(struct client *c, const char *project, struct err *e)
+{
+        char *text = project ? client_escape(project) : NULL;
+
+        if (project && !text)
+                return err_set(e, E_NOMEM, "no memory");
+        mem_free(c->project);
+        c->project = text;
+        return 0;
+}
+
+/* Does this request go to, or list, a project's work? */
+static bool has_project(const char *path)
+{
+        static const char *const paths[] = {"/api/v1/runs", "/api/v1/calls", "/api/v1/validate",
+                                            "/api/v1/checkpoints", "/api/v1/events"};
+        size_t n = strcspn(path, "?");
+
+        for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+                if (strlen(paths[i]) == n && memcmp(paths[i], path, n) == 0)
+                        return !strstr(path + n, "project=");
+        return false;
+}
+
+static char *url_of(const struct client *c, const char *path)
+{
+        if (!c->project || !has_project(path))
+                return str_printf("%s%s", c->hub, path);
+        return str_printf("%s%s%sproject=%s", c->hub, path, strchr(path, '?') ? "&" : "?", c->project);
+}
+
 int client_start(struct client *c, const struct request_spec *s, struct request **out, struct err *e)
 {
         struct request *r = mem_calloc(1, sizeof *r);
-        char *url = str_printf("%s%s", c->hub, s->path);
+        char *url = url_of(c, s->path);
         int rc = -E_NOMEM;
 
         if (!r || !url)

@@ -19,6 +19,9 @@ struct request;
 /* Copies. -E_INVAL: the CA file. */
 int client_create(const struct context *where, struct client **out, struct err *e);
 void client_free(struct client *c); /* accepts NULL; stops what is in flight */
+/* Requests that are about work (runs, calls, checkpoints, events) name this project. NULL: the hub's choice.
+ */
+int client_in_project(struct client *c, const char *project, struct err *e);
 const char *client_hub(const struct client *c);
 
 /* rc: 0; -E_UNAVAIL: no hub answered; -E_CLOSED: the connection broke in the middle; what on_data

@@ -71,7 +71,7 @@ int cmd_token_create(struct cli *c, struct err *e)
 
 int cmd_api_token_create(struct cli *c, struct err *e)
 {
-        cJSON *body, *doc = NULL;
+        cJSON *body, *scopes, *doc = NULL;
         int rc = 0;
 
         if (!c->o.name)
@@ -79,10 +79,18 @@ int cmd_api_token_create(struct cli *c, struct err *e)
         body = cJSON_CreateObject();
         if (!body || !cJSON_AddStringToObject(body, "name", c->o.name) ||
             !cJSON_AddStringToObject(body, "role", c->o.role) ||
-            (c->o.ttl_ms && add_duration(body, "ttl", c->o.ttl_ms)))
+            (c->o.ttl_ms && add_duration(body, "ttl", c->o.ttl_ms)) ||
+            (c->o.project && !cJSON_AddStringToObject(body, "project", c->o.project)) ||
+            (c->o.user && !cJSON_AddStringToObject(body, "user", c->o.user)))
                 rc = err_set(e, E_NOMEM, "no memory");
+        if (!rc && c->o.scopes.n) {
+                scopes = cJSON_AddArrayToObject(body, "scopes");
+                for (size_t i = 0; i < c->o.scopes.n; i++)
+                        cJSON_AddItemToArray(scopes, cJSON_CreateString(c->o.scopes.v[i]));
+        }
         if (!rc)
-                rc = client_json(c->client, "POST", "/api/v1/api-tokens", body, &doc, e);
+                rc = client_json(c->client, "POST",
+                                 c->o.own ? "/api/v1/self/api-tokens" : "/api/v1/api-tokens", body, &doc, e);
         if (!rc)
                 show_token(c, doc, "API token", "Its holder: photon login --hub URL --token TOKEN");
         cJSON_Delete(body);
@@ -106,24 +114,29 @@ static void labels_text(const cJSON *labels, char *out, size_t cap)
 static int list_tokens(struct cli *c, bool api, struct err *e)
 {
         static const char *const join_head[] = {"ID", "STATE", "USES", "NAME", "LABELS", "EXPIRES", "BY"};
-        static const char *const api_head[] = {"ID", "STATE", "NAME", "ROLE", "LAST USED", "EXPIRES", "BY"};
+        static const char *const api_head[] = {"ID",      "STATE", "NAME",    "ROLE",
+                                               "PROJECT", "USER",  "EXPIRES", "BY"};
         struct table t;
         cJSON *all = NULL;
         char text[256];
-        int rc = client_list(c->client, api ? "/api/v1/api-tokens" : "/api/v1/join-tokens", 0, &all, e);
+        int rc = client_list(c->client,
+                             !api       ? "/api/v1/join-tokens"
+                             : c->o.own ? "/api/v1/self/api-tokens"
+                                        : "/api/v1/api-tokens",
+                             0, &all, e);
 
         if (rc)
                 return rc;
         if (!print_doc(c, all)) {
-                table_init(&t, 7, api ? api_head : join_head);
+                table_init(&t, api ? 8 : 7, api ? api_head : join_head);
                 for (const cJSON *m = all->child; m; m = m->next) {
                         table_cell(&t, jstr(m, "id"), PAINT_NONE);
                         table_cell(&t, jstr(m, "state"), paint_state(jstr(m, "state")));
                         if (api) {
                                 table_cell(&t, jstr(m, "name"), PAINT_NONE);
                                 table_cell(&t, jstr(m, "role"), PAINT_NONE);
-                                ago_text(jstr(m, "last_used_at"), text);
-                                table_cell(&t, text, PAINT_NONE);
+                                table_cell(&t, jstr(m, "project"), PAINT_NONE);
+                                table_cell(&t, jstr(m, "user"), PAINT_NONE);
                         } else {
                                 snprintf(text, sizeof text, "%lld/%lld", (long long)jnum(m, "uses"),
                                          (long long)jnum(m, "uses_max"));
@@ -183,7 +196,7 @@ int cmd_token_revoke(struct cli *c, struct err *e)
 
 int cmd_api_token_revoke(struct cli *c, struct err *e)
 {
-        char *path = client_path("/api-tokens/%s", c->args[0]);
+        char *path = client_path(c->o.own ? "/self/api-tokens/%s" : "/api-tokens/%s", c->args[0]);
         int rc = revoke(c, path, e);
 
         mem_free(path);

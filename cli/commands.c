@@ -14,6 +14,7 @@ const struct conf_opt global_opts[] = {
         {"hub", 0, CONF_STR, O(hub), NULL, "PHOTON_HUB", "URL", "where the hub's API is: https://HOST:7443", 0, 0},
         {"token", 0, CONF_STR, O(token), NULL, "PHOTON_TOKEN", "TOKEN", "API token (safer: the environment, or photon login)", 0, 0},
         {"ca", 0, CONF_STR, O(ca), NULL, "PHOTON_CA", "FILE", "certificate (PEM) of the authority that signed the hub's", 0, 0},
+        {"project", 0, CONF_STR, O(project), NULL, "PHOTON_PROJECT", "NAME", "the project to work in (default: your only one, or default)", 0, 0},
         {"output", 'o', CONF_STR, O(output), NULL, NULL, "FORMAT", "table, wide, json or yaml (default: table)", 0, 0},
         {"no-color", 0, CONF_BOOL, O(no_color), NULL, NULL, "", "no colours (NO_COLOR does the same)", 0, 0},
         {0},
@@ -35,7 +36,23 @@ static const struct conf_opt token_create_opts[] = {
 static const struct conf_opt api_token_create_opts[] = {
         {"name", 0, CONF_STR, O(name), NULL, NULL, "NAME", "whose token it is (needed)", 0, 0},
         {"role", 0, CONF_STR, O(role), "client", NULL, "ROLE", "client, operator, technical-operator or admin", 0, 0},
+        {"user", 0, CONF_STR, O(user), NULL, NULL, "USER", "it is this user's, and no more than they are", 0, 0},
+        {"own", 0, CONF_BOOL, O(own), NULL, NULL, "", "it is mine", 0, 0},
+        {"scope", 0, CONF_STRLIST, O(scopes), NULL, NULL, "PERMISSION", "only for this, e.g. runs.read; may be repeated", 0, 0},
         {"ttl", 0, CONF_DURATION, O(ttl_ms), NULL, NULL, "TIME", "how long it is valid (default: until it is revoked)", 1000, 0x7fffffffffff},
+        {0},
+};
+static const struct conf_opt own_opts[] = {
+        {"own", 0, CONF_BOOL, O(own), NULL, NULL, "", "of my own tokens and logins", 0, 0},
+        {0},
+};
+static const struct conf_opt user_create_opts[] = {
+        {"service", 0, CONF_BOOL, O(service), NULL, NULL, "", "a program, which never logs in", 0, 0},
+        {"email", 0, CONF_STR, O(email), NULL, NULL, "ADDRESS", "where to write to them", 0, 0},
+        {0},
+};
+static const struct conf_opt project_create_opts[] = {
+        {"title", 0, CONF_STR, O(name), NULL, NULL, "TEXT", "what it is about", 0, 0},
         {0},
 };
 static const struct conf_opt run_opts[] = {
@@ -171,8 +188,20 @@ const struct command commands[] = {
         {.name = "token list", .args = "", .summary = "list join tokens", .max_args = 0, .run = cmd_token_list},
         {.name = "token revoke", .args = "ID", .summary = "revoke a join token", .min_args = 1, .max_args = 1, .run = cmd_token_revoke},
         {.name = "api-token create", .args = "", .summary = "make a token for a person or a script; prints it alone", .opts = api_token_create_opts, .max_args = 0, .run = cmd_api_token_create},
-        {.name = "api-token list", .args = "", .summary = "list API tokens", .max_args = 0, .run = cmd_api_token_list},
-        {.name = "api-token revoke", .args = "ID", .summary = "revoke an API token", .min_args = 1, .max_args = 1, .run = cmd_api_token_revoke},
+        {.name = "api-token list", .args = "", .summary = "list API tokens", .opts = own_opts, .max_args = 0, .run = cmd_api_token_list},
+        {.name = "api-token revoke", .args = "ID", .summary = "revoke an API token", .opts = own_opts, .min_args = 1, .max_args = 1, .run = cmd_api_token_revoke},
+        {.name = "user create", .args = "NAME", .summary = "make a user or a service; it has no role yet", .opts = user_create_opts, .min_args = 1, .max_args = 1, .run = cmd_user_create},
+        {.name = "user list", .args = "", .summary = "list users and services with their roles", .max_args = 0, .run = cmd_user_list},
+        {.name = "user grant", .args = "USER ROLE", .summary = "give a role in --project; '*' is all of them, and the hub", .min_args = 2, .max_args = 2, .run = cmd_user_grant,
+         .help = "Roles: client, operator, technical-operator, admin."},
+        {.name = "user ungrant", .args = "USER", .summary = "take the role in --project away", .min_args = 1, .max_args = 1, .run = cmd_user_ungrant},
+        {.name = "user disable", .args = "USER", .summary = "make all of a user's tokens and logins invalid", .min_args = 1, .max_args = 1, .run = cmd_user_disable},
+        {.name = "user enable", .args = "USER", .summary = "make them valid again", .min_args = 1, .max_args = 1, .run = cmd_user_enable},
+        {.name = "project create", .args = "NAME", .summary = "make a project", .opts = project_create_opts, .min_args = 1, .max_args = 1, .run = cmd_project_create},
+        {.name = "project list", .args = "", .summary = "list the projects in which I have a role", .max_args = 0, .run = cmd_project_list},
+        {.name = "project members", .args = "NAME", .summary = "list who has a role in a project", .min_args = 1, .max_args = 1, .run = cmd_project_members},
+        {.name = "project archive", .args = "NAME", .summary = "take no new work for a project", .min_args = 1, .max_args = 1, .run = cmd_project_archive},
+        {.name = "project unarchive", .args = "NAME", .summary = "take new work for it again", .min_args = 1, .max_args = 1, .run = cmd_project_unarchive},
         {.name = "audit list", .args = "", .summary = "who did what, newest first", .opts = audit_list_opts, .max_args = 0, .run = cmd_audit_list},
         {.name = "audit export", .args = "", .summary = "all records as lines of JSON, checked on their way", .max_args = 0, .run = cmd_audit_export},
         {.name = "audit verify", .args = "[FILE]", .summary = "prove that no record was changed: in the hub, or in an export", .max_args = 1, .local = true, .run = cmd_audit_verify,

@@ -159,6 +159,8 @@ int cli_connect(struct cli *c, struct err *e)
         if (!rc)
                 rc = client_create(&where, &c->client, e);
         if (!rc)
+                rc = client_in_project(c->client, c->o.project, e);
+        if (!rc)
                 c->hub = mem_strdup(where.hub);
         context_fini(&where);
         return rc;

@@ -135,6 +135,55 @@ class Words(Case):
             r = self.photon(*args, env=env)
             self.assertEqual((r.returncode, json.loads(r.stdout)[0]["name"]), (0, "a1"), args)
 
+    def test_work_goes_to_the_named_project(self):
+        self.hub.answers["GET", "/api/v1/runs"] = lambda h, q: {"items": [], "next_cursor": None}
+        self.hub.answers["GET", "/api/v1/agents"] = lambda h, q: {"items": [], "next_cursor": None}
+        self.hub.answers["GET", "/api/v1/checkpoints"] = lambda h, q: {"items": [], "next_cursor": None}
+        env = dict(self.hub.env(), PHOTON_PROJECT="from-env")
+        for args, want in ((["runs", "--project", "web"], "web"), (["--project", "a b&c", "checkpoints"], "a b&c")):
+            self.assertEqual(self.photon(*args).returncode, 0)
+            self.assertEqual(self.hub.seen[-1].query.get("project"), want)
+        self.assertEqual(self.photon("runs", env=env).returncode, 0)
+        self.assertEqual(self.hub.seen[-1].query["project"], "from-env")
+        self.assertEqual(self.photon("runs").returncode, 0)
+        self.assertNotIn("project", self.hub.seen[-1].query)
+        self.assertEqual(self.photon("agents", "--project", "web").returncode, 0)
+        self.assertNotIn("project", self.hub.seen[-1].query)
+
+    def test_users_projects_and_their_roles(self):
+        member = {"name": "ann b", "project": "web", "role": "operator"}
+        self.hub.answers["POST", "/api/v1/users"] = lambda h, q: {"name": q.json["name"], "kind": q.json.get("kind", "user")}
+        self.hub.answers["PUT", "/api/v1/projects/web/members/ann b"] = lambda h, q: member
+        self.hub.answers["DELETE", "/api/v1/projects/*/members/ann b"] = lambda h, q: h.reply(204, b"")
+        self.hub.answers["POST", "/api/v1/projects"] = lambda h, q: {"name": q.json["name"]}
+        self.hub.answers["GET", "/api/v1/users"] = lambda h, q: {"items": [
+            {"name": "ann", "kind": "user", "state": "active", "roles": {"web": "operator"}, "provider_roles": {"*": "client"}}],
+            "next_cursor": None}
+        self.assertEqual(self.photon("user", "create", "bot", "--service").returncode, 0)
+        self.assertEqual(self.hub.seen[-1].json, {"name": "bot", "kind": "service"})
+        r = self.photon("user", "grant", "ann b", "operator")
+        self.assertEqual(r.returncode, 64)
+        self.assertIn(b"--project", r.stderr)
+        self.assertEqual(self.photon("user", "grant", "ann b", "operator", "--project", "web").returncode, 0)
+        self.assertEqual(self.hub.seen[-1].json, {"role": "operator"})
+        self.assertEqual(self.photon("user", "ungrant", "ann b", "--project", "*").returncode, 0)
+        self.assertEqual(self.photon("project", "create", "web", "--title", "The web").returncode, 0)
+        self.assertEqual(self.hub.seen[-1].json, {"name": "web", "title": "The web"})
+        r = self.photon("user", "list")
+        self.assertIn(b"web: operator, *: client", r.stdout)
+
+    def test_api_tokens_say_what_they_are_limited_to(self):
+        made = lambda h, q: {"id": "t1", "token": "pat_new"}
+        self.hub.answers["POST", "/api/v1/api-tokens"] = made
+        self.hub.answers["POST", "/api/v1/self/api-tokens"] = made
+        r = self.photon("api-token", "create", "--name", "ci", "--project", "web", "--scope", "runs.read", "--scope", "runs.submit",
+                        "--user", "ann", "--ttl", "1h")
+        self.assertEqual((r.returncode, r.stdout), (0, b"pat_new\n"))
+        self.assertEqual(self.hub.seen[-1].json, {"name": "ci", "role": "client", "ttl": "1h", "project": "web", "user": "ann",
+                                                  "scopes": ["runs.read", "runs.submit"]})
+        self.assertEqual(self.photon("api-token", "create", "--name", "x", "--own").returncode, 0)
+        self.assertEqual(self.hub.seen[-1].path, "/api/v1/self/api-tokens")
+
     def test_version_needs_no_hub(self):
         env = self.hub.env()
         env["PHOTON_HUB"] = "https://127.0.0.1:1"
