@@ -134,7 +134,7 @@ void result_deliver(struct session *s, const Photon__V1__StepFinished *f, bool s
                 if (r.outcome == ENGINE_SUCCEEDED) {
                         r.outcome = ENGINE_FAILED;
                         r.error_code = "bad_outputs";
-                        r.error_message = "the tool's outputs are no JSON object of at most 1 MiB";
+                        r.error_message = "the tool's outputs are no JSON object of at most 8 MiB";
                 }
                 log_warn(AREA, "outputs dropped", "agent=%s attempt=%" PRIu64 " bytes=%zu", s->name,
                          f->attempt_id, strlen(f->outputs));
