@@ -48,6 +48,8 @@ struct aside {
         enum budget_verdict verdict;
         enum budget_over over;
         struct budget_shortage shortage;
+        struct budget_cap cap; /* that it does not fit into */
+        bool denied;           /* people said no */
         char budget[BUDGET_ID_MAX + 16]; /* its id, or "of the workflow" */
         char account[BUDGET_ID_MAX + 16];
 };
@@ -55,6 +57,7 @@ struct aside {
 struct ledger {
         struct map *budgets, *accounts, *raises, *history;
         struct map *live; /* while the hub starts: attempt -> struct hold */
+        struct map *asking; /* account -> the step whose question is open */
         struct map *old;  /* attempts of earlier lives whose end this life has written */
         size_t n_caps;
         struct list fresh; /* put aside in this turn, not yet acted on */
@@ -77,6 +80,9 @@ void hold_free(struct hold *h);
 char *history_key(const char *tool, const char *model);
 void history_note(struct engine *en, const char *tool, const char *model, const struct budget_amount *spent);
 size_t accounts_of(struct engine *en, const struct row_ledger *row, struct account *v[ENTRY_ACCOUNTS]);
+const char *budget_why(const struct aside *w, char *out, size_t size);
+bool budget_asks(const struct engine *en, const char *account);
+void budget_ask(struct step *s); /* put aside, over a cap that asks: its question */
 void budget_audit_stop(struct step *s, const char *when, const char *text);
 /* Moves a reservation, or none, to its end: accounts and row. */
 void entry_settle(struct engine *en, struct hold *h, enum budget_end how, const struct budget_amount *said);

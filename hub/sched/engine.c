@@ -562,6 +562,7 @@ int engine_create(const struct engine_options *o, struct engine **out, struct er
                 engine_free(en);
                 return err_set(e, E_NOMEM, "no memory for the scheduler");
         }
+        budget_asks_begin(en);
         *out = en;
         return 0;
 }

@@ -216,6 +216,7 @@ static void check_one(const struct budget_cap *cap, const char *id, struct accou
                 return;
         w->verdict = v;
         w->over = cap->over;
+        w->cap = *cap;
         w->shortage = why;
         snprintf(w->budget, sizeof w->budget, "%s", id);
         snprintf(w->account, sizeof w->account, "%s", a->key);
@@ -327,7 +328,8 @@ bool budget_gate(struct engine *en, struct step *s, struct fleet_agent **a)
                         }
                 }
         }
-        if (w.verdict == BUDGET_UNPRICED && en->opt.budget_unpriced == BUDGET_UNPRICED_ALLOW)
+        if (w.verdict == BUDGET_UNPRICED &&
+            (s->may_be_unpriced || en->opt.budget_unpriced == BUDGET_UNPRICED_ALLOW))
                 w.verdict = BUDGET_OK;
         if (w.verdict != BUDGET_OK) {
                 put_aside(en, s, &w);
@@ -449,7 +451,7 @@ void budget_take(struct engine *en, struct step *s)
 
         if (!l->granted)
                 return;
-        l->granted = false;
+        l->granted = s->may_be_unpriced = false;
         s->hold = hold_make(en, s, &l->grant);
         s->hold->row.model = l->model[0] ? engine_strdup(l->model) : NULL;
         s->hold->row.source = engine_strdup(l->source ? l->source : "none");
@@ -474,6 +476,13 @@ void budget_free(struct step *s)
         hold_free(s->hold);
         s->hold = NULL;
         budget_forget(s);
+        budget_asked(s);
+        mem_free(s->asks_budget);
+}
+
+const char *budget_input(const struct step *s)
+{
+        return s->hold && s->hold->limit_is_ours ? s->input : NULL;
 }
 
 static void amount_max(struct budget_amount *a, const struct budget_amount *b)

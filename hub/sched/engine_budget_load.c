@@ -22,9 +22,10 @@ int budgets_create(struct engine *en)
         l->accounts = map_create();
         l->raises = map_create();
         l->history = map_create();
+        l->asking = map_create();
         l->live = map_create();
         l->old = map_create();
-        return l->budgets && l->accounts && l->raises && l->history && l->live && l->old ? 0 : -E_NOMEM;
+        return l->budgets && l->accounts && l->raises && l->history && l->live && l->asking && l->old ? 0 : -E_NOMEM;
 }
 
 static void free_all(struct map *m, void (*fn)(void *))
@@ -73,6 +74,7 @@ void budgets_free(struct engine *en)
         free_all(l->raises, free_plain);
         free_all(l->history, free_plain);
         free_all(l->live, free_live);
+        map_free(l->asking);
         map_free(l->old);
         mem_free(l);
         en->ledger = NULL;

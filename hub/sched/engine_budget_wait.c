@@ -34,7 +34,7 @@ void budget_audit_stop(struct step *s, const char *when, const char *text)
         buf_fini(&b);
 }
 
-static const char *why_text(const struct aside *w, char *out, size_t size)
+const char *budget_why(const struct aside *w, char *out, size_t size)
 {
         char numbers[BUDGET_TEXT_LEN];
 
@@ -52,7 +52,7 @@ static void refuse(struct step *s)
         char why[2 * BUDGET_TEXT_LEN], text[4 * BUDGET_TEXT_LEN];
         bool own = strcmp(w.budget, "of the workflow") == 0;
 
-        why_text(&w, why, sizeof why);
+        budget_why(&w, why, sizeof why);
         if (w.verdict == BUDGET_UNPRICED)
                 snprintf(text, sizeof text,
                          "nobody can say what this step costs in %s, and %s. Give the step an \"estimate\", "
@@ -68,6 +68,22 @@ static void refuse(struct step *s)
         step_fail(s, w.verdict == BUDGET_UNPRICED ? "budget_unpriced" : "budget_exceeded", text);
 }
 
+static void act(struct aside *w)
+{
+        struct engine *en = w->step->run->en;
+        bool asks = w->verdict == BUDGET_OVER ? w->over == BUDGET_ASK
+                                              : en->opt.budget_unpriced == BUDGET_UNPRICED_ASK;
+
+        if (w->denied)
+                refuse(w->step);
+        else if (w->verdict == BUDGET_WAIT || (asks && budget_asks(en, w->account)))
+                return;
+        else if (asks)
+                budget_ask(w->step);
+        else
+                refuse(w->step);
+}
+
 /* After the picks of a turn: an end of one step may end others, also some that were put aside. */
 void budget_act(struct engine *en)
 {
@@ -78,8 +94,7 @@ void budget_act(struct engine *en)
                 struct aside *w = container_of(it, struct aside, link);
 
                 list_push_back(&l->aside, &w->link);
-                if (w->verdict != BUDGET_WAIT)
-                        refuse(w->step);
+                act(w);
         }
 }
 
@@ -89,8 +104,11 @@ static bool still_waits(struct engine *en, const struct aside *w)
 {
         struct aside now = {.asked = w->asked};
 
+        now.over = (enum budget_over)(BUDGET_ASK + 1);
         check_common(en, w->step, &now);
-        return now.verdict == BUDGET_WAIT;
+        if (w->denied || now.verdict == BUDGET_WAIT)
+                return !w->denied;
+        return now.verdict != BUDGET_OK && budget_asks(en, w->account) && strcmp(now.account, w->account) == 0;
 }
 
 /* Each is judged alone; those for which it is too little after all come back to the end of the list. */
@@ -114,7 +132,10 @@ void budget_wake(struct engine *en)
                 again[n++] = w->step;
         }
         for (size_t i = 0; i < n; i++)
-                budget_forget(again[i]);
+                if (again[i]->aside && again[i]->aside->denied)
+                        refuse(again[i]);
+                else
+                        budget_forget(again[i]);
         for (size_t i = 0; i < n; i++)
                 if (again[i]->state == STEP_READY && !again[i]->demand) /* not ended by one before it */
                         step_prepare(again[i]);
@@ -143,8 +164,10 @@ bool budget_explain(struct step *s, cJSON *o)
 
         if (!s->aside)
                 return false;
-        snprintf(text, sizeof text, "it waits for %s; steps that run now have reserved it",
-                 why_text(s->aside, why, sizeof why));
+        snprintf(text, sizeof text, "it waits for %s; %s", budget_why(s->aside, why, sizeof why),
+                 s->aside->verdict == BUDGET_WAIT
+                         ? "steps that run now have reserved it"
+                         : "people are asked whether there may be more (photon checkpoints)");
         cJSON_AddStringToObject(o, "reason", text);
         cJSON_AddStringToObject(o, "budget", s->aside->budget);
         return true;

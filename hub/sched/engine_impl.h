@@ -95,6 +95,8 @@ struct step {
         char *input;              /* evaluated, while ready or under way */
         struct hold *hold;        /* what its current attempt has reserved, or NULL */
         struct aside *aside;      /* it is ready, and a budget holds it up; or NULL */
+        char *asks_budget;        /* the account for which its question is open, or NULL */
+        bool may_be_unpriced;     /* people said so, of its next attempt */
         struct step_route *route; /* of a step that asks for a model, once it was ready */
         char *placement;
         char *outputs;          /* kept only if somebody reads them */
@@ -429,6 +431,10 @@ void budget_changed(struct engine *en);              /* something is free: those
 bool budget_on_result(struct step *s, const struct engine_result *r);
 void budget_end(struct step *s);    /* the attempt is over, and nobody said what it used */
 void budget_forget(struct step *s); /* it waits no longer */
+void budget_asked(struct step *s);  /* its question about a budget is answered, or its step is over */
+void budget_asks_begin(struct engine *en);
+void budget_asks_load(struct engine *en); /* after the questions came back */
+const char *budget_input(const struct step *s); /* that the budget changed; or NULL */
 void budget_free(struct step *s);   /* only memory */
 bool budget_stopped(const struct step *s);
 void budget_late(struct engine *en, const char *agent_id, const struct engine_result *r);

@@ -385,9 +385,11 @@ int engine_load(struct engine *en, struct err *e)
         }
         mem_free(ld.runs);
         if (!rc)
-                budgets_resolve(en);
-        if (!rc)
                 rc = asks_load(en, e);
+        if (!rc) {
+                budget_asks_load(en);
+                budgets_resolve(en);
+        }
         if (!rc) {
                 watch_agents(en);
                 engine_want_flush(en);

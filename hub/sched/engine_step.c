@@ -234,7 +234,7 @@ static char *runs_input(const struct step *s)
 
 const char *step_own_input(const struct step *s)
 {
-        return input_is_runs(s) ? NULL : s->input;
+        return input_is_runs(s) ? budget_input(s) : s->input;
 }
 
 void step_restore_input(struct step *s, const char *stored)
@@ -349,6 +349,7 @@ void step_end(struct step *s, enum step_state to)
         if (s->demand)
                 demand_remove(s);
         budget_forget(s);
+        budget_asked(s);
         budget_end(s);
         step_detach(s);
         s->ok = to == STEP_SUCCEEDED || (to == STEP_FAILED && step_tolerated(s));
