@@ -22,6 +22,7 @@
 #include "photon/v1/agent.pb-c.h"
 #include "photon/v1/enroll.pb-c.h"
 
+struct usage_watch;
 struct log_file;
 struct store_tx;
 
@@ -210,6 +211,7 @@ struct attempt {
         struct list chunks;            /* struct chunk: could not be appended yet */
         Photon__V1__StepFinished *fin; /* waits for output */
         size_t fin_bytes;
+        struct usage_watch *usage; /* its events are looked at while they come; or NULL */
 };
 
 struct attempt *attempt_find(struct session *s, uint64_t id);

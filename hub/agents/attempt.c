@@ -79,6 +79,8 @@ static void attempt_end_of(struct attempt *t, int code, const char *why)
         if (t->file)
                 log_close(t->file);
         t->file = NULL;
+        mem_free(t->usage);
+        t->usage = NULL;
         if (!t->syncing)
                 mem_free(t);
 }

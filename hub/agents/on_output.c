@@ -1,6 +1,7 @@
 /* The Output stream: chunks into the log, OutputAck when they are durable. A stream's credit is
  * given back when its bytes are in the log, so a full disk holds the tool back and loses nothing. */
 #include "hub/agents/agents_impl.h"
+#include "hub/agents/usage.h"
 
 #include "common/log.h"
 #include "common/mem.h"
@@ -113,6 +114,36 @@ static int bind_attempt(struct output *o, uint64_t id)
         return 0;
 }
 
+struct user {
+        struct engine *en;
+        const char *agent_id;
+        uint64_t attempt_id;
+};
+
+static void on_usage(void *arg, const cJSON *usage)
+{
+        const struct user *u = arg;
+
+        engine_on_usage(u->en, u->agent_id, u->attempt_id, usage);
+}
+
+/* What a call says of its usage counts while it runs, where something was reserved for it. */
+static void watch_usage(struct output *o, const Photon__V1__OutputChunk *c)
+{
+        struct session *s = o->s;
+        struct attempt *t = o->t;
+        struct user u = {s->a->engine, s->agent_id, t->id};
+
+        if (c->channel != PHOTON__V1__CHANNEL__CHANNEL_EVENT || !c->data.len ||
+            !engine_wants_usage(u.en, u.agent_id, u.attempt_id))
+                return;
+        if (!t->usage && !(t->usage = mem_calloc(1, sizeof *t->usage))) {
+                session_cut(s, E_NOMEM, "the hub is out of memory"); /* unwatched is not allowed */
+                return;
+        }
+        usage_feed(t->usage, c->offset, c->data.data, c->data.len, on_usage, &u);
+}
+
 static void on_chunk(struct output *o, const Photon__V1__OutputChunk *c, size_t n)
 {
         struct session *s = o->s;
@@ -131,6 +162,9 @@ static void on_chunk(struct output *o, const Photon__V1__OutputChunk *c, size_t 
                 return;
         }
         if (!o->t && bind_attempt(o, c->attempt_id))
+                return;
+        watch_usage(o, c);
+        if (o->finished || s->state == SESSION_DOWN)
                 return;
         rc = attempt_append(o->t, c, n, &e);
         if (rc == 0)

@@ -1,4 +1,5 @@
 /* The rules of budgets: numbers, verdicts, charges, estimates; and that no order of events breaks a cap. */
+#include "hub/agents/usage.h"
 #include "hub/model/budget.h"
 
 #include <math.h>
@@ -418,4 +419,47 @@ TEST(budget, tools_that_use_no_model_need_no_estimate)
         CHECK(!budget_tool_is_free("cursor.prompt"));
         CHECK(!budget_tool_is_free("somebody.elses"));
         CHECK(!budget_tool_is_free("process"));
+}
+
+/* ---- usage in a stream ---- */
+
+static struct budget_amount last_use;
+static int n_uses;
+
+static void on_use(void *arg, const cJSON *usage)
+{
+        (void)arg;
+        n_uses++;
+        budget_usage_read(usage, &last_use);
+}
+
+static void feed(struct usage_watch *w, uint64_t at, const char *text)
+{
+        usage_feed(w, at, text, strlen(text), on_use, NULL);
+}
+
+TEST(budget, usage_is_found_in_a_stream_however_it_is_cut)
+{
+        static struct usage_watch w;
+        static char noise[3 * USAGE_LINE_MAX];
+        const char *line = "{\"type\":\"usage\",\"input_tokens\":7}\n";
+
+        memset(&w, 0, sizeof w);
+        n_uses = 0;
+        feed(&w, 0, "{\"type\":\"text\",\"text\":\"\\\"usage\\\"\"}\n{\"type\":\"us");
+        CHECK_INT(n_uses, 0);
+        feed(&w, w.at + 100, "age\",\"input_tokens\":5}\n"); /* other channels' bytes between */
+        CHECK_INT(n_uses, 1);
+        CHECK_INT(last_use.v[BUDGET_TOKENS], 5);
+        feed(&w, w.at - 5, "n\":5}\n"); /* one byte of it is new: an empty line */
+        CHECK_INT(n_uses, 1);
+        feed(&w, w.at - strlen(line), line); /* all of it is old */
+        CHECK_INT(n_uses, 1);
+        memset(noise, 'x', sizeof noise - 1);
+        feed(&w, w.at, noise);
+        feed(&w, w.at, "\"usage\"\n");
+        feed(&w, w.at, line);
+        CHECK_INT(n_uses, 2);
+        feed(&w, w.at, "{\"type\":\"usage\"\n[\"usage\"]\n\"usage\"\n\n");
+        CHECK_INT(n_uses, 2);
 }
