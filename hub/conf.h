@@ -15,7 +15,7 @@ struct hub_conf {
         struct conf_list hosts;
         char *log_level;
         bool log_json;
-        char *approvals_self;
+        char *approvals_self, *budget_unpriced;
         int64_t approvals_timeout_ms;
         int64_t lost_after_ms, cancel_grace_ms, heartbeat_ms, drain_ms, cert_life_ms;
         char *vault_key; /* the vault's master key; NULL: what the vault remembers, at first DIR/vault.key */

@@ -128,6 +128,29 @@ static const struct {
                        ",\"object\":" STRING "}}"},
         {"AuditTrim", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"older_than\"],"
                       "\"properties\":{\"older_than\":" DURATION "}}"},
+        {"Amount", "{\"type\":\"object\",\"properties\":{\"usd\":" NULLABLE("string") ",\"tokens\":" NULLABLE(
+                           "integer") "}}"},
+        {"Budget", "{\"type\":\"object\",\"required\":[\"id\",\"scope\",\"cap\",\"over\"],\"properties\":{\"id\":" STRING
+                   ",\"scope\":{\"enum\":[\"run\",\"project\",\"agent\",\"day\"]},\"name\":" NULLABLE(
+                           "string") ",\"cap\":" REF("Amount") ",\"over\":{\"enum\":[\"stop\",\"ask\"]},\"spent\":" REF(
+                           "Amount") ",\"reserved\":" REF("Amount") ",\"raised\":" REF("Amount") ",\"left\":" REF("Amount") ",\"waiting\":" INTEGER
+                                                                                                         ",\"updated_at\":" TIME
+                                                                                                         ",\"updated_by\":" STRING
+                                                                                                         "}}"},
+        {"BudgetRequest",
+         "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"usd\":{\"type\":[\"string\",\"number\","
+         "\"null\"]},\"tokens\":" NULLABLE("integer") ",\"over\":{\"enum\":[\"stop\",\"ask\"]},\"restart\":" BOOLEAN
+                                                     "}}"},
+        {"LedgerEntry",
+         "{\"type\":\"object\",\"required\":[\"id\",\"state\"],\"properties\":{\"id\":" STRING
+         ",\"state\":{\"enum\":[\"reserved\",\"settled\",\"lost\"]},\"run\":" NULLABLE(
+                 "string") ",\"step\":" NULLABLE("string") ",\"attempt\":" INTEGER
+                           ",\"project\":" NULLABLE("string") ",\"agent\":" NULLABLE("string") ",\"tool\":" NULLABLE(
+                                   "string") ",\"model\":" NULLABLE("string") ",\"day\":" STRING
+                                             ",\"estimate\":" NULLABLE("string") ",\"reserved\":" REF("Amount") ",\"spent\":" REF("Amount") ",\"overrun\":" REF("Amount") ",\"stopped\":" BOOLEAN
+                                             ",\"reserved_at\":" TIME ",\"settled_at\":" TIME "}}"},
+        {"BudgetPage", PAGE("Budget")},
+        {"LedgerPage", PAGE("LedgerEntry")},
         {"RunPage", PAGE("Run")},
         {"AgentPage", PAGE("Agent")},
         {"CheckpointPage", PAGE("Checkpoint")},

@@ -30,6 +30,8 @@
         X(USERS_MANAGE, "users.manage", 0, 0, 0, 1)                                                          \
         X(AUDIT_READ, "audit.read", 0, 0, 1, 1)                                                              \
         X(AUDIT_MANAGE, "audit.manage", 0, 0, 0, 1)                                                          \
+        X(BUDGETS_READ, "budgets.read", 1, 1, 1, 1)                                                          \
+        X(BUDGETS_MANAGE, "budgets.manage", 0, 1, 1, 1)                                                      \
         X(METRICS_READ, "metrics.read", 0, 1, 1, 1)
 
 enum permission {

@@ -101,7 +101,7 @@ static char *ledger_tail(const struct ledger_filter *f)
 {
         return str_printf("WHERE attempt_id<?1%s%s%s%s%s%s ORDER BY attempt_id DESC LIMIT ?2",
                           f->run_id ? " AND run_seq=(SELECT seq FROM runs WHERE id=?3)" : "",
-                          f->project ? " AND project=?4" : "", f->agent ? " AND agent=?5" : "",
+                          f->projects ? " AND project IN (SELECT value FROM json_each(?4))" : "", f->agent ? " AND agent=?5" : "",
                           f->day >= 0 ? " AND day=?6" : "", f->state == LEDGER_RESERVED ? " AND state=0" : "",
                           f->state > LEDGER_RESERVED ? " AND state=?7" : "");
 }
@@ -121,8 +121,8 @@ int read_ledger(struct store_reader *r, const struct ledger_filter *f,
                 sqlite3_bind_int64(st, 2, f->limit > 0 ? f->limit : -1);
                 if (f->run_id)
                         bind_text(st, 3, f->run_id);
-                if (f->project)
-                        bind_text(st, 4, f->project);
+                if (f->projects)
+                        bind_text(st, 4, f->projects);
                 if (f->agent)
                         bind_text(st, 5, f->agent);
                 if (f->day >= 0)

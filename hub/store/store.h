@@ -431,7 +431,7 @@ int read_ledger_entry(struct store_reader *r, uint64_t attempt_id,
                       int (*cb)(void *, const struct row_ledger *), void *arg); /* -E_NOENT */
 struct ledger_filter {
         int state;                            /* enum ledger_state, or -1: any */
-        const char *run_id, *project, *agent; /* NULL: any */
+        const char *run_id, *projects, *agent; /* NULL: any; projects: a JSON array of names */
         int64_t day;                          /* -1: any */
         uint64_t before;                      /* attempt id; 0: newest */
         int limit;                            /* 0: all */
