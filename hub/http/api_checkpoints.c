@@ -153,7 +153,7 @@ struct decision {
         /* the row */
         enum checkpoint_state state;
         enum checkpoint_kind kind;
-        bool form, others, gone;
+        bool form, others, gone, for_others;
         struct approval_rules rules; /* of what the hub asks */
         struct engine_decision m;
         char *schema, *row_sha256, *asked_by, *decided_by, *row_reason;
@@ -166,6 +166,21 @@ static int copy(char **out, const char *s)
         return s && !*out ? -E_NOMEM : 0;
 }
 
+/* Does the answer change what others may spend: a budget of a project, an agent or a day? Not understood: yes. */
+static bool raises_for_others(const char *arguments)
+{
+        const cJSON *account;
+        cJSON *doc = NULL;
+        bool own;
+
+        if (!arguments || json_parse(arguments, strlen(arguments), &doc, NULL))
+                return true;
+        account = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(doc, "about"), "account");
+        own = cJSON_IsString(account) && strncmp(account->valuestring, "run:", 4) == 0;
+        cJSON_Delete(doc);
+        return !own;
+}
+
 static int on_look(void *arg, const struct row_checkpoint *r)
 {
         struct decision *d = arg;
@@ -175,6 +190,7 @@ static int on_look(void *arg, const struct row_checkpoint *r)
         if (checkpoint_by_hub(d->kind) && (!r->rules || approval_rules_read(r->rules, &d->rules, NULL)))
                 return -E_CORRUPT;
         d->state = r->state;
+        d->for_others = d->kind == KIND_BUDGET && raises_for_others(r->arguments);
         d->form = d->kind == KIND_INPUT || (checkpoint_by_hub(d->kind) && r->schema);
         d->expires_us = r->expires_us;
         if (copy(&d->schema, r->schema) || copy(&d->row_sha256, r->sha256 ? r->sha256 : "") ||
@@ -448,6 +464,8 @@ static int decide(struct http_req *q, bool approve, struct err *e)
                 if (rc)
                         no_checkpoint(q, rc, e);
         }
+        if (!rc && approve && d->for_others && !caller_may(&q->caller, PROJECT_ALL, PERM_BUDGETS_MANAGE))
+                rc = guard_denied(&q->caller, PERM_BUDGETS_MANAGE, e);
         if (!rc && (rc = check_content(d, content, e)))
                 q->problem_code = "invalid_content";
         if (!rc)
