@@ -40,6 +40,8 @@ struct opts {
         bool own, service, detach, follow, no_stdin, force, yes, all, always;
         int64_t uses, ttl_ms, timeout_ms, attempt, limit, after, priority, max_bytes;
         char *scale;
+        char *usd, *tokens, *over, *day; /* budgets */
+        bool restart;
 };
 
 struct command;
@@ -95,6 +97,7 @@ int help_json(struct err *e);
         X(checkpoints) X(checkpoint_show) X(checkpoint_delegate) X(approve) X(reject)                                         \
         X(logs) X(exec) X(call) X(mcp) X(models) X(tools) X(validate) X(events) X(import_wfformat)                      \
         X(audit_list) X(audit_export) X(audit_verify) X(audit_erase) X(audit_trim)                     \
+        X(budget_list) X(budget_show) X(budget_set) X(budget_delete) X(budget_ledger)                  \
         X(api_token_create) X(api_token_list) X(api_token_revoke)                                      \
         X(user_create) X(user_list) X(user_grant) X(user_ungrant) X(user_disable) X(user_enable)       \
         X(project_create) X(project_list) X(project_members) X(project_archive) X(project_unarchive)   \

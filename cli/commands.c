@@ -142,6 +142,21 @@ static const struct conf_opt audit_trim_opts[] = {
         {"older-than", 0, CONF_DURATION, O(ttl_ms), "365d", NULL, "TIME", "what is older goes", 1000, 0x7fffffffffff},
         {0},
 };
+static const struct conf_opt budget_set_opts[] = {
+        {"usd", 0, CONF_STR, O(usd), NULL, NULL, "AMOUNT", "cap on money, in dollars such as 5 or 0.25", 0, 0},
+        {"tokens", 0, CONF_STR, O(tokens), NULL, NULL, "N", "cap on tokens", 0, 0},
+        {"over", 0, CONF_STR, O(over), NULL, NULL, "stop|ask", "what does not fit: the step fails (default), or people are asked", 0, 0},
+        {"restart", 0, CONF_BOOL, O(restart), NULL, NULL, "", "count from now on (of a project or an agent)", 0, 0},
+        {0},
+};
+static const struct conf_opt budget_ledger_opts[] = {
+        {"run", 0, CONF_STR, O(run), NULL, NULL, "RUN", "of this run", 0, 0},
+        {"agent", 'a', CONF_STR, O(agent), NULL, NULL, "NAME", "of this agent", 0, 0},
+        {"day", 0, CONF_STR, O(day), NULL, NULL, "DATE", "of this day (UTC), such as 2026-11-29", 0, 0},
+        {"state", 0, CONF_STR, O(state), NULL, NULL, "STATE", "reserved, settled or lost", 0, 0},
+        FLAG_LIMIT,
+        {0},
+};
 static const struct conf_opt login_opts[] = {
         {"ca-sha256", 0, CONF_STR, O(ca_sha256), NULL, NULL, "HEX", "fetch the hub's authority and pin it, if it has this SHA-256", 0, 0},
         {"token-file", 0, CONF_STR, O(token_file), NULL, NULL, "FILE", "read the token from a file, or from - (standard input)", 0, 0},
@@ -208,6 +223,12 @@ const struct command commands[] = {
          .help = "With FILE (- is standard input) no hub is needed. Keep the head that it prints elsewhere: a chain\nthat was written anew from its beginning has another one. Exit status 1: the first bad record is named."},
         {.name = "audit erase", .args = "", .summary = "erase a person or a thing from all records; the chain stays provable", .opts = audit_erase_opts, .max_args = 0, .run = cmd_audit_erase},
         {.name = "audit trim", .args = "", .summary = "remove old records; the chain stays provable", .opts = audit_trim_opts, .max_args = 0, .run = cmd_audit_trim},
+        {.name = "budget list", .args = "", .summary = "budgets: their caps, what is spent, reserved and left", .max_args = 0, .run = cmd_budget_list},
+        {.name = "budget show", .args = "BUDGET", .summary = "one budget", .min_args = 1, .max_args = 1, .run = cmd_budget_show},
+        {.name = "budget set", .args = "BUDGET", .summary = "cap what may be spent", .opts = budget_set_opts, .min_args = 1, .max_args = 1, .run = cmd_budget_set,
+         .help = "BUDGET is run (each run), project:NAME, agent:NAME, day (of the hub) or day:PROJECT. Days are days of UTC.\nWhat runs already goes on; nothing more begins that does not fit."},
+        {.name = "budget delete", .args = "BUDGET", .summary = "take a cap away", .min_args = 1, .max_args = 1, .run = cmd_budget_delete},
+        {.name = "budget ledger", .args = "", .summary = "what attempts reserved and spent, newest first", .opts = budget_ledger_opts, .max_args = 0, .run = cmd_budget_ledger},
         {.name = "import wfformat", .args = "FILE", .summary = "turn a WfFormat 1.5 instance into a workflow", .opts = import_opts, .min_args = 1, .max_args = 1, .local = true, .run = cmd_import_wfformat,
          .help = "Each task becomes a step that sleeps for its measured runtime times F and writes its measured bytes\nto standard output. No hub is needed."},
         {.name = "login", .args = "", .summary = "remember a hub and a token (--hub, --token)", .opts = login_opts, .max_args = 0, .local = true, .run = cmd_login},
