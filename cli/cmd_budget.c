@@ -40,7 +40,8 @@ static void amount_cell(struct table *t, const cJSON *o, const char *key)
 
 int cmd_budget_list(struct cli *c, struct err *e)
 {
-        static const char *const head[] = {"BUDGET", "CAP", "SPENT", "RESERVED", "LEFT", "RAISED", "OVER", "WAITING"};
+        static const char *const head[] = {"BUDGET", "CAP",    "SPENT", "RESERVED",
+                                           "LEFT",   "RAISED", "OVER",  "WAITING"};
         cJSON *all = NULL;
         struct table t;
         int rc = client_list(c->client, "/api/v1/budgets", 0, &all, e);
@@ -149,7 +150,9 @@ int cmd_budget_delete(struct cli *c, struct err *e)
 static int add_query(struct buf *b, const char *name, const char *value)
 {
         char *v = value ? client_escape(value) : NULL;
-        int rc = !value ? 0 : !v ? -E_NOMEM : buf_printf(b, "%c%s=%s", memchr(b->data, '?', b->len) ? '&' : '?', name, v);
+        int rc = !value ? 0
+                 : !v   ? -E_NOMEM
+                        : buf_printf(b, "%c%s=%s", memchr(b->data, '?', b->len) ? '&' : '?', name, v);
 
         mem_free(v);
         return rc;
@@ -157,14 +160,15 @@ static int add_query(struct buf *b, const char *name, const char *value)
 
 static void draw_ledger(const cJSON *all)
 {
-        static const char *const head[] = {"AT",    "STATE",    "RUN",   "STEP",    "PROJECT", "AGENT",
-                                           "TOOL",  "RESERVED", "SPENT", "OVERRUN", "ESTIMATE"};
+        static const char *const head[] = {"AT",   "STATE",    "RUN",   "STEP",    "PROJECT", "AGENT",
+                                           "TOOL", "RESERVED", "SPENT", "OVERRUN", "ESTIMATE"};
         struct table t;
 
         table_init(&t, 11, head);
         for (const cJSON *r = all->child; r; r = r->next) {
                 const char *state = jstr(r, "state");
-                bool over = strcmp(jstr(jget(r, "overrun"), "usd"), "0.00") > 0 || jnum(jget(r, "overrun"), "tokens") > 0;
+                bool over = strcmp(jstr(jget(r, "overrun"), "usd"), "0.00") > 0 ||
+                            jnum(jget(r, "overrun"), "tokens") > 0;
                 char text[96];
 
                 table_cell(&t, jstr(r, "reserved_at"), PAINT_NONE);

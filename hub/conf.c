@@ -63,8 +63,8 @@ const struct conf_opt hub_serve_opts[] = {
          "a question to people that names no time waits this long, then the answer is no", 1000,
          INT64_C(2592000000)},
         {"budget-unpriced", 0, CONF_STR, OFF(budget_unpriced), "deny", "PHOTON_HUB_BUDGET_UNPRICED",
-         "deny|ask|allow",
-         "where a budget's cap is set: what becomes of a step whose cost nobody can say", 0, 0},
+         "deny|ask|allow", "where a budget's cap is set: what becomes of a step whose cost nobody can say", 0,
+         0},
         {"approvals-self", 0, CONF_STR, OFF(approvals_self), "auto", "PHOTON_HUB_APPROVALS_SELF",
          "auto|allow|deny",
          "may the one who started a run approve what it asks? auto: only what a tool asks, and only while "

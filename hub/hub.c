@@ -368,7 +368,8 @@ static int build_work(struct hub *h, struct err *e)
                                        "approvals-self is \"%.32s\"; it must be auto, allow or deny",
                                        c->approvals_self);
                 if (budget_unpriced_parse(c->budget_unpriced, &eo.budget_unpriced))
-                        return err_set(e, E_INVAL, "budget-unpriced is \"%.32s\"; it must be deny, ask or allow",
+                        return err_set(e, E_INVAL,
+                                       "budget-unpriced is \"%.32s\"; it must be deny, ask or allow",
                                        c->budget_unpriced);
                 rc = engine_create(&eo, &h->engine, e);
         }

@@ -1,6 +1,6 @@
-/* Finds what a running call says of its usage in its stream of events (docs/EVENTS.md), chunk by chunk. Bytes that
- * come again are passed over, lines that are no usage are not looked at further, and of a longer line than a
- * usage can have nothing is kept. Pure; one thread at a time. */
+/* Finds what a running call says of its usage in its stream of events (docs/EVENTS.md), chunk by chunk. Bytes
+ * that come again are passed over, lines that are no usage are not looked at further, and of a longer line
+ * than a usage can have nothing is kept. Pure; one thread at a time. */
 #ifndef PHOTON_AGENTS_USAGE_H
 #define PHOTON_AGENTS_USAGE_H
 

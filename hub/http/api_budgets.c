@@ -1,5 +1,5 @@
-/* Budgets and the ledger. Whoever has a role in a project sees its budgets and entries; those of the hub, of all
- * runs and of agents, need a role for all projects. */
+/* Budgets and the ledger. Whoever has a role in a project sees its budgets and entries; those of the hub, of
+ * all runs and of agents, need a role for all projects. */
 #include <stdio.h>
 #include <string.h>
 
@@ -19,7 +19,8 @@ static bool is_seen(struct http_req *q, const cJSON *budget)
 {
         const cJSON *scope = cJSON_GetObjectItemCaseSensitive(budget, "scope");
         const cJSON *name = cJSON_GetObjectItemCaseSensitive(budget, "name");
-        bool of_project = cJSON_IsString(name) && cJSON_IsString(scope) && strcmp(scope->valuestring, "agent") != 0;
+        bool of_project =
+                cJSON_IsString(name) && cJSON_IsString(scope) && strcmp(scope->valuestring, "agent") != 0;
         const char *project = of_project ? name->valuestring : PROJECT_ALL;
 
         if (q->project[0] && strcmp(project, q->project) != 0)
@@ -111,7 +112,8 @@ int api_budget_set(struct http_req *q, struct err *e)
         if (!rc)
                 rc = json_str_opt(doc, "over", &over, e);
         if (!rc && budget_over_parse(over, &s->cap.over))
-                rc = err_set(e, E_INVAL, "\"over\" is stop (the step fails) or ask (people decide), not \"%.40s\"", over);
+                rc = err_set(e, E_INVAL,
+                             "\"over\" is stop (the step fails) or ask (people decide), not \"%.40s\"", over);
         if (!rc)
                 rc = json_bool_opt(doc, "restart", &s->restart, e);
         cJSON_Delete(doc);

@@ -166,7 +166,8 @@ static int copy(char **out, const char *s)
         return s && !*out ? -E_NOMEM : 0;
 }
 
-/* Does the answer change what others may spend: a budget of a project, an agent or a day? Not understood: yes. */
+/* Does the answer change what others may spend: a budget of a project, an agent or a day? Not understood:
+ * yes. */
 static bool raises_for_others(const char *arguments)
 {
         const cJSON *account;

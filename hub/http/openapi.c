@@ -27,6 +27,28 @@
         "{\"type\":[\"string\",\"object\"],\"description\":\"The workflow as YAML or JSON text, or as an "   \
         "object\"}"
 
+#define AMOUNT(name) ",\"" name "\":" REF("Amount")
+#define TEXT(name)   ",\"" name "\":" NULLABLE("string")
+#define AMOUNT_SCHEMA                                                                                        \
+        "{\"type\":\"object\",\"properties\":{\"usd\":" NULLABLE("string") ",\"tokens\":" NULLABLE(          \
+                "integer") "}}"
+#define BUDGET_SCHEMA                                                                                        \
+        "{\"type\":\"object\",\"required\":[\"id\",\"scope\",\"cap\",\"over\"],\"properties\":{"             \
+        "\"id\":" STRING ",\"scope\":{\"enum\":[\"run\",\"project\",\"agent\",\"day\"]}" TEXT("name")        \
+                AMOUNT("cap") ",\"over\":{\"enum\":[\"stop\",\"ask\"]}" AMOUNT("spent") AMOUNT("reserved")   \
+                        AMOUNT("raised") AMOUNT("left") ",\"waiting\":" INTEGER ",\"updated_at\":" TIME      \
+                                                        ",\"updated_by\":" STRING "}}"
+#define BUDGET_REQUEST_SCHEMA                                                                                \
+        "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{"                               \
+        "\"usd\":{\"type\":[\"string\",\"number\",\"null\"]},\"tokens\":" NULLABLE(                          \
+                "integer") ",\"over\":{\"enum\":[\"stop\",\"ask\"]},\"restart\":" BOOLEAN "}}"
+#define LEDGER_ENTRY_SCHEMA                                                                                  \
+        "{\"type\":\"object\",\"required\":[\"id\",\"state\"],\"properties\":{\"id\":" STRING                \
+        ",\"state\":{\"enum\":[\"reserved\",\"settled\",\"lost\"]},\"attempt\":" INTEGER ",\"day\":" STRING  \
+        ",\"stopped\":" BOOLEAN ",\"reserved_at\":" TIME ",\"settled_at\":" TIME TEXT("run") TEXT("step")    \
+                TEXT("project") TEXT("agent") TEXT("tool") TEXT("model") TEXT("estimate") AMOUNT("reserved") \
+                        AMOUNT("spent") AMOUNT("overrun") "}}"
+
 static const struct {
         const char *name, *json;
 } schemas[] = {
@@ -128,27 +150,10 @@ static const struct {
                        ",\"object\":" STRING "}}"},
         {"AuditTrim", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"older_than\"],"
                       "\"properties\":{\"older_than\":" DURATION "}}"},
-        {"Amount", "{\"type\":\"object\",\"properties\":{\"usd\":" NULLABLE("string") ",\"tokens\":" NULLABLE(
-                           "integer") "}}"},
-        {"Budget", "{\"type\":\"object\",\"required\":[\"id\",\"scope\",\"cap\",\"over\"],\"properties\":{\"id\":" STRING
-                   ",\"scope\":{\"enum\":[\"run\",\"project\",\"agent\",\"day\"]},\"name\":" NULLABLE(
-                           "string") ",\"cap\":" REF("Amount") ",\"over\":{\"enum\":[\"stop\",\"ask\"]},\"spent\":" REF(
-                           "Amount") ",\"reserved\":" REF("Amount") ",\"raised\":" REF("Amount") ",\"left\":" REF("Amount") ",\"waiting\":" INTEGER
-                                                                                                         ",\"updated_at\":" TIME
-                                                                                                         ",\"updated_by\":" STRING
-                                                                                                         "}}"},
-        {"BudgetRequest",
-         "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"usd\":{\"type\":[\"string\",\"number\","
-         "\"null\"]},\"tokens\":" NULLABLE("integer") ",\"over\":{\"enum\":[\"stop\",\"ask\"]},\"restart\":" BOOLEAN
-                                                     "}}"},
-        {"LedgerEntry",
-         "{\"type\":\"object\",\"required\":[\"id\",\"state\"],\"properties\":{\"id\":" STRING
-         ",\"state\":{\"enum\":[\"reserved\",\"settled\",\"lost\"]},\"run\":" NULLABLE(
-                 "string") ",\"step\":" NULLABLE("string") ",\"attempt\":" INTEGER
-                           ",\"project\":" NULLABLE("string") ",\"agent\":" NULLABLE("string") ",\"tool\":" NULLABLE(
-                                   "string") ",\"model\":" NULLABLE("string") ",\"day\":" STRING
-                                             ",\"estimate\":" NULLABLE("string") ",\"reserved\":" REF("Amount") ",\"spent\":" REF("Amount") ",\"overrun\":" REF("Amount") ",\"stopped\":" BOOLEAN
-                                             ",\"reserved_at\":" TIME ",\"settled_at\":" TIME "}}"},
+        {"Amount", AMOUNT_SCHEMA},
+        {"Budget", BUDGET_SCHEMA},
+        {"BudgetRequest", BUDGET_REQUEST_SCHEMA},
+        {"LedgerEntry", LEDGER_ENTRY_SCHEMA},
         {"BudgetPage", PAGE("Budget")},
         {"LedgerPage", PAGE("LedgerEntry")},
         {"RunPage", PAGE("Run")},

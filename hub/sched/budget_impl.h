@@ -48,17 +48,17 @@ struct aside {
         enum budget_verdict verdict;
         enum budget_over over;
         struct budget_shortage shortage;
-        struct budget_cap cap; /* that it does not fit into */
-        bool denied;           /* people said no */
+        struct budget_cap cap;           /* that it does not fit into */
+        bool denied;                     /* people said no */
         char budget[BUDGET_ID_MAX + 16]; /* its id, or "of the workflow" */
         char account[BUDGET_ID_MAX + 16];
 };
 
 struct ledger {
         struct map *budgets, *accounts, *raises, *history;
-        struct map *live; /* while the hub starts: attempt -> struct hold */
+        struct map *live;   /* while the hub starts: attempt -> struct hold */
         struct map *asking; /* account -> the step whose question is open */
-        struct map *old;  /* attempts of earlier lives whose end this life has written */
+        struct map *old;    /* attempts of earlier lives whose end this life has written */
         size_t n_caps;
         struct list fresh; /* put aside in this turn, not yet acted on */
         struct list aside;

@@ -1,5 +1,5 @@
-/* Over a cap that asks: people allow the account more, once, or not. One question for each account at a time: what
- * else does not fit into it waits for that answer. */
+/* Over a cap that asks: people allow the account more, once, or not. One question for each account at a time:
+ * what else does not fit into it waits for that answer. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,8 +84,8 @@ static void question_of(struct step *s, const struct aside *w, char *title, size
         must(cJSON_AddNumberToObject(shown, "steps", steps));
         if (w->verdict == BUDGET_UNPRICED) {
                 must(cJSON_AddTrueToObject(shown, "unpriced"));
-                snprintf(title, size, "Nobody can say what step %s (%s) costs, and %s. Run it all the same?", s->id,
-                         s->def->tool, why);
+                snprintf(title, size, "Nobody can say what step %s (%s) costs, and %s. Run it all the same?",
+                         s->id, s->def->tool, why);
                 return;
         }
         add_amount(shown, "raise", &raise);
@@ -126,8 +126,8 @@ void budget_ask(struct step *s)
 void budget_asked(struct step *s)
 {
         struct ledger *l = s->run->en->ledger;
-        bool no = s->error_code && (!strcmp(s->error_code, "budget_exceeded") ||
-                                    !strcmp(s->error_code, "budget_unpriced"));
+        bool no = s->error_code &&
+                  (!strcmp(s->error_code, "budget_exceeded") || !strcmp(s->error_code, "budget_unpriced"));
 
         if (!s->asks_budget)
                 return;
@@ -145,8 +145,8 @@ void budget_asked(struct step *s)
 
 /* ---- granted ---- */
 
-static void allow_more(struct engine *en, const char *account, const struct budget_amount *more, const char *by,
-                  const char *checkpoint)
+static void allow_more(struct engine *en, const char *account, const struct budget_amount *more,
+                       const char *by, const char *checkpoint)
 {
         struct budget_amount *r = map_get(en->ledger->raises, account);
         struct account *a = map_get(en->ledger->accounts, account);
@@ -165,8 +165,8 @@ static void allow_more(struct engine *en, const char *account, const struct budg
                                                                          .micros = r->v[BUDGET_MONEY],
                                                                          .tokens = r->v[BUDGET_TOKENS],
                                                                          .updated_us = engine_now(en)});
-        snprintf(detail, sizeof detail, "{\"checkpoint\":\"%s\",\"usd\":\"%s\",\"tokens\":%" PRId64 "}", checkpoint,
-                 budget_money_text(more->v[BUDGET_MONEY] > 0 ? more->v[BUDGET_MONEY] : 0, money),
+        snprintf(detail, sizeof detail, "{\"checkpoint\":\"%s\",\"usd\":\"%s\",\"tokens\":%" PRId64 "}",
+                 checkpoint, budget_money_text(more->v[BUDGET_MONEY] > 0 ? more->v[BUDGET_MONEY] : 0, money),
                  more->v[BUDGET_TOKENS] > 0 ? more->v[BUDGET_TOKENS] : 0);
         store_put_audit(engine_tx(en), engine_now(en), by ? by : "hub", "budget.raise", account, detail);
 }
@@ -210,7 +210,8 @@ void budget_asks_load(struct engine *en)
                 if (a->kind != KIND_BUDGET || a->state != CHECKPOINT_OPEN || !a->step ||
                     json_parse(a->arguments, strlen(a->arguments), &doc, NULL))
                         continue;
-                account = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(doc, "about"), "account");
+                account = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(doc, "about"),
+                                                           "account");
                 if (cJSON_IsString(account))
                         note_asking(a->step, account->valuestring);
                 cJSON_Delete(doc);

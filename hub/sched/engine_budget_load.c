@@ -25,7 +25,9 @@ int budgets_create(struct engine *en)
         l->asking = map_create();
         l->live = map_create();
         l->old = map_create();
-        return l->budgets && l->accounts && l->raises && l->history && l->live && l->asking && l->old ? 0 : -E_NOMEM;
+        return l->budgets && l->accounts && l->raises && l->history && l->live && l->asking && l->old
+                       ? 0
+                       : -E_NOMEM;
 }
 
 static void free_all(struct map *m, void (*fn)(void *))

@@ -108,7 +108,8 @@ static bool still_waits(struct engine *en, const struct aside *w)
         check_common(en, w->step, &now);
         if (w->denied || now.verdict == BUDGET_WAIT)
                 return !w->denied;
-        return now.verdict != BUDGET_OK && budget_asks(en, w->account) && strcmp(now.account, w->account) == 0;
+        return now.verdict != BUDGET_OK && budget_asks(en, w->account) &&
+               strcmp(now.account, w->account) == 0;
 }
 
 /* Each is judged alone; those for which it is too little after all come back to the end of the list. */

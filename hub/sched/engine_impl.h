@@ -433,9 +433,9 @@ void budget_end(struct step *s);    /* the attempt is over, and nobody said what
 void budget_forget(struct step *s); /* it waits no longer */
 void budget_asked(struct step *s);  /* its question about a budget is answered, or its step is over */
 void budget_asks_begin(struct engine *en);
-void budget_asks_load(struct engine *en); /* after the questions came back */
+void budget_asks_load(struct engine *en);       /* after the questions came back */
 const char *budget_input(const struct step *s); /* that the budget changed; or NULL */
-void budget_free(struct step *s);   /* only memory */
+void budget_free(struct step *s);               /* only memory */
 bool budget_stopped(const struct step *s);
 void budget_late(struct engine *en, const char *agent_id, const struct engine_result *r);
 void budget_run_gone(struct run *r);

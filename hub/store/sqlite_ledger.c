@@ -101,8 +101,9 @@ static char *ledger_tail(const struct ledger_filter *f)
 {
         return str_printf("WHERE attempt_id<?1%s%s%s%s%s%s ORDER BY attempt_id DESC LIMIT ?2",
                           f->run_id ? " AND run_seq=(SELECT seq FROM runs WHERE id=?3)" : "",
-                          f->projects ? " AND project IN (SELECT value FROM json_each(?4))" : "", f->agent ? " AND agent=?5" : "",
-                          f->day >= 0 ? " AND day=?6" : "", f->state == LEDGER_RESERVED ? " AND state=0" : "",
+                          f->projects ? " AND project IN (SELECT value FROM json_each(?4))" : "",
+                          f->agent ? " AND agent=?5" : "", f->day >= 0 ? " AND day=?6" : "",
+                          f->state == LEDGER_RESERVED ? " AND state=0" : "",
                           f->state > LEDGER_RESERVED ? " AND state=?7" : "");
 }
 

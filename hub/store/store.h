@@ -430,11 +430,11 @@ int read_budget_raises(struct store_reader *r, int (*cb)(void *, const struct ro
 int read_ledger_entry(struct store_reader *r, uint64_t attempt_id,
                       int (*cb)(void *, const struct row_ledger *), void *arg); /* -E_NOENT */
 struct ledger_filter {
-        int state;                            /* enum ledger_state, or -1: any */
+        int state;                             /* enum ledger_state, or -1: any */
         const char *run_id, *projects, *agent; /* NULL: any; projects: a JSON array of names */
-        int64_t day;                          /* -1: any */
-        uint64_t before;                      /* attempt id; 0: newest */
-        int limit;                            /* 0: all */
+        int64_t day;                           /* -1: any */
+        uint64_t before;                       /* attempt id; 0: newest */
+        int limit;                             /* 0: all */
 };
 /* Newest first. */
 int read_ledger(struct store_reader *r, const struct ledger_filter *f,

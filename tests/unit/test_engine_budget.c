@@ -752,8 +752,9 @@ static int open_questions(struct eb *b)
 
 static void decide(struct eb *b, bool yes)
 {
-        struct engine_decision d = {.checkpoint_id = ask_id,
-                                    .answer = {.by = "eve", .approve = yes, .sha256 = ask_sha, .role = "admin"}};
+        struct engine_decision d = {
+                .checkpoint_id = ask_id,
+                .answer = {.by = "eve", .approve = yes, .sha256 = ask_sha, .role = "admin"}};
 
         b->answer_rc = 1;
         engine_decide(b->en, &d, on_answer, b);
