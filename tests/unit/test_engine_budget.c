@@ -849,7 +849,7 @@ TEST(engine_budget, what_was_allowed_is_allowed_once)
         eb_submit(b, "steps:\n  - {id: s, " ONE "}\n");
         CHECK_INT(running(b), 0);
         CHECK_INT(open_questions(b), 1);
-        engine_cancel(b->en, b->run, "no", on_answer, b);
+        engine_cancel(b->en, b->run, "eve", "no", on_answer, b);
         eb_turn(b);
         CHECK_INT(open_questions(b), 0);
         CHECK_INT(set(b, "day", USD(5), NONE, false), 0); /* the new cap says all */
@@ -871,7 +871,7 @@ TEST(engine_budget, when_the_asking_run_is_cancelled_another_asks)
         eb_submit(b, "steps:\n  - {id: t, " ONE "}\n");
         CHECK_INT(open_questions(b), 1);
         CHECK_STR(eb_state(b, "t"), "ready");
-        engine_cancel(b->en, first, "no", on_answer, b);
+        engine_cancel(b->en, first, "eve", "no", on_answer, b);
         eb_turn(b);
         CHECK_INT(open_questions(b), 1);
         CHECK_STR(eb_state(b, "t"), "waiting");
