@@ -20,7 +20,7 @@ struct hub_conf {
         int64_t lost_after_ms, cancel_grace_ms, heartbeat_ms, drain_ms, cert_life_ms;
         char *vault_key; /* the vault's master key; NULL: what the vault remembers, at first DIR/vault.key */
         bool accept_damaged_audit;
-        int64_t max_agents, http_threads, http_connections, http_per_ip;
+        int64_t max_agents, http_threads, http_connections, http_per_ip, http_rate, http_rate_per_ip;
 };
 
 extern const struct conf_opt hub_init_opts[];

@@ -407,6 +407,8 @@ static int build_api(struct hub *h, struct err *e)
                 .threads = (unsigned)c->http_threads,
                 .max_connections = (unsigned)c->http_connections,
                 .max_per_ip = (unsigned)c->http_per_ip,
+                .rate_per_token = c->http_rate,
+                .rate_per_ip = c->http_rate_per_ip,
         };
 
         int rc = chain ? http_create(&ho, &h->http, e) : err_set(e, E_NOMEM, "no memory for the hub");

@@ -126,6 +126,8 @@ static void http_metrics(struct http *h, struct buf *b)
         metric(b, "http_requests_active", "gauge", "Requests being answered.", atomic_load(&h->active));
         metric(b, "http_streams_active", "gauge", "Event streams, followed logs and waiting calls.",
                atomic_load(&h->streams));
+        metric(b, "http_rate_limited_total", "counter", "Requests refused for coming too often.",
+               (double)atomic_load(&h->limited));
         metric(b, "http_received_bytes_total", "counter", "Bytes of request bodies.",
                (double)atomic_load(&h->bytes_in));
 }

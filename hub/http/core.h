@@ -18,6 +18,7 @@
 #include "hub/http/http.h"
 
 struct store_reader;
+struct limit;
 struct map;
 struct mcp_sessions;
 
@@ -46,12 +47,14 @@ struct http_thread {
 };
 
 struct http {
-        struct http_options o;     /* [const] */
-        char address[300];         /* [const] */
-        int port;                  /* [const] */
-        int listen_fd;             /* ours again after MHD_quiesce_daemon */
-        struct MHD_Daemon *daemon; /* [const] until stopped */
-        pthread_key_t thread_key;  /* [const] struct http_thread */
+        struct http_options o;          /* [const] */
+        char address[300];              /* [const] */
+        int port;                       /* [const] */
+        int listen_fd;                  /* ours again after MHD_quiesce_daemon */
+        struct MHD_Daemon *daemon;      /* [const] until stopped */
+        struct limit *by_token, *by_ip; /* [const] NULL: no limit */
+        struct limit *failures;         /* [const] logins that failed, by address */
+        pthread_key_t thread_key;       /* [const] struct http_thread */
         bool have_key;
         struct http_thread *loop_thread; /* [loop] */
         char *cert_pem, *key_pem, *logs_dir;
@@ -62,6 +65,7 @@ struct http {
         atomic_int streams;                        /* streams and waits at once, against max_streams */
         atomic_ullong answered[HTTP_STATUS_SLOTS]; /* by status class */
         atomic_ullong answer_us;                   /* sum over answered requests */
+        atomic_ullong limited;                     /* requests refused for coming too often */
         atomic_ullong bytes_in;
         atomic_size_t bodies;      /* bytes held in bodies, against HTTP_BODIES_MAX */
         atomic_uint token_changes; /* API tokens revoked: what threads remember of them is void */

@@ -55,10 +55,12 @@ struct http_options {
         const char *logs_dir; /* as given to logs_create */
         struct http_hub_ops ops;
 
-        unsigned threads;          /* [2] */
-        unsigned max_connections;  /* [1000] */
-        unsigned max_per_ip;       /* [100] */
-        unsigned max_streams;      /* [500] event streams, followed logs and waiting calls at once */
+        unsigned threads;         /* [2] */
+        unsigned max_connections; /* [1000] */
+        unsigned max_per_ip;      /* [100] */
+        unsigned max_streams;     /* [500] event streams, followed logs and waiting calls at once */
+        /* Requests a second; LIMIT_BURST_S times as many at once. 0: no limit. */
+        int64_t rate_per_token, rate_per_ip;
         int64_t idle_timeout_ms;   /* [30000] a connection on which nothing moves (rounded up to seconds) */
         int64_t header_timeout_ms; /* [15000] a request's header, however slowly it drips */
         int64_t body_timeout_ms;   /* [120000] a request's body */

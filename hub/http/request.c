@@ -9,6 +9,7 @@
 #include "common/str.h"
 #include "hub/http/guard.h"
 #include "hub/http/idem.h"
+#include "hub/http/limit.h"
 #include "hub/http/problem.h"
 #include "hub/http/reply.h"
 #include "hub/http/stream.h"
@@ -109,6 +110,55 @@ void req_address(const struct http_req *q, char out[REQ_ADDRESS_MAX])
                 out[0] = '\0';
 }
 
+/* ---- not too often ---- */
+
+static int too_often(struct http_req *q, int64_t wait_ms, const char *who, struct err *e)
+{
+        atomic_fetch_add(&q->h->limited, 1);
+        q->retry_after_s = (int)((wait_ms + 999) / 1000);
+        q->problem_code = "rate_limited";
+        return err_set(e, E_FULL, "too many requests %s; try again in %d s", who, q->retry_after_s);
+}
+
+static void address_of(struct http_req *q, uint8_t key[16])
+{
+        const union MHD_ConnectionInfo *i =
+                MHD_get_connection_info(q->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+
+        limit_address(i ? i->client_addr : NULL, key);
+}
+
+static int limit_by_address(struct http_req *q, struct err *e)
+{
+        uint8_t key[16];
+        int64_t wait;
+
+        if (!q->h->by_ip)
+                return 0;
+        address_of(q, key);
+        wait = limit_take(q->h->by_ip, key, sizeof key, clock_mono_ms(q->h->o.clock));
+        return wait ? too_often(q, wait, "from this address", e) : 0;
+}
+
+/* Whoever guesses is slowed down before the guess is looked at. */
+static int limit_guesses(struct http_req *q, struct err *e)
+{
+        uint8_t key[16];
+        int64_t wait;
+
+        address_of(q, key);
+        wait = limit_wait(q->h->failures, key, sizeof key, clock_mono_ms(q->h->o.clock));
+        return wait ? too_often(q, wait, "without a valid token from this address", e) : 0;
+}
+
+static void note_guess(struct http_req *q)
+{
+        uint8_t key[16];
+
+        address_of(q, key);
+        limit_take(q->h->failures, key, sizeof key, clock_mono_ms(q->h->o.clock));
+}
+
 /* Looking a token up costs a read transaction; a busy client's is remembered for a second at
  * most, and not over a revocation. */
 #define TOKEN_KEEP_MS 1000
@@ -129,7 +179,7 @@ static bool recall_token(struct http_req *q, struct http_thread *t, const uint8_
         return false;
 }
 
-static int check_token(struct http_req *q, struct http_thread *t, const char *token)
+static int check_token(struct http_req *q, struct http_thread *t, const char *token, struct err *e)
 {
         struct known_token *k = &t->tokens[t->next_token];
         /* Before the look: a revocation in between must not be missed. */
@@ -140,6 +190,9 @@ static int check_token(struct http_req *q, struct http_thread *t, const char *to
         secret_sha256(token, strlen(token), sha);
         if (recall_token(q, t, sha))
                 return 0;
+        rc = limit_guesses(q, e);
+        if (rc)
+                return rc;
         rc = auth_check_api_token(t->reader, token, q->started_us, &q->caller);
         if (rc)
                 return rc;
@@ -165,13 +218,19 @@ static int authenticate(struct http_req *q, struct err *e)
         rc = http_thread(q->h, &t, e);
         if (rc)
                 return rc;
-        rc = check_token(q, t, a);
+        rc = check_token(q, t, a, e);
+        if (rc == -E_UNAUTH)
+                note_guess(q);
+        if (rc == -E_FULL)
+                return rc;
         if (rc == -E_UNAUTH)
                 return err_set(e, E_UNAUTH, "the API token is unknown, expired or revoked");
         if (rc)
                 return err_set(e, -rc, "the API token could not be checked (%s); try again", err_name(rc));
         q->known_caller = true;
-        return 0;
+        rc = (int)limit_take(q->h->by_token, q->caller.token_id, strlen(q->caller.token_id),
+                             clock_mono_ms(q->h->o.clock));
+        return rc ? too_often(q, rc, "with this token", e) : 0;
 }
 
 static int authorise(struct http_req *q, struct err *e)
@@ -247,7 +306,9 @@ static int req_begin(struct http_req *q, const char *url, const char *method, st
         if (rc)
                 return err_set(e, E_NOENT, "there is nothing at this path; see /api/v1/openapi.json");
         q->body_limit = q->route->body_max;
-        rc = authorise(q, e);
+        rc = limit_by_address(q, e);
+        if (!rc)
+                rc = authorise(q, e);
         if (rc)
                 return rc;
         MHD_get_connection_values(q->conn, MHD_GET_ARGUMENT_KIND, on_query, &check);

@@ -30,6 +30,7 @@
 #include "common/str.h"
 #include "hub/event/bus.h"
 #include "hub/http/core.h"
+#include "hub/http/limit.h"
 #include "hub/http/mcp_session.h"
 #include "hub/http/present.h"
 #include "hub/logs/logs.h"
@@ -37,6 +38,8 @@
 
 #define TLS_PRIORITIES "SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA:-DHE-RSA:%SERVER_PRECEDENCE"
 #define BACKLOG        1024
+/* Tokens that are not valid, from one address: so many at once, then one a second. */
+#define FAILURES_BURST 50
 
 int64_t http_now_ms(void)
 {
@@ -375,6 +378,10 @@ static int copy_options(struct http *h, const struct http_options *o)
         h->o.cert_pem = h->o.key_pem = NULL;
         h->o.logs_dir = h->logs_dir;
         h->keys = map_create();
+        if (limit_create(o->rate_per_token, o->rate_per_token * LIMIT_BURST_S, &h->by_token) ||
+            limit_create(o->rate_per_ip, o->rate_per_ip * LIMIT_BURST_S, &h->by_ip) ||
+            limit_create(1, FAILURES_BURST, &h->failures))
+                return -E_NOMEM;
         return h->cert_pem && h->key_pem && h->logs_dir && h->o.listen && h->keys ? 0 : -E_NOMEM;
 }
 
@@ -485,6 +492,9 @@ void http_free(struct http *h)
                 pthread_key_delete(h->thread_key);
         pthread_mutex_destroy(&h->watch_lock);
         map_free(h->keys);
+        limit_free(h->by_token);
+        limit_free(h->by_ip);
+        limit_free(h->failures);
         mcp_sessions_free(h->mcp);
         mem_free((char *)(uintptr_t)h->o.listen);
         mem_free(h->cert_pem);
