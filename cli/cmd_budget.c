@@ -15,22 +15,6 @@ static int no_memory(struct err *e)
         return err_set(e, E_NOMEM, "no memory");
 }
 
-/* "5.00 USD, 2000 tokens"; "-" where neither is said. */
-static const char *amount_text(const cJSON *o, char *out, size_t size)
-{
-        const cJSON *usd = jget(o, "usd"), *tokens = jget(o, "tokens");
-        int n = 0;
-
-        out[0] = '\0';
-        if (cJSON_IsString(usd))
-                n = snprintf(out, size, "%s USD", usd->valuestring);
-        if (cJSON_IsNumber(tokens) && n < (int)size)
-                snprintf(out + n, size - (size_t)n, "%s%.0f tokens", n ? ", " : "", tokens->valuedouble);
-        if (!out[0])
-                snprintf(out, size, "-");
-        return out;
-}
-
 static void amount_cell(struct table *t, const cJSON *o, const char *key)
 {
         char text[96];

@@ -360,6 +360,21 @@ const cJSON *jget(const cJSON *o, const char *key)
         return cJSON_GetObjectItemCaseSensitive(o, key);
 }
 
+const char *amount_text(const cJSON *o, char *out, size_t size)
+{
+        const cJSON *usd = jget(o, "usd"), *tokens = jget(o, "tokens");
+        int n = 0;
+
+        out[0] = '\0';
+        if (cJSON_IsString(usd))
+                n = snprintf(out, size, "%s USD", usd->valuestring);
+        if (cJSON_IsNumber(tokens) && n < (int)size)
+                snprintf(out + n, size - (size_t)n, "%s%.0f tokens", n ? ", " : "", tokens->valuedouble);
+        if (!out[0])
+                snprintf(out, size, "-");
+        return out;
+}
+
 const char *jstr(const cJSON *o, const char *key)
 {
         const char *s = cJSON_GetStringValue(jget(o, key));

@@ -73,6 +73,9 @@ void ago_text(const char *when, char out[32]);
 void span_text(const char *from, const char *to, char out[32]); /* to NULL: now */
 void ms_text(int64_t ms, char out[32]);
 
+/* "5.00 USD, 2000 tokens" of {"usd","tokens"}; "-" where neither is said. Returns out. */
+const char *amount_text(const cJSON *o, char *out, size_t size);
+
 const char *jstr(const cJSON *o, const char *key); /* "" if absent */
 int64_t jnum(const cJSON *o, const char *key);
 bool jbool(const cJSON *o, const char *key);

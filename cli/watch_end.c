@@ -37,9 +37,17 @@ static void head(const cJSON *run)
                 put_plain(stdout, jstr(jget(run, "error"), "message"));
                 putchar('\n');
         }
+        if (jget(run, "spent")) {
+                char spent[96], reserved[96];
+                bool more = jget(run, "reserved") != NULL;
+
+                printf("  spent %s%s%s\n", amount_text(jget(run, "spent"), spent, sizeof spent),
+                       more ? "; reserved " : "",
+                       more ? amount_text(jget(run, "reserved"), reserved, sizeof reserved) : "");
+        }
 }
 
-static void step_line(struct table *t, const cJSON *s, bool wide)
+static void step_line(struct table *t, const cJSON *s, bool wide, bool spent)
 {
         const cJSON *code = jget(s, "exit_code");
         char text[64];
@@ -58,21 +66,34 @@ static void step_line(struct table *t, const cJSON *s, bool wide)
                 table_cell(t, text, PAINT_NONE);
                 table_cell(t, jstr(s, "tool"), PAINT_NONE);
         }
+        if (spent) {
+                char amount[96];
+
+                table_cell(t, jget(s, "spent") ? amount_text(jget(s, "spent"), amount, sizeof amount) : "",
+                           PAINT_NONE);
+        }
         table_cell(t, jstr(jget(s, "error"), "message"), PAINT_NONE);
 }
 
 void watch_draw_run(const cJSON *run, bool wide)
 {
-        static const char *const narrow_head[] = {"STEP", "STATE", "AGENT", "TOOK", "TRY", "EXIT", "ERROR"};
-        static const char *const wide_head[] = {"STEP", "STATE",  "AGENT", "TOOK", "TRY",
-                                                "EXIT", "OUTPUT", "TOOL",  "ERROR"};
+        const char *names[10] = {"STEP", "STATE", "AGENT", "TOOK", "TRY", "EXIT"};
         const cJSON *steps = jget(run, "steps");
+        bool spent = jget(run, "spent") != NULL;
         struct table t;
+        int n = 6;
 
+        if (wide) {
+                names[n++] = "OUTPUT";
+                names[n++] = "TOOL";
+        }
+        if (spent)
+                names[n++] = "SPENT";
+        names[n++] = "ERROR";
         head(run);
-        table_init(&t, wide ? 9 : 7, wide ? wide_head : narrow_head);
+        table_init(&t, n, names);
         for (const cJSON *s = steps ? steps->child : NULL; s; s = s->next)
-                step_line(&t, s, wide);
+                step_line(&t, s, wide, spent);
         table_print(&t);
 }
 

@@ -64,7 +64,8 @@ static const struct {
                 "\"failed\",\"cancelled\"]},\"inputs\":" OBJECT ",\"outputs\":" OBJECT ",\"error\":" ERROR_OF
                 ",\"priority\":" INTEGER ",\"created_by\":" STRING ",\"cancel_requested\":" BOOLEAN
                 ",\"step_count\":" INTEGER ",\"created_at\":" TIME ",\"started_at\":" TIME
-                ",\"finished_at\":" TIME ",\"steps\":{\"type\":\"array\",\"items\":" REF("Step") "}}}"},
+                ",\"finished_at\":" TIME AMOUNT("spent")
+                        AMOUNT("reserved") ",\"steps\":{\"type\":\"array\",\"items\":" REF("Step") "}}}"},
         {"Step",
          "{\"type\":\"object\",\"required\":[\"id\",\"tool\",\"state\",\"attempt\"],\"properties\":{"
          "\"id\":" STRING ",\"tool\":" STRING
@@ -76,8 +77,10 @@ static const struct {
                                    "integer") ",\"error\":" ERROR_OF ",\"outputs\":" OBJECT
                                               ",\"created_at\":" TIME ",\"started_at\":" TIME
                                               ",\"finished_at\":" TIME ",\"usage\":" OBJECT
-                                              ",\"checkpoint\":" STRING ",\"output_bytes\":" INTEGER
-                                              ",\"attempts\":{\"type\":\"array\",\"items\":" OBJECT "}}}"},
+                                              ",\"checkpoint\":" STRING AMOUNT("spent")
+                                                      AMOUNT("reserved") ",\"output_bytes\":" INTEGER
+                                                                         ",\"attempts\":{\"type\":\"array\","
+                                                                         "\"items\":" OBJECT "}}}"},
         {"Checkpoint",
          "{\"type\":\"object\",\"required\":[\"id\",\"state\",\"kind\",\"title\",\"sha256\"],\"properties\":{"
          "\"id\":" STRING ",\"state\":{\"enum\":[\"open\",\"approved\",\"rejected\",\"expired\","

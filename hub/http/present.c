@@ -1,5 +1,7 @@
 #include "hub/http/present.h"
 
+#include "hub/http/spending.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -409,7 +411,20 @@ struct run_doc {
         int64_t seq;
         char sha[65];
         bool call, brief, over;
+        struct spending spent;
 };
+
+/* What the ledger has of this step; the run's entries are read when the first one can have some. */
+static int put_spending(struct run_doc *d, const struct row_step *s)
+{
+        const struct budget_account *a;
+        int rc = spending_may_be(s, d->wf) ? spending_read(&d->spent, d->t->reader, d->seq) : 0;
+
+        a = rc ? NULL : spending_of(&d->spent, s->idx);
+        if (a)
+                spending_put(&d->w, a);
+        return rc;
+}
 
 static int on_run(void *arg, const struct row_run *r)
 {
@@ -427,6 +442,7 @@ static int on_run(void *arg, const struct row_run *r)
 static int on_step(void *arg, const struct row_step *s)
 {
         struct run_doc *d = arg;
+        int rc;
 
         /* Once it has instances, they are the steps that people see. */
         if (s->fanout && s->started_us)
@@ -434,8 +450,9 @@ static int on_step(void *arg, const struct row_step *s)
         jw_open(&d->w, NULL, '{');
         present_step_members(&d->w, s, d->wf);
         put_checkpoint(&d->w, &d->open, s);
+        rc = put_spending(d, s);
         jw_close(&d->w, '}');
-        return jw_end(&d->w);
+        return rc ? rc : jw_end(&d->w);
 }
 
 static int no_run(const char *id, int rc, struct err *e)
@@ -464,6 +481,9 @@ int present_run_by_id(struct http_thread *t, const char *id, bool steps, struct 
                         rc = read_steps(t->reader, d.seq, on_step, &d);
                 open_checkpoints_free(&d.open);
                 jw_close(&d.w, ']');
+                if (!rc && d.spent.n)
+                        spending_put(&d.w, &d.spent.all);
+                spending_free(&d.spent);
         }
         jw_close(&d.w, '}');
         if (!rc)
@@ -483,7 +503,7 @@ static int on_one_step(void *arg, const struct row_step *s)
         x->idx = s->idx;
         present_step_members(&x->d.w, s, x->d.wf);
         put_checkpoint(&x->d.w, &x->d.open, s);
-        return 0;
+        return put_spending(&x->d, s);
 }
 
 static int on_attempt(void *arg, const struct row_attempt *a)
@@ -510,6 +530,7 @@ int present_step_by_id(struct http_thread *t, const char *run_id, const char *st
         if (!rc)
                 rc = read_step(t->reader, x.d.seq, step_id, on_one_step, &x);
         open_checkpoints_free(&x.d.open);
+        spending_free(&x.d.spent);
         if (rc == -E_NOENT)
                 return err_set(e, E_NOENT, "run '%.64s' has no step '%.128s'", run_id, step_id);
         if (!rc) {

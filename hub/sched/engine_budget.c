@@ -466,7 +466,8 @@ void budget_end(struct step *s)
 {
         if (!s->hold)
                 return;
-        entry_settle(s->run->en, s->hold, BUDGET_END_LOST, &unknown);
+        /* What was not sent did not run. */
+        entry_settle(s->run->en, s->hold, s->in_commit ? BUDGET_END_NOTHING : BUDGET_END_LOST, &unknown);
         hold_free(s->hold);
         s->hold = NULL;
 }

@@ -96,6 +96,10 @@ class Budgets(World):
         self.assertEqual(spent, round(sum(s["usage"]["cost_usd"] for s in done) * 1e6))
         self.assertEqual(round(float(self.show(hub, "day")["spent"]["usd"]) * 1e6), spent)
         self.assertGreater(spent + 100_000, CAP - 30_000)  # as much was done as fits
+        self.assertEqual(round(float(doc["spent"]["usd"]) * 1e6), spent)
+        self.assertNotIn("reserved", doc)
+        self.assertEqual(done[0]["spent"], {"usd": "0.023", "tokens": 500})
+        self.assertIn(f"spent {doc['spent']['usd']} USD, {doc['spent']['tokens']} tokens", hub.cli("run", "show", run).stdout)
         # No model was asked without a reservation.
         self.assertLessEqual(len(m.requests("chat/completions")), len(rows(hub)))
 
