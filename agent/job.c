@@ -77,15 +77,19 @@ static cJSON *check_input(struct jobs *js, const struct tool *t, const Photon__V
                 return NULL;
         }
         rc = json_parse(text, strlen(text), &input, &e);
+        if (!rc && cJSON_IsObject(input))
+                rc = job_secrets_fill(t, m, input, &e);
         if (!rc && (schema = jobs_schema(js, t)))
                 rc = json_check(schema, input, &e);
         if (rc) {
+                job_secrets_hide(m, &e);
                 job_refuse(js, m->attempt_id, rc == -E_NOMEM ? "out_of_memory" : "invalid_input", "%s: %s",
                            t->name, e.msg);
                 goto refused;
         }
         rc = t->permit ? t->permit(js->o.policy, input, &e) : 0;
         if (rc) {
+                job_secrets_hide(m, &e);
                 job_refuse(js, m->attempt_id, rc == -E_DENIED ? "policy_denied" : err_name(rc), "%s", e.msg);
                 goto refused;
         }
@@ -129,6 +133,7 @@ static int fill(struct job *j, const struct tool *t, const Photon__V1__StepStart
 int job_admit(struct jobs *js, const Photon__V1__StepStart *m)
 {
         const struct tool *t = check_room(js, m);
+        struct err e = {0};
         struct job *j = NULL;
         cJSON *input;
         int rc;
@@ -149,6 +154,11 @@ int job_admit(struct jobs *js, const Photon__V1__StepStart *m)
         j->tool_done = true; /* nothing to free in the tool yet */
         j->started_us = jobs_now_us(js);
         rc = fill(j, t, m);
+        if (!rc && (rc = job_secrets_take(j, t, m, &e))) {
+                job_secrets_hide(m, &e);
+                job_refuse_made(j, rc == -E_NOMEM ? "out_of_memory" : "secret_refused", e.msg);
+                return rc;
+        }
         if (!rc)
                 rc = journal_accept(js->o.journal, j->id, t->name, j->started_us);
         if (rc)
@@ -335,6 +345,10 @@ void job_start(struct job *j)
         rc = j->call.tool->start(&j->call, j->input, &e);
         j->in_tool = false;
         if (rc && j->state == JOB_STARTING) {
+                char *text = job_masked_text(j, e.msg);
+
+                snprintf(e.msg, sizeof e.msg, "%s", text ? text : "it could not be started");
+                mem_free(text);
                 j->tool_done = true;
                 drop_scratch(j);
                 job_refuse_made(j, rc == -E_DENIED ? "policy_denied" : err_name(rc), e.msg);
@@ -511,6 +525,7 @@ void job_reap(struct job *j)
                 drop_scratch(j);
                 j->tool_done = true;
         }
+        job_secrets_free(j);
         job_mask_free(j);
         cJSON_Delete(j->input);
         j->input = NULL;

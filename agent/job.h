@@ -87,4 +87,7 @@ struct cJSON *jobs_describe(const struct jobs *js);
 size_t jobs_running(const struct jobs *js);
 size_t jobs_unacked(const struct jobs *js); /* results that the hub has not acknowledged */
 
+/* After jobs_handle: what came of secrets is overwritten in the message. */
+void job_secrets_wipe(Photon__V1__StepStart *m);
+
 #endif

@@ -344,8 +344,8 @@ static int open_or_decide(struct ask *a, const struct tool_question *q, char *ar
         return 0;
 }
 
-int tool_ask(struct tool_call *c, const struct tool_question *q,
-             void (*on_decision)(void *arg, const struct tool_decision *d), void *arg, uint32_t *out_id)
+static int ask(struct tool_call *c, const struct tool_question *q,
+               void (*on_decision)(void *arg, const struct tool_decision *d), void *arg, uint32_t *out_id)
 {
         struct job *j = c->job;
         char *arguments = NULL, *schema = NULL;
@@ -385,6 +385,44 @@ fail:
                 ask_free(a);
         else
                 mem_free(a);
+        return rc;
+}
+
+/* What leaves the machine, and what the answer is bound to, is masked. The policy here judges what would be
+ * done. */
+static int masked_question(const struct job *j, const struct tool_question *q, struct tool_question *out)
+{
+        *out = *q;
+        out->title = job_masked_text(j, q->title);
+        out->tool = q->tool ? job_masked_text(j, q->tool) : NULL;
+        out->arguments = q->arguments ? job_masked_tree(j, q->arguments) : NULL;
+        out->schema = q->schema ? job_masked_tree(j, q->schema) : NULL;
+        return out->title && (out->tool || !q->tool) && (out->arguments || !q->arguments) &&
+                               (out->schema || !q->schema)
+                       ? 0
+                       : -E_NOMEM;
+}
+
+static void masked_free(struct tool_question *m)
+{
+        mem_free((char *)(uintptr_t)m->title);
+        mem_free((char *)(uintptr_t)m->tool);
+        cJSON_Delete((cJSON *)(uintptr_t)m->arguments);
+        cJSON_Delete((cJSON *)(uintptr_t)m->schema);
+}
+
+int tool_ask(struct tool_call *c, const struct tool_question *q,
+             void (*on_decision)(void *arg, const struct tool_decision *d), void *arg, uint32_t *out_id)
+{
+        struct tool_question m;
+        int rc;
+
+        if (!tool_has_secrets(c))
+                return ask(c, q, on_decision, arg, out_id);
+        rc = masked_question(c->job, q, &m);
+        if (!rc)
+                rc = ask(c, &m, on_decision, arg, out_id);
+        masked_free(&m);
         return rc;
 }
 

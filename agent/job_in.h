@@ -1,5 +1,6 @@
 /* Private to agent/job*.c: job.c (life of one call), jobs.c (the set, the
- * hub's messages, the turn), job_result.c (what is said when it ends). */
+ * hub's messages, the turn), job_result.c (what is said when it ends), job_secret.c (what the hub sent
+ * along), job_mask.c (what must not leave). */
 #ifndef PHOTON_AGENT_JOB_IN_H
 #define PHOTON_AGENT_JOB_IN_H
 
@@ -54,7 +55,9 @@ struct job {
         bool slot_made;
         cJSON *input;
         struct output *out;
-        struct job_mask *mask; /* NULL: it knows no secret */
+        struct job_mask *mask;       /* NULL: it knows no secret */
+        struct call_secret *secrets; /* job_secret.c */
+        size_t n_secrets;
         uint32_t timeout_ms;
         enum job_stop stop;
         char *cancel_reason;
@@ -139,6 +142,17 @@ int job_mask_output(struct job *j, int ch, const void *p, size_t n);
  * when r was used. -E_NOMEM: nothing of r may leave. */
 int job_mask_result(struct job *j, struct tool_result *r, char **out_message);
 void job_mask_free(struct job *j);
+/* A masked copy, mem_free; NULL: no memory. Of a text; of a tree (cJSON_Delete). Without secrets: a copy. */
+char *job_masked_text(const struct job *j, const char *text);
+cJSON *job_masked_tree(const struct job *j, const cJSON *v);
+
+/* job_secret.c */
+/* Values where their marks stand. */
+int job_secrets_fill(const struct tool *t, const Photon__V1__StepStart *m, cJSON *input, struct err *e);
+/* Takes the values out of what a refusal is about to say. */
+void job_secrets_hide(const Photon__V1__StepStart *m, struct err *e);
+int job_secrets_take(struct job *j, const struct tool *t, const Photon__V1__StepStart *m, struct err *e);
+void job_secrets_free(struct job *j); /* wipes, the input's texts too */
 
 /* job_result.c */
 void job_refuse(struct jobs *js, uint64_t id, const char *code, const char *fmt, ...)

@@ -92,39 +92,116 @@ int job_mask_output(struct job *j, int ch, const void *p, size_t n)
 
 /* ---- the result ---- */
 
-/* NULL: no memory. */
-static char *masked(const struct mask *m, const char *text)
+static bool replace_text(cJSON *v, char *text)
 {
-        struct mask_stream *s;
-        struct buf out;
-        char *copy = NULL;
+        cJSON_free(v->valuestring);
+        v->valuestring = text;
+        v->type = cJSON_String;
+        return true;
+}
 
-        if (mask_stream_create(m, &s))
-                return NULL;
-        buf_init(&out, 0);
-        if (!mask_put(s, text, strlen(text), &out) && !mask_end(s, &out))
-                copy = buf_steal_str(&out);
-        wipe(&out);
-        mask_stream_free(s);
-        return copy;
+static bool mask_name(const struct mask *m, cJSON *v)
+{
+        char *text = mask_text(m, v->string);
+
+        if (!text)
+                return false;
+        cJSON_free(v->string);
+        v->string = text;
+        return true;
+}
+
+/* A secret of digits may come as a number. */
+static bool mask_number(const struct mask *m, cJSON *v)
+{
+        char *plain = cJSON_PrintUnformatted(v), *text = plain ? mask_text(m, plain) : NULL;
+        bool same = text && strcmp(plain, text) == 0;
+
+        cJSON_free(plain);
+        if (!text || same) {
+                mem_free(text);
+                return text != NULL;
+        }
+        return replace_text(v, text);
 }
 
 static bool mask_tree(const struct mask *m, cJSON *v, unsigned depth)
 {
         for (; v; v = v->next) {
+                if (v->string && !mask_name(m, v))
+                        return false;
                 if (cJSON_IsString(v)) {
-                        char *text = masked(m, v->valuestring);
-                        bool ok =
-                                text && (strcmp(text, v->valuestring) == 0 || cJSON_SetValuestring(v, text));
+                        char *text = mask_text(m, v->valuestring);
 
-                        mem_free(text);
-                        if (!ok)
+                        if (!text || !replace_text(v, text))
                                 return false;
+                } else if (cJSON_IsNumber(v) && !mask_number(m, v)) {
+                        return false;
                 }
                 if (v->child && (depth == 0 || !mask_tree(m, v->child, depth - 1)))
                         return false;
         }
         return true;
+}
+
+char *job_masked_text(const struct job *j, const char *text)
+{
+        return j->mask ? mask_text(j->mask->m, text) : mem_strdup(text);
+}
+
+cJSON *job_masked_tree(const struct job *j, const cJSON *v)
+{
+        cJSON *copy = cJSON_Duplicate(v, true);
+
+        if (copy && j->mask && !mask_tree(j->mask->m, copy, JSON_DEPTH_MAX)) {
+                cJSON_Delete(copy);
+                return NULL;
+        }
+        return copy;
+}
+
+/* ---- what a tool keeps ---- */
+
+struct tool_filter {
+        struct mask_stream *s;
+};
+
+bool tool_has_secrets(const struct tool_call *c)
+{
+        return ((const struct job *)c->job)->mask != NULL;
+}
+
+void tool_filter_free(struct tool_filter *f)
+{
+        if (!f)
+                return;
+        mask_stream_free(f->s);
+        mem_free(f);
+}
+
+int tool_filter(struct tool_call *c, struct tool_filter **io, const void *p, size_t n, bool last,
+                struct buf *out)
+{
+        struct job *j = c->job;
+        struct tool_filter *f = *io;
+        int rc = 0;
+
+        if (!j->mask)
+                return buf_put(out, p, n);
+        if (!f) {
+                f = mem_calloc(1, sizeof *f);
+                rc = f ? mask_stream_create(j->mask->m, &f->s) : -E_NOMEM;
+        }
+        if (!rc)
+                rc = mask_put(f->s, p, n, out);
+        if (!rc && last)
+                rc = mask_end(f->s, out);
+        if (rc || last) {
+                tool_filter_free(f);
+                f = NULL;
+        }
+        *io = f;
+        return rc;
 }
 
 int job_mask_result(struct job *j, struct tool_result *r, char **out_message)
@@ -137,10 +214,11 @@ int job_mask_result(struct job *j, struct tool_result *r, char **out_message)
         m = j->mask->m;
         if (end_streams(j))
                 return -E_NOMEM;
-        if (r->outputs && !mask_tree(m, r->outputs, JSON_DEPTH_MAX))
+        if ((r->outputs && !mask_tree(m, r->outputs, JSON_DEPTH_MAX)) ||
+            (r->usage && !mask_tree(m, r->usage, JSON_DEPTH_MAX)))
                 return -E_NOMEM;
         if (r->error_message) {
-                *out_message = masked(m, r->error_message);
+                *out_message = mask_text(m, r->error_message);
                 if (!*out_message)
                         return -E_NOMEM;
                 r->error_message = *out_message;

@@ -77,6 +77,7 @@ void job_refuse_made(struct job *j, const char *code, const char *message)
         j->call.tool = NULL; /* its row may go */
         output_free(j->out);
         j->out = NULL;
+        job_secrets_free(j);
         cJSON_Delete(j->input);
         j->input = NULL;
         m.attempt_id = j->id;

@@ -79,6 +79,7 @@ static void job_free(struct job *j)
         mem_free(j->traceparent);
         mem_free(j->tool_name);
         mem_free(j->scratch);
+        job_secrets_free(j);
         job_mask_free(j);
         mem_free(j->cancel_reason);
         mem_free(j->lost_question);

@@ -4,6 +4,7 @@
 #include "agent/doctor.h"
 #include "agent/status.h"
 #include "common/err.h"
+#include "common/locked.h"
 #include "common/mem.h"
 #include "common/str.h"
 #include "common/version.h"
@@ -151,6 +152,8 @@ int main(int argc, char **argv)
 
         mallopt(M_ARENA_MAX, 1); /* one heap for NNG's threads too: the agent is to stay small */
         mem_install_hooks();
+        if (process_no_dumps())
+                fputs("photon-agent: core dumps could not be switched off\n", stderr);
         signal(SIGPIPE, SIG_IGN);
         if (argc < 2) {
                 help(stderr);

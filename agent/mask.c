@@ -406,3 +406,21 @@ int mask_end(struct mask_stream *s, struct buf *out)
         s->covered = 0;
         return rc;
 }
+
+char *mask_text(const struct mask *m, const char *text)
+{
+        struct mask_stream *s;
+        struct buf out;
+        char *copy = NULL;
+
+        if (mask_stream_create(m, &s))
+                return NULL;
+        buf_init(&out, 0);
+        if (!mask_put(s, text, strlen(text), &out) && !mask_end(s, &out))
+                copy = buf_steal_str(&out);
+        if (out.data)
+                mem_wipe(out.data, out.cap);
+        buf_fini(&out);
+        mask_stream_free(s);
+        return copy;
+}

@@ -36,5 +36,7 @@ int mask_put(struct mask_stream *s, const void *p, size_t n, struct buf *out);
 /* Appends what was held back. */
 int mask_end(struct mask_stream *s, struct buf *out);
 void mask_stream_free(struct mask_stream *s); /* wipes */
+/* A masked copy of one text; mem_free. NULL: no memory. */
+char *mask_text(const struct mask *m, const char *text);
 
 #endif

@@ -30,6 +30,8 @@ static void on_hub_message(struct rpc_call *c, const uint8_t *p, size_t n, void 
                 return;
         }
         jobs_handle(s->o.jobs, m);
+        for (size_t i = 0; i < m->n_start; i++)
+                job_secrets_wipe(m->start[i]);
         protobuf_c_message_free_unpacked(&m->base, NULL);
 }
 

@@ -35,8 +35,10 @@ struct opts {
         struct conf_list inputs, labels, answers, answer_files;
         char *inputs_file, *agent, *name, *role, *input, *input_file, *channel, *state, *workflow, *kind,
                 *out, *ca_sha256, *effect, *cwd, *bytes, *token_file, *run, *content, *sha256;
-        char *user, *email;
-        struct conf_list env, scopes;
+        char *user, *email, *from_file;
+        struct conf_list env, scopes, secrets;
+        int64_t keep;
+        bool unmasked;
         bool own, service, detach, follow, no_stdin, force, yes, all, always;
         int64_t uses, ttl_ms, timeout_ms, attempt, limit, after, priority, max_bytes;
         char *scale;
@@ -98,6 +100,8 @@ int help_json(struct err *e);
         X(logs) X(exec) X(call) X(mcp) X(models) X(tools) X(validate) X(events) X(import_wfformat)                      \
         X(audit_list) X(audit_export) X(audit_verify) X(audit_erase) X(audit_trim)                     \
         X(budget_list) X(budget_show) X(budget_set) X(budget_delete) X(budget_ledger)                  \
+        X(secret_set) X(secret_rotate) X(secret_list) X(secret_show) X(secret_delete)                  \
+        X(vault_status) X(vault_unlock) X(vault_lock) X(vault_rotate)                                  \
         X(api_token_create) X(api_token_list) X(api_token_revoke)                                      \
         X(user_create) X(user_list) X(user_grant) X(user_ungrant) X(user_disable) X(user_enable)       \
         X(project_create) X(project_list) X(project_members) X(project_archive) X(project_unarchive)   \

@@ -242,8 +242,11 @@ static bool has_project(const char *path)
 {
         static const char *const paths[] = {"/api/v1/runs", "/api/v1/calls", "/api/v1/validate",
                                             "/api/v1/checkpoints", "/api/v1/events"};
+        static const char secrets[] = "/api/v1/secrets"; /* and each of them */
         size_t n = strcspn(path, "?");
 
+        if (strncmp(path, secrets, sizeof secrets - 1) == 0)
+                return !strstr(path + n, "project=");
         for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
                 if (strlen(paths[i]) == n && memcmp(paths[i], path, n) == 0)
                         return !strstr(path + n, "project=");

@@ -71,6 +71,27 @@ static int call_body(struct cli *c, const char *tool, cJSON **out, struct err *e
         return 0;
 }
 
+/* NAME or NAME=VARIABLE; the hub says what is wrong with them. */
+static int exec_secrets(struct cli *c, cJSON *body, struct err *e)
+{
+        cJSON *list = c->o.secrets.n ? cJSON_AddArrayToObject(body, "secrets") : NULL;
+
+        for (size_t i = 0; i < c->o.secrets.n; i++) {
+                const char *word = c->o.secrets.v[i], *eq = strchr(word, '=');
+                char *name = mem_strndup(word, eq ? (size_t)(eq - word) : strlen(word));
+                cJSON *s = cJSON_CreateObject();
+                bool ok = list && name && s && cJSON_AddStringToObject(s, "name", name) &&
+                          (!eq || cJSON_AddStringToObject(s, "as", eq + 1)) && cJSON_AddItemToArray(list, s);
+
+                mem_free(name);
+                if (!ok) {
+                        cJSON_Delete(s);
+                        return no_memory(e);
+                }
+        }
+        return 0;
+}
+
 static int exec_input(struct cli *c, cJSON *body, struct err *e)
 {
         cJSON *input = cJSON_AddObjectToObject(body, "input"), *argv = cJSON_AddArrayToObject(input, "argv"),
@@ -98,7 +119,7 @@ static int exec_input(struct cli *c, cJSON *body, struct err *e)
         }
         if (!rc && c->o.cwd && !cJSON_AddStringToObject(input, "cwd", c->o.cwd))
                 rc = no_memory(e);
-        return rc;
+        return rc ? rc : exec_secrets(c, body, e);
 }
 
 /* Is there anything to read? /dev/null and a closed descriptor are not. */

@@ -78,6 +78,7 @@ static const struct conf_opt logs_opts[] = {
 static const struct conf_opt exec_opts[] = {
         FLAG_AGENT, FLAG_LABELS, FLAG_TIMEOUT,
         {"env", 'e', CONF_STRLIST, O(env), NULL, NULL, "NAME=VALUE", "variable for the command; may be repeated", 0, 0},
+        {"secret", 0, CONF_STRLIST, O(secrets), NULL, NULL, "NAME[=VARIABLE]", "a secret of the vault, in the command's environment; may be repeated", 0, 0},
         {"cwd", 'C', CONF_STR, O(cwd), NULL, NULL, "DIR", "folder on the agent to run it in", 0, 0},
         {"no-stdin", 'n', CONF_BOOL, O(no_stdin), NULL, NULL, "", "give the command an empty standard input", 0, 0},
         FLAG_EFFECT,
@@ -157,6 +158,19 @@ static const struct conf_opt budget_ledger_opts[] = {
         FLAG_LIMIT,
         {0},
 };
+#define FLAG_VALUE   {"from-file", 0, CONF_STR, O(from_file), NULL, NULL, "FILE", "read it from this file, byte for byte", 0, 0}
+static const struct conf_opt secret_set_opts[] = {
+        FLAG_VALUE,
+        {"keep", 0, CONF_INT, O(keep), NULL, NULL, "N", "so many versions stay (default 5)", 1, 100},
+        {"unmasked", 0, CONF_BOOL, O(unmasked), NULL, NULL, "", "take a value shorter than 6 bytes, which cannot be masked in output", 0, 0},
+        {0},
+};
+static const struct conf_opt vault_unlock_opts[] = {FLAG_VALUE, {0}};
+static const struct conf_opt vault_rotate_opts[] = {
+        {"key", 0, CONF_STR, O(kind), NULL, NULL, "KIND", "what the new master key is: file, credential or passphrase (default: as it is; file)", 0, 0},
+        FLAG_VALUE,
+        {0},
+};
 static const struct conf_opt login_opts[] = {
         {"ca-sha256", 0, CONF_STR, O(ca_sha256), NULL, NULL, "HEX", "fetch the hub's authority and pin it, if it has this SHA-256", 0, 0},
         {"token-file", 0, CONF_STR, O(token_file), NULL, NULL, "FILE", "read the token from a file, or from - (standard input)", 0, 0},
@@ -202,6 +216,17 @@ const struct command commands[] = {
         {.name = "token create", .args = "", .summary = "make a token with which machines join; prints it alone", .opts = token_create_opts, .max_args = 0, .run = cmd_token_create},
         {.name = "token list", .args = "", .summary = "list join tokens", .max_args = 0, .run = cmd_token_list},
         {.name = "token revoke", .args = "ID", .summary = "revoke a join token", .min_args = 1, .max_args = 1, .run = cmd_token_revoke},
+        {.name = "secret set", .args = "NAME", .summary = "set a secret, from standard input, a prompt or a file", .opts = secret_set_opts, .min_args = 1, .max_args = 1, .run = cmd_secret_set,
+         .help = "The value is never on the command line and never shown again. From a pipe the last newline is taken off, as\nof: printf %s \"$V\" | photon secret set NAME. A step gets it by naming it: secrets: [NAME]."},
+        {.name = "secret rotate", .args = "NAME", .summary = "give a secret that is there a new value", .opts = secret_set_opts, .min_args = 1, .max_args = 1, .run = cmd_secret_rotate},
+        {.name = "secret list", .args = "", .summary = "names and versions of secrets, never their values", .max_args = 0, .run = cmd_secret_list},
+        {.name = "secret show", .args = "NAME", .summary = "one secret: its versions, without a value", .min_args = 1, .max_args = 1, .run = cmd_secret_show},
+        {.name = "secret delete", .args = "NAME", .summary = "remove a secret and all its versions", .min_args = 1, .max_args = 1, .run = cmd_secret_delete},
+        {.name = "vault status", .args = "", .summary = "is the vault open, and under which keys", .max_args = 0, .run = cmd_vault_status},
+        {.name = "vault unlock", .args = "", .summary = "open the vault: asks for its passphrase, or has the hub look for its key again", .opts = vault_unlock_opts, .max_args = 0, .run = cmd_vault_unlock},
+        {.name = "vault lock", .args = "", .summary = "have the hub forget the vault's keys; steps that need a secret wait", .max_args = 0, .run = cmd_vault_lock},
+        {.name = "vault rotate", .args = "data|master", .summary = "a new data key or a new master key, while the hub serves", .opts = vault_rotate_opts, .min_args = 1, .max_args = 1, .run = cmd_vault_rotate,
+         .help = "data: new values are sealed under a new data key, older ones are sealed anew in the background.\nmaster: every data key is wrapped anew. --key passphrase asks for one, which photon vault unlock then\nneeds after each start of the hub; --key file goes back to a file."},
         {.name = "api-token create", .args = "", .summary = "make a token for a person or a script; prints it alone", .opts = api_token_create_opts, .max_args = 0, .run = cmd_api_token_create},
         {.name = "api-token list", .args = "", .summary = "list API tokens", .opts = own_opts, .max_args = 0, .run = cmd_api_token_list},
         {.name = "api-token revoke", .args = "ID", .summary = "revoke an API token", .opts = own_opts, .min_args = 1, .max_args = 1, .run = cmd_api_token_revoke},

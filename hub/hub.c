@@ -314,6 +314,35 @@ static int build_state(struct hub *h, struct err *e)
         return rc;
 }
 
+static void on_vault_open(void *ctx)
+{
+        struct hub *h = ctx;
+
+        if (h->engine)
+                engine_vault_opened(h->engine);
+}
+
+static bool op_vault_open(void *ctx)
+{
+        return vault_is_open(((struct hub *)ctx)->vault);
+}
+
+static const char *op_vault_why(void *ctx)
+{
+        return vault_why_locked(((struct hub *)ctx)->vault);
+}
+
+static int64_t op_vault_latest(void *ctx, const char *project, const char *name)
+{
+        return vault_latest(((struct hub *)ctx)->vault, project, name);
+}
+
+static void op_vault_mark(void *ctx, const char *run_id, const char *step_id, uint32_t attempt,
+                          char out[ENGINE_MARK_LEN])
+{
+        vault_mark(((struct hub *)ctx)->vault, run_id, step_id, attempt, out);
+}
+
 static int build_vault(struct hub *h, struct err *e)
 {
         struct vault_options vo = {.clock = &clock_system,
@@ -321,6 +350,7 @@ static int build_vault(struct hub *h, struct err *e)
                                    .dir = h->conf->data,
                                    .key_file = h->conf->vault_key,
                                    .loop = &h->loop,
+                                   .on_open = on_vault_open,
                                    .ctx = h};
 
         return vault_create(&vo, &h->vault, e);
@@ -342,6 +372,7 @@ static int build_work(struct hub *h, struct err *e)
                                             .store = h->store,
                                             .bus = h->bus,
                                             .logs = h->logs,
+                                            .vault = h->vault,
                                             .ca = &h->ca,
                                             .agent_listen = c->agent_listen,
                                             .enroll_listen = enroll,
@@ -352,16 +383,18 @@ static int build_work(struct hub *h, struct err *e)
                 rc = agents_create(&ao, &h->agents, e);
         }
         if (!rc) {
-                struct engine_options eo = {.clock = &clock_system,
-                                            .store = h->store,
-                                            .bus = h->bus,
-                                            .wire = agents_wire(h->agents),
-                                            .lost_after_ms = c->lost_after_ms,
-                                            .cancel_grace_ms = c->cancel_grace_ms,
-                                            .question_timeout_ms = c->approvals_timeout_ms,
-                                            .want_timer = want_timer,
-                                            .want_flush = want_flush,
-                                            .ctx = h};
+                struct engine_options eo = {
+                        .clock = &clock_system,
+                        .store = h->store,
+                        .bus = h->bus,
+                        .wire = agents_wire(h->agents),
+                        .vault = {op_vault_open, op_vault_why, op_vault_latest, op_vault_mark, h},
+                        .lost_after_ms = c->lost_after_ms,
+                        .cancel_grace_ms = c->cancel_grace_ms,
+                        .question_timeout_ms = c->approvals_timeout_ms,
+                        .want_timer = want_timer,
+                        .want_flush = want_flush,
+                        .ctx = h};
 
                 if (self_approval_parse(c->approvals_self, &eo.self_approval))
                         return err_set(e, E_INVAL,
@@ -401,6 +434,7 @@ static int build_api(struct hub *h, struct err *e)
                 .bus = h->bus,
                 .auth = h->auth,
                 .logs = h->logs,
+                .vault = h->vault,
                 .logs_dir = h->logs_dir,
                 .ops = {op_revoke, op_drain, op_label, op_describe, op_describe_all, op_online, op_join_text,
                         h},

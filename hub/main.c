@@ -8,6 +8,7 @@
 
 #include "common/err.h"
 #include "common/file.h"
+#include "common/locked.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/str.h"
@@ -151,6 +152,8 @@ int main(int argc, char **argv)
         int rc;
 
         mem_install_hooks();
+        if (process_no_dumps())
+                fputs("photon-hub: core dumps could not be switched off\n", stderr);
         if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
                 usage(argc < 2 ? stderr : stdout);
                 return argc < 2 ? EX_USAGE : 0;

@@ -17,8 +17,10 @@ static const char *const reserved[] = {"PHOTON_RUN_ID", "PHOTON_STEP_ID", "PHOTO
 
 void env_free(char **env)
 {
-        for (char **s = env; s && *s; s++)
+        for (char **s = env; s && *s; s++) {
+                mem_wipe(*s, strlen(*s)); /* some hold secrets */
                 mem_free(*s);
+        }
         mem_free(env);
 }
 
@@ -71,6 +73,14 @@ int env_for_call(const struct tool_call *c, char ***out, struct err *e)
                 rc = env_put(&env, str_printf("TRACEPARENT=%s", c->traceparent));
         if (rc == 0)
                 rc = env_put(&env, str_printf(MARKER "%s/output", c->scratch_dir));
+        for (size_t i = 0; i < c->n_secrets && rc == 0; i++) {
+                const struct call_secret *s = &c->secrets[i];
+
+                if (s->env && s->fd >= 0)
+                        rc = env_put(&env, str_printf("%s=/proc/self/fd/%d", s->env, s->passed_fd));
+                else if (s->env)
+                        rc = env_put(&env, str_printf("%s=%s", s->env, (const char *)s->value));
+        }
         if (rc) {
                 env_free(env);
                 return err_set(e, -rc, "out of memory");

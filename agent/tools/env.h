@@ -13,7 +13,7 @@ int env_put(char ***io, char *entry);
 const char *env_get(char *const *env, const char *name); /* lent; NULL: not there */
 void env_free(char **env);
 
-/* What the policy lets through, and the call's PHOTON_* and TRACEPARENT. */
+/* What the policy lets through, the call's PHOTON_* and TRACEPARENT, and its secrets. */
 int env_for_call(const struct tool_call *c, char ***out, struct err *e);
 /* The entry by which processes of the call are found after a crash (spawn.h); lent. */
 const char *env_marker(char *const *env);

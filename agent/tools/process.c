@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "agent/tools/answer.h"
+#include "common/buf.h"
 #include "common/err.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -128,10 +129,30 @@ static void out_of_memory(struct process *p)
         p->trouble_code = "out_of_memory";
 }
 
+/* The tail is cut: so it keeps what was masked before. */
+static void keep_tail(struct stream *s, const void *v, size_t n, bool last)
+{
+        struct buf masked;
+        int rc;
+
+        if (!tool_has_secrets(s->owner->c)) {
+                rc = tail_put(&s->tail, v, n);
+        } else {
+                buf_init(&masked, 0);
+                rc = tool_filter(s->owner->c, &s->filter, v, n, last, &masked);
+                if (!rc)
+                        rc = tail_put(&s->tail, masked.data, masked.len);
+                if (masked.data)
+                        mem_wipe(masked.data, masked.cap);
+                buf_fini(&masked);
+        }
+        if (rc)
+                out_of_memory(s->owner);
+}
+
 static int take(struct stream *s, const void *v, size_t n)
 {
-        if (tail_put(&s->tail, v, n) != 0)
-                out_of_memory(s->owner);
+        keep_tail(s, v, n, false);
         return tool_output(s->owner->c, s->channel, v, n);
 }
 
@@ -370,6 +391,9 @@ static cJSON *build_outputs(struct process *p)
         const char *abbrev;
         char name[32];
 
+        keep_tail(&p->out, "", 0, true);
+        keep_tail(&p->err, "", 0, true);
+
         if (!o)
                 return NULL;
         if (!cJSON_AddNumberToObject(o, "exit_code", p->child.code) || !add_text(o, "stdout", &p->out.tail) ||
@@ -383,7 +407,7 @@ static cJSON *build_outputs(struct process *p)
                 if (!cJSON_AddStringToObject(o, "signal", name))
                         goto fail;
         }
-        if (output_read(p->cmd.output_file, o, &p->trouble) != 0 && !p->trouble_code)
+        if (output_read(p->c, p->cmd.output_file, o, &p->trouble) != 0 && !p->trouble_code)
                 p->trouble_code = p->trouble.code == E_NOMEM ? "out_of_memory" : "bad_output";
         return o;
 fail:
@@ -513,6 +537,7 @@ static int launch(struct process *p, struct err *e)
                                   .fd_in = -1,
                                   .fd_out = -1,
                                   .fd_err = -1};
+        int files[PROCESS_FILES_MAX];
         bool own_in = false;
         int rc = feed_open(p, &r.fd_in, &own_in, e);
 
@@ -520,6 +545,10 @@ static int launch(struct process *p, struct err *e)
                 rc = stream_open(p, &p->out, &r.fd_out, e);
         if (rc == 0)
                 rc = stream_open(p, &p->err, &r.fd_err, e);
+        r.extra = files;
+        for (size_t i = 0; i < p->c->n_secrets && r.n_extra < PROCESS_FILES_MAX; i++)
+                if (p->c->secrets[i].fd >= 0)
+                        files[r.n_extra++] = p->c->secrets[i].fd;
         p->child.on_change = on_change;
         p->child.data = p;
         p->child.marker = p->cmd.marker;
@@ -647,6 +676,8 @@ void process_free(struct tool_call *c)
         if (!p)
                 return;
         command_fini(&p->cmd);
+        tool_filter_free(p->out.filter);
+        tool_filter_free(p->err.filter);
         tail_fini(&p->out.tail);
         tail_fini(&p->err.tail);
         mem_free(p);

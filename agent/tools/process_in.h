@@ -16,6 +16,7 @@
 #define PROCESS_LINGER_MS    250  /* for what still writes after the command itself ended */
 #define PROCESS_KILL_WAIT_MS 2000 /* for the kernel to end what was killed */
 #define PROCESS_SWEEP_MS     20
+#define PROCESS_FILES_MAX    32 /* secrets as files */
 
 /* The last `cap` bytes of a stream. Memory comes with the first byte. */
 struct tail {
@@ -43,7 +44,7 @@ void command_fini(struct command *m);
 /* Reads NAME=VALUE and NAME<<END ... END into members of `into`. -E_INVAL with line. */
 int output_parse(const char *text, size_t n, cJSON *into, struct err *e);
 /* The same from the file; none is fine. */
-int output_read(const char *path, cJSON *into, struct err *e);
+int output_read(struct tool_call *c, const char *path, cJSON *into, struct err *e);
 
 /* In order; each state's way on is in process.c. */
 enum process_state {
@@ -60,6 +61,7 @@ struct stream {
         uv_pipe_t pipe;
         enum tool_channel channel;
         struct tail tail;
+        struct tool_filter *filter;
         bool open, eof, grown, reading;
         size_t drained;
         struct process *owner;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/buf.h"
 #include "common/err.h"
 #include "common/mem.h"
 #include "common/str.h"
@@ -198,7 +199,24 @@ int output_parse(const char *text, size_t n, cJSON *into, struct err *e)
         return rc;
 }
 
-int output_read(const char *path, cJSON *into, struct err *e)
+/* Secrets go before anything is read into it, while its bytes are what the command wrote. */
+static int parse_masked(struct tool_call *c, const char *text, size_t len, cJSON *into, struct err *e)
+{
+        struct tool_filter *f = NULL;
+        struct buf masked;
+        int rc;
+
+        if (!tool_has_secrets(c))
+                return output_parse(text, len, into, e);
+        buf_init(&masked, 0);
+        rc = tool_filter(c, &f, text, len, true, &masked);
+        rc = rc ? err_set(e, E_NOMEM, "out of memory")
+                : output_parse(masked.len ? (const char *)masked.data : "", masked.len, into, e);
+        buf_fini(&masked);
+        return rc;
+}
+
+int output_read(struct tool_call *c, const char *path, cJSON *into, struct err *e)
 {
         struct stat st;
         char *text = NULL;
@@ -233,7 +251,7 @@ int output_read(const char *path, cJSON *into, struct err *e)
                 len += (size_t)n;
         }
         if (rc == 0)
-                rc = output_parse(text, len, into, e);
+                rc = parse_masked(c, text ? text : "", len, into, e);
         mem_free(text);
         close(fd);
         return rc;

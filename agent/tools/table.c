@@ -37,6 +37,7 @@ const struct tool tools[] = {
                 .description = "Runs a command (argv) or a shell text and streams its output.",
                 .input_schema = process_input_schema,
                 .output_schema = process_output_schema,
+                .secret_files = true,
                 .permit = process_permit,
                 .start = process_start,
                 .cancel = process_cancel,

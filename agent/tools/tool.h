@@ -45,6 +45,7 @@ struct tool {
         /* The same, asked each time the inventory is made (call tools_changed when it says something new).
          * The text is the tool's, and stays until the next tools_changed. NULL: `detail` holds. */
         const char *(*describe)(const struct tool *t);
+        bool secret_files;   /* its calls' programs inherit files in memory (struct call_secret.fd) */
         const char *install; /* what to do where it is not available: "npm install -g ..."; or NULL */
         void *data;          /* of a tool that was added at run time: its owner's */
         /* Can it work on this machine? NULL: always. */
@@ -87,6 +88,16 @@ void tools_stop(void);
  * afterwards so that the handles go. */
 void tools_close(void);
 
+/* A secret that came with the call; the tool's children get it, nobody else. Its value is masked already. */
+struct call_secret {
+        char *name;
+        char *env;      /* the variable; NULL: it was put into the input */
+        uint8_t *value; /* followed by a NUL */
+        size_t n;
+        int fd;        /* -1, or a file in memory: the variable is /proc/self/fd/<passed_fd> */
+        int passed_fd; /* which it must become in the child: in the order of the list, from 3 on */
+};
+
 /* One call in the hands of a tool. Readable by the tool; `state` is the tool's own. */
 struct tool_call {
         const struct tool *tool;
@@ -99,6 +110,8 @@ struct tool_call {
         const char *traceparent; /* or "" */
         bool stdin_follows;
         int grace_ms;
+        const struct call_secret *secrets; /* the job's; gone after free */
+        size_t n_secrets;
         bool has_events; /* it wrote typed events: its end will be one too */
         void *state;
         void *job; /* the owner's */
@@ -112,6 +125,15 @@ int tool_output(struct tool_call *c, enum tool_channel ch, const void *p, size_t
  * of its outputs and of its error message (agent/mask.h). Copies. -E_INVAL: shorter than MASK_SECRET_MIN, and
  * so not masked; -E_TOOBIG, -E_NOMEM: refuse the call. */
 int tool_secret(struct tool_call *c, const void *p, size_t n);
+/* A stream of what the tool keeps for its result and will cut (the end of an output, a part of a body):
+ * masked before it is cut, so that no half of a secret is left. *io is NULL at first; `last` ends and frees
+ * it. Appends to `out`. Not to be mixed with tool_secret. -E_NOMEM, and *io is freed. */
+struct tool_filter;
+struct buf;
+bool tool_has_secrets(const struct tool_call *c);
+int tool_filter(struct tool_call *c, struct tool_filter **io, const void *p, size_t n, bool last,
+                struct buf *out);
+void tool_filter_free(struct tool_filter *f);
 /* Bytes of standard input taken so far (all up to this offset). */
 void tool_stdin_taken(struct tool_call *c, uint64_t offset, bool closed);
 /* Exactly once, also from within start. Texts in r are lent until it returns. Later the job calls tool->free

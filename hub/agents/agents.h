@@ -18,6 +18,7 @@ struct ca;
 struct err;
 struct link_net;
 struct logs;
+struct vault;
 struct store;
 
 struct agents_options {
@@ -28,6 +29,7 @@ struct agents_options {
         struct store *store;
         struct bus *bus;
         struct logs *logs;
+        struct vault *vault; /* opens what steps name; NULL: there is none */
         const struct ca *ca;
         const char *agent_listen;  /* host:port */
         const char *enroll_listen; /* host:port */

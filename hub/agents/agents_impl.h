@@ -146,7 +146,8 @@ struct session {
         size_t pending_bytes;
         bool blocked;       /* no credit; on_writable goes on */
         int broken;         /* E_*: to be cut by the next flush */
-        struct buf refused; /* attempt ids whose start could not be sent */
+        struct buf refused; /* of struct start_refusal: starts that could not be sent */
+        bool has_secrets;   /* among what is queued: wiped when it is sent */
 };
 
 const char *session_state_name(enum session_state s);
@@ -174,6 +175,17 @@ struct engine_wire session_wire(struct agents *a);
 
 /* on_hello.c */
 void hello_orphan(struct hello *h);
+
+/* secrets.c: opens what the step names into m->secrets. -E_*: *code and e say why. start_secrets_free wipes.
+ */
+struct start_refusal {
+        uint64_t attempt_id;
+        char code[40];
+        char message[512];
+};
+int start_secrets(struct agents *a, const struct engine_start *e, Photon__V1__StepStart *m, const char **code,
+                  struct err *err);
+void start_secrets_free(Photon__V1__StepStart *m);
 
 /* inventory.c: what an agent says of itself, checked, as the JSON that auth keeps (agent_record.info). */
 int inventory_from_hello(const Photon__V1__HelloRequest *q, char **out_json, struct err *e);

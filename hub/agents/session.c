@@ -123,6 +123,17 @@ static void offline(struct session *s)
         log_info(AREA, "agent offline", "agent=%s addr=%s", s->name, s->address);
 }
 
+/* What has left is wiped where secrets were in it. */
+static void drop_sent(struct session *s, struct buf *b, bool keep)
+{
+        if (s->has_secrets && b->data)
+                mem_wipe(b->data, b->cap);
+        if (keep)
+                buf_reset(b);
+        else
+                buf_fini(b);
+}
+
 static void queue_drop(struct session *s)
 {
         struct list *it;
@@ -130,10 +141,10 @@ static void queue_drop(struct session *s)
         while ((it = list_pop(&s->segments))) {
                 struct segment *g = container_of(it, struct segment, link);
 
-                buf_fini(&g->buf);
+                drop_sent(s, &g->buf, false);
                 mem_free(g);
         }
-        buf_fini(&s->out);
+        drop_sent(s, &s->out, false);
         buf_fini(&s->refused);
         s->pending_bytes = 0;
         list_remove(&s->dirty);
@@ -283,27 +294,36 @@ static int send_segment(struct session *s, struct buf *b)
         return 0;
 }
 
-/* Engine inputs are bounded well below this; should one not fit in a message, the step
- * fails with that reason instead of taking the session with it. */
-static void refuse_inputs(struct session *s)
+/* Engine inputs are bounded well below what fits, and secrets are known when a step is dispatched; should one
+ * not be sendable all the same, the step fails with that reason instead of taking the session with it. */
+static void refuse_starts(struct session *s)
 {
-        struct buf ids = s->refused;
+        struct buf all = s->refused;
 
         buf_init(&s->refused, 0);
-        for (size_t at = 0; at < ids.len; at += sizeof(uint64_t)) {
+        for (size_t at = 0; at < all.len; at += sizeof(struct start_refusal)) {
+                struct start_refusal f;
                 struct engine_result r = {
-                        .outcome = ENGINE_REFUSED,
-                        .error_code = "input_too_large",
-                        .error_message = "the step's input does not fit in one message to the agent (16 "
-                                         "MiB): pass large data as a file",
-                        .finished_us = agents_now_us(s->a),
-                        .sync_fd = -1,
-                };
+                        .outcome = ENGINE_REFUSED, .finished_us = agents_now_us(s->a), .sync_fd = -1};
 
-                memcpy(&r.attempt_id, ids.data + at, sizeof r.attempt_id);
+                memcpy(&f, all.data + at, sizeof f);
+                r.attempt_id = f.attempt_id;
+                r.error_code = f.code;
+                r.error_message = f.message;
                 engine_on_finished(s->a->engine, s->agent_id, &r, NULL, NULL);
         }
-        buf_fini(&ids);
+        buf_fini(&all);
+}
+
+static void refuse_start(struct session *s, uint64_t attempt_id, const char *code, const char *message)
+{
+        struct start_refusal f = {.attempt_id = attempt_id};
+
+        snprintf(f.code, sizeof f.code, "%s", code);
+        snprintf(f.message, sizeof f.message, "%s", message);
+        if (buf_put(&s->refused, &f, sizeof f))
+                s->broken = E_NOMEM;
+        make_dirty(s);
 }
 
 static void send_segments(struct session *s)
@@ -314,14 +334,13 @@ static void send_segments(struct session *s)
                 if (send_segment(s, &g->buf))
                         return;
                 list_remove(&g->link);
-                buf_fini(&g->buf);
+                drop_sent(s, &g->buf, false);
                 mem_free(g);
         }
-        if (s->out.len == 0 || send_segment(s, &s->out))
+        if (s->out.len && send_segment(s, &s->out))
                 return;
-        if (s->out.cap > OUT_KEEP_BYTES)
-                buf_fini(&s->out);
-        buf_reset(&s->out);
+        drop_sent(s, &s->out, s->out.cap <= OUT_KEEP_BYTES);
+        s->has_secrets = false;
 }
 
 void session_flush(struct session *s)
@@ -330,7 +349,7 @@ void session_flush(struct session *s)
         if (s->state != SESSION_READY)
                 return;
         if (s->refused.len)
-                refuse_inputs(s);
+                refuse_starts(s);
         if (s->broken)
                 session_cut(s, s->broken, "the messages for this agent do not fit in the hub's memory");
         else if (!s->blocked)
@@ -354,10 +373,26 @@ static char *lent(const char *s)
         return s ? (char *)(uintptr_t)s : (char *)(uintptr_t) "";
 }
 
+/* In a segment of its own, whose memory does not grow: growing would leave copies behind. */
+static void send_with_secrets(struct session *s, const Photon__V1__StepStart *m)
+{
+        if (m->n_secrets) {
+                s->has_secrets = true;
+                if (s->out.len && !push_segment(s))
+                        s->broken = E_NOMEM;
+        }
+        send_to(s, HUB_START, &m->base);
+        if (m->n_secrets && s->out.len && !push_segment(s))
+                s->broken = E_NOMEM;
+}
+
 static void wire_start(void *ctx, const char *agent_id, const struct engine_start *e)
 {
         struct session *s = ready(ctx, agent_id);
         Photon__V1__StepStart m = PHOTON__V1__STEP_START__INIT;
+        const char *code = "";
+        struct err err = {0};
+        int rc;
 
         if (!s)
                 return;
@@ -372,13 +407,18 @@ static void wire_start(void *ctx, const char *agent_id, const struct engine_star
         m.grace_ms = e->grace_ms;
         m.stdin_follows = e->stdin_follows;
         m.traceparent = lent(e->traceparent);
-        if (protobuf_c_message_get_packed_size(&m.base) <= ITEM_BYTES_MAX) {
-                send_to(s, HUB_START, &m.base);
-                return;
-        }
-        if (buf_put(&s->refused, &e->attempt_id, sizeof e->attempt_id))
-                s->broken = E_NOMEM;
-        make_dirty(s);
+        m.secret_mark = lent(e->secret_mark);
+        rc = start_secrets(ctx, e, &m, &code, &err);
+        if (rc)
+                refuse_start(s, e->attempt_id, code, err.msg);
+        else if (protobuf_c_message_get_packed_size(&m.base) > ITEM_BYTES_MAX)
+                refuse_start(
+                        s, e->attempt_id, "input_too_large",
+                        "the step's input does not fit in one message to the agent (16 MiB): pass large data "
+                        "as a file");
+        else
+                send_with_secrets(s, &m);
+        start_secrets_free(&m);
 }
 
 static void wire_cancel(void *ctx, const char *agent_id, uint64_t attempt_id, const char *reason)

@@ -14,7 +14,7 @@
 
 struct call {
         const char *tool, *agent, *timeout, *effect;
-        const cJSON *input, *labels;
+        const cJSON *input, *labels, *secrets;
         bool in;
 };
 
@@ -42,6 +42,8 @@ static int read_call(const cJSON *doc, struct call *c, struct err *e)
                 rc = json_str_opt(doc, "effect", &c->effect, e);
         if (!rc)
                 rc = json_bool_opt(doc, "stdin", &c->in, e);
+        if (!rc)
+                rc = json_arr_opt(doc, "secrets", &c->secrets, e);
         if (!rc && c->agent && c->labels)
                 rc = err_set(e, E_INVAL, "give \"agent\" or \"labels\", not both");
         if (!rc)
@@ -113,6 +115,13 @@ static int write_definition(const struct call *c, struct buf *b)
                 rc = labels ? rc : -E_NOMEM;
                 mem_free(labels);
         }
+        if (c->secrets) { /* named as in a workflow, which checks them */
+                char *secrets = json_text(c->secrets);
+
+                jw_raw(&w, "secrets", secrets, "[]");
+                rc = secrets ? rc : -E_NOMEM;
+                mem_free(secrets);
+        }
         if (c->timeout)
                 jw_str(&w, "timeout", c->timeout);
         if (c->effect)
@@ -156,8 +165,8 @@ static int prepare(const struct call *c, struct submit *s, struct err *e)
 
 int api_calls_create(struct http_req *q, struct err *e)
 {
-        static const char *const keys[] = {"tool",    "input",  "agent", "labels",
-                                           "timeout", "effect", "stdin", NULL};
+        static const char *const keys[] = {"tool",   "input", "agent",   "labels", "timeout",
+                                           "effect", "stdin", "secrets", NULL};
         struct call c = {0};
         struct submit *s = NULL;
         cJSON *doc = NULL;

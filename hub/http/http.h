@@ -24,6 +24,7 @@ struct http;
 struct logs;
 struct mailbox;
 struct store;
+struct vault;
 
 /* What the API needs from parts it must not include. Called on the loop. The
  * first five mirror hub/agents/agents.h. */
@@ -52,6 +53,7 @@ struct http_options {
         struct bus *bus;
         struct auth *auth;
         struct logs *logs;
+        struct vault *vault;  /* NULL: there is none */
         const char *logs_dir; /* as given to logs_create */
         struct http_hub_ops ops;
 

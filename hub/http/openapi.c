@@ -159,6 +159,29 @@ static const struct {
         {"LedgerEntry", LEDGER_ENTRY_SCHEMA},
         {"BudgetPage", PAGE("Budget")},
         {"LedgerPage", PAGE("LedgerEntry")},
+        {"Secret", "{\"type\":\"object\",\"required\":[\"name\",\"project\",\"version\"],\"properties\":{"
+                   "\"name\":" STRING ",\"project\":" STRING ",\"version\":" INTEGER ",\"keep\":" INTEGER
+                   ",\"created_by\":" STRING ",\"updated_by\":" STRING ",\"created_at\":" TIME
+                   ",\"updated_at\":" TIME ",\"versions\":{\"type\":\"array\",\"items\":" OBJECT "}}}"},
+        {"SecretPage", PAGE("Secret")},
+        {"SecretRequest",
+         "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"value\":{\"type\":\"string\","
+         "\"writeOnly\":true},\"value_base64\":{\"type\":\"string\",\"writeOnly\":true},\"keep\":{\"type\":"
+         "\"integer\",\"minimum\":1,\"maximum\":100},\"unmasked\":" BOOLEAN "}}"},
+        {"Vault", "{\"type\":\"object\",\"required\":[\"state\",\"key\"],\"properties\":{\"state\":{\"enum\":"
+                  "[\"open\",\"locked\"]},\"why\":" STRING
+                  ",\"key\":{\"enum\":[\"file\",\"credential\",\"passphrase\"]},\"master\":" STRING
+                  ",\"data_key\":" INTEGER ",\"data_key_uses\":" INTEGER ",\"data_keys\":" INTEGER
+                  ",\"resealing\":" BOOLEAN ",\"secrets\":" INTEGER "}}"},
+        {"VaultUnlock", "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"passphrase\":{"
+                        "\"type\":\"string\",\"writeOnly\":true}}}"},
+        {"VaultRotate",
+         "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"level\"],\"properties\":{"
+         "\"level\":{"
+         "\"enum\":[\"data\",\"master\"]},\"key\":{\"enum\":[\"file\",\"credential\",\"passphrase\"]},"
+         "\"passphrase\":{\"type\":\"string\",\"writeOnly\":true},\"new_key\":{\"type\":\"string\","
+         "\"writeOnly\":"
+         "true}}}"},
         {"RunPage", PAGE("Run")},
         {"AgentPage", PAGE("Agent")},
         {"CheckpointPage", PAGE("Checkpoint")},
@@ -185,7 +208,8 @@ static const struct {
          "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"tool\"],\"properties\":{"
          "\"tool\":" STRING ",\"input\":" OBJECT ",\"agent\":" STRING ",\"labels\":" LABELS
          ",\"timeout\":" DURATION
-         ",\"effect\":{\"enum\":[\"pure\",\"idempotent\",\"at-most-once\"]},\"stdin\":" BOOLEAN "}}"},
+         ",\"effect\":{\"enum\":[\"pure\",\"idempotent\",\"at-most-once\"]},\"stdin\":" BOOLEAN
+         ",\"secrets\":{\"type\":\"array\"}}}"},
         {"CancelRequest",
          "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"reason\":" STRING "}}"},
         {"DecisionRequest",

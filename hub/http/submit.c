@@ -5,6 +5,7 @@
 
 #include "common/json.h"
 #include "common/mem.h"
+#include "hub/http/guard.h"
 #include "hub/http/idem.h"
 #include "hub/http/present.h"
 #include "hub/http/request.h"
@@ -154,11 +155,23 @@ static int after(struct http_req *q, struct err *e)
         return present_run_by_id(t, s->run_id, s->steps, &q->out, e);
 }
 
+/* Whoever may run what names a secret can have it, whatever is masked. */
+static int may_use_secrets(struct http_req *q, const struct workflow *wf, struct err *e)
+{
+        for (size_t i = 0; i < wf->n_steps; i++)
+                if (wf->steps[i].n_secrets && !caller_may(&q->caller, q->project, PERM_SECRETS_USE))
+                        return guard_denied(&q->caller, PERM_SECRETS_USE, e);
+        return 0;
+}
+
 int submit_go(struct http_req *q, struct submit *s, struct err *e)
 {
         int rc;
 
         req_keep(q, s, submit_free);
+        rc = may_use_secrets(q, s->wf, e);
+        if (rc)
+                return rc;
         s->timeout_ms = WAIT_DEFAULT_MS;
         rc = req_query_bool(q, "wait", false, &s->wait, e);
         if (!rc)

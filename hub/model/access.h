@@ -22,6 +22,10 @@
         X(AGENTS_READ, "agents.read", 1, 1, 1, 1)                                                            \
         X(AGENTS_MANAGE, "agents.manage", 0, 1, 1, 1)                                                        \
         X(JOIN_TOKENS, "join_tokens.manage", 0, 1, 1, 1)                                                     \
+        X(SECRETS_READ, "secrets.read", 0, 1, 1, 1) /* names and versions; a value never */                  \
+        X(SECRETS_USE, "secrets.use", 0, 1, 1, 1)   /* run what names them */                                \
+        X(SECRETS_MANAGE, "secrets.manage", 0, 0, 1, 1)                                                      \
+        X(VAULT_MANAGE, "vault.manage", 0, 0, 0, 1)                                                          \
         X(API_TOKENS, "api_tokens.manage", 0, 0, 0, 1)                                                       \
         X(OWN_TOKENS, "own_tokens.manage", 1, 1, 1, 1)                                                       \
         X(PROJECTS_READ, "projects.read", 1, 1, 1, 1)                                                        \

@@ -36,6 +36,11 @@ static void step_fini(struct step_def *s)
         mem_free(s->tool);
         cJSON_Delete(s->with);
         cJSON_Delete(s->env);
+        for (size_t i = 0; i < s->n_secrets; i++) {
+                mem_free(s->secrets[i].name);
+                mem_free(s->secrets[i].env);
+        }
+        mem_free(s->secrets);
         expr_free(s->cond);
         mem_free(s->cond_text);
         mem_free(s->needs);

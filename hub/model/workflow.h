@@ -59,12 +59,26 @@ struct approval_def {
         struct approval_rules rules;
 };
 
+#define STEP_SECRETS_MAX 32
+#define SECRET_NAME_MAX  128
+struct step_secret {
+        char *name;
+        char *env; /* the variable that holds it; NULL: only ${{ secrets.NAME }} in the input */
+        bool file; /* the variable holds the path of a file that holds it */
+};
+/* [A-Za-z0-9_][A-Za-z0-9._-]*, at most SECRET_NAME_MAX. */
+bool workflow_secret_name(const char *name);
+/* May a secret be in a variable of this name? */
+bool workflow_secret_variable(const char *name);
+
 struct step_def {
         char *id;   /* unique; [A-Za-z0-9][A-Za-z0-9._-]{0,127} */
         char *name; /* for people; may be NULL */
         char *tool;
-        cJSON *with;       /* object; strings are templates */
-        cJSON *env;        /* object of string templates, or NULL; process tools only */
+        cJSON *with;                 /* object; strings are templates */
+        cJSON *env;                  /* object of string templates, or NULL; process tools only */
+        struct step_secret *secrets; /* all that the step may see */
+        size_t n_secrets;
         struct expr *cond; /* NULL: success() */
         char *cond_text;
         size_t *needs; /* indices into workflow.steps */

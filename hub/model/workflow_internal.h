@@ -48,6 +48,7 @@ enum step_slot {
         S_MAX_PARALLEL,
         S_FAIL_FAST,
         S_APPROVAL,
+        S_SECRETS,
         STEP_SLOTS
 };
 
@@ -116,7 +117,8 @@ enum scope_context {
         C_MATRIX = 16,
         C_EACH = 32,
         C_RUN = 64,
-        C_WORKFLOW = 128
+        C_WORKFLOW = 128,
+        C_SECRETS = 256
 };
 #define C_STEP_ALL (C_INPUTS | C_STEPS | C_NEEDS | C_ENV | C_MATRIX | C_EACH | C_RUN | C_WORKFLOW)
 #define C_BEFORE   (C_INPUTS | C_RUN | C_WORKFLOW) /* known before any step */
@@ -156,10 +158,15 @@ extern const size_t wf_n_step_keys;
 int wf_run(struct scope *sc, struct step_def *s, const struct doc *const *slot);  /* workflow_tool.c */
 int wf_uses(struct scope *sc, struct step_def *s, const struct doc *const *slot); /* workflow_tool.c */
 int wf_approval(struct scope *sc, struct step_def *s,
-                const struct doc *const *slot);   /* workflow_approval.c */
-int wf_fanout(struct wf_parser *p, size_t index); /* workflow_fanout.c */
-int wf_check_graph(struct wf_parser *p);          /* workflow_check.c */
-bool operation_is(const struct doc *root);        /* operation.c */
+                const struct doc *const *slot); /* workflow_approval.c */
+/* workflow_secret.c */
+int wf_secrets(struct scope *sc, struct step_def *s, const struct doc *d);
+/* ${{ secrets.NAME }} at an offset of a text: the step is to have it. */
+int wf_secret_ref(struct scope *sc, const struct doc *d, size_t pos, const char *name);
+bool wf_member_takes_secrets(const char *tool, const char *member); /* of `with` */
+int wf_fanout(struct wf_parser *p, size_t index);                   /* workflow_fanout.c */
+int wf_check_graph(struct wf_parser *p);                            /* workflow_check.c */
+bool operation_is(const struct doc *root);                          /* operation.c */
 int operation_parse(struct wf_parser *p, const struct doc *root);
 
 #endif

@@ -17,10 +17,11 @@ static const struct {
         unsigned bit;
         const char *const *members; /* NULL: not fixed */
 } contexts[] = {
-        {"inputs", C_INPUTS, NULL},  {"steps", C_STEPS, NULL},
-        {"needs", C_NEEDS, NULL},    {"env", C_ENV, NULL},
-        {"matrix", C_MATRIX, NULL},  {"each", C_EACH, each_members},
-        {"run", C_RUN, run_members}, {"workflow", C_WORKFLOW, workflow_members},
+        {"inputs", C_INPUTS, NULL},   {"steps", C_STEPS, NULL},
+        {"needs", C_NEEDS, NULL},     {"env", C_ENV, NULL},
+        {"matrix", C_MATRIX, NULL},   {"each", C_EACH, each_members},
+        {"run", C_RUN, run_members},  {"workflow", C_WORKFLOW, workflow_members},
+        {"secrets", C_SECRETS, NULL},
 };
 
 #define N_CONTEXTS (sizeof contexts / sizeof *contexts)
@@ -148,6 +149,20 @@ static int check_step(struct scope *sc, const struct expr_ref *r, bool direct)
         return add_far_ref(sc, r, target);
 }
 
+static int on_secrets(void *ctx, const char *root, const char *second)
+{
+        (void)second;
+        *(bool *)ctx = *(bool *)ctx || strcmp(root, "secrets") == 0;
+        return 0;
+}
+
+static bool mentions_secrets(const char *text)
+{
+        bool yes = false;
+
+        return tmpl_check(text, on_secrets, &yes, NULL) == 0 && yes;
+}
+
 static int check_env(struct scope *sc, const struct expr_ref *r)
 {
         const cJSON *of_workflow = sc->p->w->env, *of_step = sc->step ? sc->step->env : NULL;
@@ -155,7 +170,13 @@ static int check_env(struct scope *sc, const struct expr_ref *r)
         const cJSON *it;
         size_t n = 0;
 
-        if (cJSON_GetObjectItem(of_workflow, r->second) || cJSON_GetObjectItem(of_step, r->second))
+        it = cJSON_GetObjectItem(of_step, r->second);
+        if (cJSON_IsString(it) && mentions_secrets(it->valuestring))
+                return fail_ref(
+                        sc, r,
+                        "this variable holds a secret: the command finds it in its environment, expressions "
+                        "cannot see it");
+        if (it || cJSON_GetObjectItem(of_workflow, r->second))
                 return 0;
         cJSON_ArrayForEach(it, of_workflow) if (n < 64) names[n++] = it->string;
         cJSON_ArrayForEach(it, of_step) if (n < 64) names[n++] = it->string;
@@ -189,8 +210,18 @@ static int check_matrix(struct scope *sc, const struct expr_ref *r)
 
 static int not_here(struct scope *sc, const struct expr_ref *r, unsigned bit)
 {
-        char msg[200];
+        char msg[320];
 
+        if (bit == C_SECRETS)
+                return fail_ref(
+                        sc, r,
+                        sc->step
+                                ? "a secret must not be here, where others can see it: give it to the "
+                                  "command "
+                                  "as a variable (secrets: [NAME], then $NAME), or, in a tool that takes it, "
+                                  "as ${{ secrets.NAME }} in \"env\", \"stdin\", \"headers\", \"body\" or "
+                                  "\"url\""
+                                : "secrets are for steps: name them there");
         if (bit == C_MATRIX && sc->step && !sc->step->matrix)
                 return fail_ref(sc, r, "\"matrix\" is only known in a step that has a \"matrix\"");
         if (bit == C_EACH && sc->step && !sc->step->for_each)
@@ -236,6 +267,8 @@ static int on_ref(void *ctx, const struct expr_ref *r)
                 return unknown_root(sc, r);
         if (!(contexts[i].bit & allowed))
                 return not_here(sc, r, contexts[i].bit);
+        if (contexts[i].bit == C_SECRETS)
+                return wf_secret_ref(sc, sc->d, sc->base + r->pos, r->second);
         if (!r->second)
                 return 0;
         if (contexts[i].members)

@@ -43,6 +43,7 @@ const struct wf_key wf_step_keys[] = {
         {"for-each", S_FOR_EACH},
         {"max-parallel", S_MAX_PARALLEL},
         {"fail-fast", S_FAIL_FAST},
+        {"secrets", S_SECRETS},
         {"approval", S_APPROVAL},
 };
 const size_t wf_n_step_keys = sizeof wf_step_keys / sizeof *wf_step_keys;
@@ -346,10 +347,15 @@ static int parse_limits(struct scope *sc, struct step_def *s, const struct doc *
 
 static int parse_env(struct scope *sc, struct step_def *s, const struct doc *d)
 {
+        int rc;
+
         if (!d || d->kind == DOC_NULL)
                 return 0;
         sc->key = "env";
-        return scope_text_map(sc, d, wf_is_variable, "letters, digits and \"_\", not a digit first", &s->env);
+        sc->allowed |= C_SECRETS;
+        rc = scope_text_map(sc, d, wf_is_variable, "letters, digits and \"_\", not a digit first", &s->env);
+        sc->allowed &= ~(unsigned)C_SECRETS;
+        return rc;
 }
 
 static int parse_agent(struct scope *sc, struct step_def *s, const struct doc *d)
@@ -403,6 +409,8 @@ int wf_step_fields(struct wf_parser *p, size_t index)
                 rc = slot[S_APPROVAL] ? wf_approval(&sc, s, slot)
                      : slot[S_RUN]    ? wf_run(&sc, s, slot)
                                       : wf_uses(&sc, s, slot);
+        if (!rc)
+                rc = wf_secrets(&sc, s, slot[S_SECRETS]);
         if (!rc)
                 rc = parse_agent(&sc, s, slot[S_AGENT]);
         if (!rc)

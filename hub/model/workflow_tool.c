@@ -133,8 +133,23 @@ int wf_run(struct scope *sc, struct step_def *s, const struct doc *const *slot)
                 rc = add_text(sc, s->with, "shell_path", slot[S_SHELL], "shell");
         if (!rc)
                 rc = add_text(sc, s->with, "cwd", slot[S_CWD], slot[S_CWD] ? slot[S_CWD]->key : "");
+        sc->allowed |= C_SECRETS;
         if (!rc)
                 rc = add_text(sc, s->with, "stdin", slot[S_STDIN], "stdin");
+        sc->allowed &= ~(unsigned)C_SECRETS;
+        return rc;
+}
+
+static int with_members(struct scope *sc, const char *tool, const struct doc *d)
+{
+        int rc = 0;
+
+        for (const struct doc *m = d->child; m && !rc; m = m->next) {
+                if (wf_member_takes_secrets(tool, m->key))
+                        sc->allowed |= C_SECRETS;
+                rc = scope_tree(sc, m);
+                sc->allowed &= ~(unsigned)C_SECRETS;
+        }
         return rc;
 }
 
@@ -168,7 +183,7 @@ int wf_uses(struct scope *sc, struct step_def *s, const struct doc *const *slot)
                 return wf_fail(p, d, "\"with\" of %s: expected a map, got %s", p->where,
                                doc_kind_name(d->kind));
         sc->key = "with";
-        rc = scope_tree(sc, d);
+        rc = with_members(sc, s->tool, d);
         if (!rc && doc_to_json(d, &s->with))
                 rc = wf_nomem(p);
         if (!rc)

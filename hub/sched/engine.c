@@ -176,6 +176,7 @@ void engine_after_reply(struct engine *en, int64_t ask_seq)
 
 static void send_start(struct engine *en, struct step *s)
 {
+        char mark[ENGINE_MARK_LEN] = "";
         struct engine_start m = {
                 .attempt_id = s->attempt_id,
                 .run_id = s->run->id,
@@ -188,8 +189,18 @@ static void send_start(struct engine *en, struct step *s)
                 .timeout_ms = s->def->timeout_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)s->def->timeout_ms,
                 .grace_ms = (uint32_t)en->opt.cancel_grace_ms,
                 .stdin_follows = s->stdin_follows,
+                .project = s->run->project,
+                .secrets = s->def->secrets,
+                .n_secrets = s->def->n_secrets,
+                .secret_mark = mark,
         };
 
+        if (secrets_must_wait(s)) {
+                secrets_wait(s);
+                return;
+        }
+        if (s->def->n_secrets && en->opt.vault.mark)
+                en->opt.vault.mark(en->opt.vault.ctx, s->run->id, s->id, s->attempt, mark);
         en->wire.start(en->wire.ctx, s->agent->id, &m);
         step_stdin_resend(s);
 }
@@ -410,6 +421,7 @@ static void dispatch(struct engine *en, struct step *s, struct fleet_agent *a, u
         step_move(s, STEP_DISPATCHED);
         if (map_put_u64(en->attempts, s->attempt_id, s, NULL))
                 must(NULL);
+        secrets_used(s);
         engine_after_start(en, s);
         en->stats.dispatched_total++;
 }
@@ -555,6 +567,7 @@ int engine_create(const struct engine_options *o, struct engine **out, struct er
         list_init(&en->dirty_steps);
         list_init(&en->dirty_runs);
         list_init(&en->over);
+        list_init(&en->vault_waiting);
         if (!(en->runs = map_create()) || !(en->runs_seq = map_create()) || !(en->attempts = map_create()) ||
             !(en->agents = map_create()) || !(en->demands_by_key = map_create()) ||
             !(en->groups = map_create()) || !(en->run_groups = map_create()) || !(en->asks = map_create()) ||

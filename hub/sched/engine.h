@@ -35,6 +35,12 @@ struct engine_start {
         uint32_t attempt;
         uint32_t timeout_ms, grace_ms;
         bool stdin_follows;
+        /* What the step may see, to be opened when it is packed, and the mark that stands for it in `input`.
+         */
+        const char *project;
+        const struct step_secret *secrets;
+        size_t n_secrets;
+        const char *secret_mark;
 };
 
 struct engine_reply {
@@ -67,11 +73,23 @@ struct engine_notice {
         int64_t at_us, expires_us;
 };
 
+/* What the engine asks of the vault (hub/vault, which it must not include); all NULL: there is none. */
+#define ENGINE_MARK_LEN 33
+struct engine_vault {
+        bool (*is_open)(void *ctx);
+        const char *(*why)(void *ctx);                                       /* it is locked: a sentence */
+        int64_t (*latest)(void *ctx, const char *project, const char *name); /* 0: there is no such secret */
+        void (*mark)(void *ctx, const char *run_id, const char *step_id, uint32_t attempt,
+                     char out[ENGINE_MARK_LEN]);
+        void *ctx;
+};
+
 struct engine_options {
         const struct clock *clock;
         struct store *store;
         struct bus *bus;
         struct engine_wire wire;
+        struct engine_vault vault;
         int64_t lost_after_ms;   /* an agent offline this long has lost its attempts (default 60 s) */
         int losses_max;          /* repeatable steps are given up after so many lost attempts (default 100) */
         int64_t cancel_grace_ms; /* TERM to KILL (default 10 s) */
@@ -94,6 +112,9 @@ int engine_load(struct engine *en, struct err *e);
 void engine_tick(struct engine *en);
 /* Plans, and commits the turn's decisions. */
 void engine_flush(struct engine *en);
+
+/* Steps that waited for the vault go on. */
+void engine_vault_opened(struct engine *en);
 
 /* ---- from agents ---- */
 

@@ -147,6 +147,11 @@ static cJSON *explain_step(struct engine *en, struct step *s)
                         cJSON_AddStringToObject(o, "reason", text);
                         break;
                 }
+                if (secrets_why(s)) {
+                        cJSON_AddStringToObject(o, "reason", secrets_why(s));
+                        cJSON_AddStringToObject(o, "code", "vault_locked");
+                        break;
+                }
                 clock_format(s->not_before_us, when);
                 snprintf(text, sizeof text, "it is tried again at %s (attempt %u is over)", when, s->attempt);
                 cJSON_AddStringToObject(o, "reason", text);

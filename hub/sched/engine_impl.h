@@ -8,6 +8,7 @@
  *   engine_fleet.c   agents: online, offline, held, lost
  *   engine_ask.c     questions to people
  *   engine_gate.c    steps that wait for people: approvals, budgets, policies
+ *   engine_secret.c  steps that name secrets
  *   engine_people.c  cancel, retry, resolve, standard input
  *   engine_explain.c why here, why not
  *   engine_load.c    back from the store
@@ -87,9 +88,10 @@ struct step {
         uint64_t attempt_id;
         struct fleet_agent *agent; /* of the current attempt */
         char *agent_boot;
-        struct list on_agent; /* in fleet_agent.held */
-        struct list queue;    /* in demand.ready */
-        struct list dirty;    /* in engine.dirty_steps */
+        struct list on_agent;   /* in fleet_agent.held */
+        struct list queue;      /* in demand.ready */
+        struct list dirty;      /* in engine.dirty_steps */
+        struct list vault_wait; /* in engine.vault_waiting */
         struct demand *demand;
         struct group *group;      /* concurrency group it holds a place in */
         char *input;              /* evaluated, while ready or under way */
@@ -219,7 +221,8 @@ struct engine {
         struct map *agents; /* id -> fleet_agent */
         struct map *demands_by_key, *groups, *run_groups;
         struct list demands, dirty_steps, dirty_runs;
-        struct list over; /* steps that just ended; see step_over */
+        struct list vault_waiting; /* steps that go on when the vault is open */
+        struct list over;          /* steps that just ended; see step_over */
         bool in_over;
         int64_t trimmed; /* how often old events were forgotten */
         struct fleet_agent **fleet;
@@ -325,6 +328,7 @@ struct step_scope {
         struct run *run;
         cJSON *steps; /* object of references, made when first read */
         cJSON *env, *empty;
+        cJSON *secrets; /* marks, only while the step's own input is evaluated */
 };
 struct step_scope *scope_create(struct run *r, struct step *s, struct expr_env *env);
 void scope_free(struct step_scope *sc);
@@ -366,6 +370,15 @@ struct gate_answer {
 };
 typedef void (*gate_granted)(struct step *s, const struct gate_answer *a);
 void gate_on_granted(struct engine *en, enum checkpoint_kind kind, gate_granted fn);
+
+/* ---- engine_secret.c ---- */
+bool secrets_must_wait(const struct step *s);
+void secrets_wait(struct step *s);
+/* -E_NOENT, and *code. */
+int secrets_check(const struct step *s, const char **code, struct err *e);
+cJSON *secrets_context(const struct step *s);
+void secrets_used(struct step *s);             /* dispatched: the audit's records */
+const char *secrets_why(const struct step *s); /* it waits for the vault: why; else NULL */
 
 /* ---- engine_fanout.c ---- */
 void fanout_open(struct step *s);

@@ -201,6 +201,7 @@ struct step *run_add_step(struct run *r, const struct step_def *def, struct step
         list_init(&s->asks);
         list_init(&s->queue);
         list_init(&s->dirty);
+        list_init(&s->vault_wait);
         if (parent) {
                 char id[192];
 

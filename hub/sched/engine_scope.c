@@ -96,14 +96,18 @@ static const cJSON *lookup(void *ctx, const char *name);
 
 static void make_env(struct step_scope *sc)
 {
+        cJSON *marks =
+                sc->secrets; /* what env.NAME gives may stand anywhere, also in a command: no marks there */
         struct expr_env ee = {.lookup = lookup, .ctx = sc, .success = true};
 
         sc->env = cJSON_CreateObject();
         if (!sc->env)
                 abort();
+        sc->secrets = NULL;
         merge_env(sc, sc->run->wf->env, &ee);
         if (sc->step)
                 merge_env(sc, sc->step->def->env, &ee);
+        sc->secrets = marks;
 }
 
 static const cJSON *lookup(void *ctx, const char *name)
@@ -122,6 +126,8 @@ static const cJSON *lookup(void *ctx, const char *name)
                 return r->run_ctx;
         if (!strcmp(name, "workflow"))
                 return r->wf_ctx;
+        if (!strcmp(name, "secrets"))
+                return sc->secrets ? sc->secrets : sc->empty;
         if (!strcmp(name, "env")) {
                 if (!sc->env)
                         make_env(sc);

@@ -65,6 +65,7 @@ void step_free(struct step *s)
         step_detach(s);
         list_remove(&s->dirty);
         list_remove(&s->queue);
+        list_remove(&s->vault_wait);
         cJSON_Delete(s->matrix);
         cJSON_Delete(s->ctx);
         mem_free(s->id);
@@ -90,6 +91,7 @@ void step_detach(struct step *s)
         struct engine *en = s->run->en;
 
         step_asks_end(s);
+        list_remove(&s->vault_wait);
         if (s->attempt_id && map_get_u64(en->attempts, s->attempt_id) == s)
                 map_del_u64(en->attempts, s->attempt_id);
         if (s->agent) {
@@ -292,8 +294,14 @@ static int prepare(struct step *s, const char **code, struct err *e)
         struct plan_label *labels = NULL;
         size_t n_labels = 0;
         char *agent = NULL, *name = NULL;
-        int rc = eval_input(s, &env, e);
+        int rc = secrets_check(s, code, e);
 
+        if (!rc) {
+                sc->secrets = secrets_context(s);
+                rc = eval_input(s, &env, e);
+                cJSON_Delete(sc->secrets);
+                sc->secrets = NULL;
+        }
         if (!rc && s->def->agent)
                 rc = tmpl_eval_str(s->def->agent, &env, &agent, e);
         if (!rc)
@@ -326,8 +334,11 @@ void step_prepare(struct step *s)
         const char *code = "expression_error";
         struct err e = {0};
 
+        list_remove(&s->vault_wait);
         if (s->def->approval)
                 approval_open(s);
+        else if (secrets_must_wait(s))
+                secrets_wait(s);
         else if (prepare(s, &code, &e))
                 step_fail(s, code, e.msg);
 }

@@ -12,6 +12,7 @@
 #include "common/mem.h"
 #include "common/secret.h"
 #include "common/str.h"
+#include "hub/model/workflow.h"
 
 #define MARK_META "vault_mark"
 
@@ -52,10 +53,7 @@ const char *vault_why_locked(const struct vault *v)
 
 bool vault_name_ok(const char *name)
 {
-        static const char bytes[] = ".-_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-        size_t n = strlen(name);
-
-        return n > 0 && n <= VAULT_NAME_MAX && name[0] != '.' && name[0] != '-' && strspn(name, bytes) == n;
+        return workflow_secret_name(name);
 }
 
 /* ---- data keys ---- */

@@ -17,6 +17,7 @@
 #include "hub/event/bus.h"
 #include "hub/logs/logs.h"
 #include "hub/store/store.h"
+#include "hub/vault/vault.h"
 #include "tests/lib/test.h"
 
 #define AGENT "fake-id"
@@ -49,6 +50,7 @@ struct api_world {
         struct bus *bus;
         struct logs *logs;
         struct auth *auth;
+        struct vault *vault;
         struct engine *engine;
         struct http *http;
         struct ca ca;
@@ -371,6 +373,11 @@ static void build_engine(struct api_world *w)
                                      .tools = tools,
                                      .n_tools = sizeof tools / sizeof *tools,
                                      .max_running = 64};
+        struct vault_options vo = {.clock = &clock_system,
+                                   .store = w->store,
+                                   .dir = w->dir,
+                                   .loop = &w->loop,
+                                   .kdf_iterations = 1000};
         struct engine_options eo = {.clock = &clock_system,
                                     .store = w->store,
                                     .bus = w->bus,
@@ -380,6 +387,7 @@ static void build_engine(struct api_world *w)
                                     .ctx = w};
         struct err e = {0};
 
+        must(vault_create(&vo, &w->vault, &e), &e);
         must(engine_create(&eo, &w->engine, &e), &e);
         must(engine_load(w->engine, &e), &e);
         must(engine_agent_online(w->engine, &agent), &e);
@@ -430,6 +438,7 @@ struct api_world *world_start(void (*tweak)(struct http_options *o))
                 .ops = {op_revoke, op_drain, op_label, describe, describe_all, op_online, op_join_text, w}};
         if (tweak)
                 tweak(&o);
+        o.vault = w->vault;
         must(http_create(&o, &w->http, &e), &e);
         must(uv_thread_create(&w->thread, run_loop, w), &e);
         wait_for(&w->durable);
@@ -493,6 +502,7 @@ void world_stop(struct api_world *w)
         engine_free(w->engine);
         http_free(w->http);
         auth_free(w->auth);
+        vault_free(w->vault);
         logs_free(w->logs);
         bus_free(w->bus);
         ca_fini(&w->ca);
