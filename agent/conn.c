@@ -7,6 +7,7 @@
 #include "agent/journal.h"
 #include "agent/policy.h"
 #include "agent/session.h"
+#include "agent/stepguard.h"
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/id.h"
@@ -45,6 +46,7 @@ struct agent_conn {
         int64_t since_us, up_ms;
         struct rpc_conn *rpc;
         struct agent_session *session;
+        struct step_guard *guard; /* of this connection */
         struct enroller *enroller;
         struct backoff backoff;
         bool refused;  /* the hub does not want this agent: come back slowly */
@@ -307,7 +309,13 @@ static void take_hello(struct agent_conn *c, const Photon__V1__HelloReply *r)
         int64_t now_us = clock_now_us(c->o.clock), took_ms = clock_mono_ms(c->o.clock) - c->hello_ms;
         struct agent_session_options so = {
                 .conn = c->rpc, .jobs = c->o.jobs, .pool = c->o.pool, .on_end = on_session_end, .arg = c};
+        struct err why = {0};
         int rc;
+
+        so.guard = c->guard;
+        if (c->guard && step_guard_take(c->guard, c->o.id->ca_pem, c->o.id->agent_id, r->step_grant, &why))
+                log_error("conn", "no step of this hub will be run", "hub=%s reason=\"%s\"",
+                          c->o.id->agent_addr, why.msg);
 
         if (r->now_us > 0)
                 jobs_set_clock_offset(c->o.jobs, r->now_us + took_ms * 500 - now_us);
@@ -384,6 +392,12 @@ static void on_ready(struct rpc_conn *rpc, const struct link_peer *peer, void *a
         m.seen_attempt = journal_seen(c->o.journal);
         if (!rc)
                 rc = jobs_held(c->o.jobs, &m);
+        step_guard_free(c->guard);
+        c->guard = NULL;
+        if (!rc && !c->o.unsigned_steps)
+                rc = step_guard_create(c->o.clock, &c->guard);
+        if (c->guard)
+                step_guard_ask(c->guard, &m);
         c->hello_ms = clock_mono_ms(c->o.clock);
         if (!rc)
                 rc = rpc_unary(rpc, "photon.v1.Agent/Hello", &m.base, CONN_HELLO_MS, on_hello, c);
@@ -529,6 +543,7 @@ static void on_handle_closed(uv_handle_t *h)
                 return;
         if (c->on_closed)
                 c->on_closed(c->closed_arg);
+        step_guard_free(c->guard);
         mem_free(c);
 }
 

@@ -58,6 +58,7 @@ struct agent_conn_options {
         struct inventory *inventory; /* lent; made anew when it is stale */
         const char *kind;
         int max_running;
+        bool unsigned_steps; /* tests: a hub that signs nothing is obeyed */
         const struct clock *clock;
         /* Up or down; for status and systemd. May be NULL. */
         void (*on_change)(void *arg);

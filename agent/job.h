@@ -18,6 +18,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "common/err.h"
 #include "photon/v1/agent.pb-c.h"
 
 struct clock;
@@ -72,6 +73,14 @@ void jobs_apply_held(struct jobs *js, const Photon__V1__HelloReply *r);
 void jobs_set_clock_offset(struct jobs *js, int64_t offset_us); /* hub's clock minus ours */
 
 void jobs_handle(struct jobs *js, const Photon__V1__HubMessage *m);
+/* What is wrong with one start of a message; code NULL: nothing. */
+struct start_refusal {
+        const char *code;
+        struct err why;
+};
+/* The same; `refusals` has one entry for each start: those are refused before anything else is looked at. */
+void jobs_handle_checked(struct jobs *js, const Photon__V1__HubMessage *m,
+                         const struct start_refusal *refusals);
 /* The table of tools changed: schemas that were read are read again. */
 void jobs_tools_changed(struct jobs *js);
 /* At the end of every loop turn: writes the journal, sends, releases. */

@@ -197,11 +197,18 @@ static void on_ack(struct jobs *js, uint64_t id)
         job_release(j);
 }
 
-static void on_start(struct jobs *js, const Photon__V1__StepStart *m)
+static void on_start(struct jobs *js, const Photon__V1__StepStart *m, const struct start_refusal *bad)
 {
         struct job *j = map_get_u64(js->by_id, m->attempt_id);
 
-        if (!j) {
+        if (bad && bad->code) {
+                log_error("job", "a step from the hub is refused",
+                          "attempt=%llu run=%s step=%s code=%s reason=\"%s\"",
+                          (unsigned long long)m->attempt_id, m->run_id, m->step_id, bad->code, bad->why.msg);
+                /* What runs, runs: a false repetition changes nothing about it. */
+                if (!j)
+                        job_refuse(js, m->attempt_id, bad->code, "%s", bad->why.msg);
+        } else if (!j) {
                 job_admit(js, m);
         } else if (j->state == JOB_FINISHED && !j->gone) {
                 list_remove(&j->send);
@@ -229,8 +236,14 @@ static void start_admitted(struct jobs *js)
 
 void jobs_handle(struct jobs *js, const Photon__V1__HubMessage *m)
 {
+        jobs_handle_checked(js, m, NULL);
+}
+
+void jobs_handle_checked(struct jobs *js, const Photon__V1__HubMessage *m,
+                         const struct start_refusal *refusals)
+{
         for (size_t i = 0; i < m->n_start; i++)
-                on_start(js, m->start[i]);
+                on_start(js, m->start[i], refusals ? &refusals[i] : NULL);
         if (m->n_start)
                 start_admitted(js);
         for (size_t i = 0; i < m->n_cancel; i++) {

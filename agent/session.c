@@ -3,10 +3,12 @@
 #include "agent/inventory.h"
 #include "agent/job.h"
 #include "agent/output.h"
+#include "agent/stepguard.h"
 #include "common/err.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/rpc.h"
+#include "common/stepsign.h"
 
 #include <stdlib.h>
 
@@ -18,9 +20,27 @@ struct agent_session {
 
 /* Session. */
 
+/* Each start as it came, beside what was unpacked: what cannot be found among the bytes is refused too. */
+static struct start_refusal *check_starts(struct step_guard *g, const Photon__V1__HubMessage *m,
+                                          const uint8_t *p, size_t n)
+{
+        struct start_refusal *v = mem_calloc(m->n_start, sizeof *v);
+
+        for (size_t i = 0; v && i < m->n_start; i++) {
+                const uint8_t *raw = NULL;
+                size_t raw_n = 0;
+
+                if (stepsign_next(&p, &n, &raw, &raw_n) != 1)
+                        raw = NULL;
+                v[i].code = step_guard_check(g, m->start[i], raw, raw_n, &v[i].why);
+        }
+        return v;
+}
+
 static void on_hub_message(struct rpc_call *c, const uint8_t *p, size_t n, void *arg)
 {
         struct agent_session *s = arg;
+        struct start_refusal *refusals = NULL;
         Photon__V1__HubMessage *m;
 
         m = (Photon__V1__HubMessage *)rpc_unpack(&photon__v1__hub_message__descriptor, p, n);
@@ -29,7 +49,18 @@ static void on_hub_message(struct rpc_call *c, const uint8_t *p, size_t n, void 
                 rpc_cancel(c, "malformed HubMessage");
                 return;
         }
-        jobs_handle(s->o.jobs, m);
+        if (s->o.guard && m->n_start) {
+                refusals = check_starts(s->o.guard, m, p, n);
+                if (!refusals) {
+                        rpc_cancel(c, "the agent is out of memory");
+                        for (size_t i = 0; i < m->n_start; i++)
+                                job_secrets_wipe(m->start[i]);
+                        protobuf_c_message_free_unpacked(&m->base, NULL);
+                        return;
+                }
+        }
+        jobs_handle_checked(s->o.jobs, m, refusals);
+        mem_free(refusals);
         for (size_t i = 0; i < m->n_start; i++)
                 job_secrets_wipe(m->start[i]);
         protobuf_c_message_free_unpacked(&m->base, NULL);

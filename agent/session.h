@@ -12,11 +12,13 @@ struct jobs;
 struct output_pool;
 struct rpc_conn;
 struct rpc_status;
+struct step_guard;
 
 struct agent_session_options {
         struct rpc_conn *conn;
         struct jobs *jobs;
         struct output_pool *pool;
+        struct step_guard *guard; /* lent; NULL: steps need no signature (tests) */
         /* The hub ended the Session stream while the connection lived (not after agent_session_close). */
         void (*on_end)(void *arg, const struct rpc_status *st);
         void *arg;

@@ -299,9 +299,13 @@ static int check_verified(const mbedtls_x509_crt *crt, uint32_t flags, enum pki_
                 return err_set(e, E_DENIED, "the certificate is not valid yet: compare the clocks");
         if (now_us > x509_time_us(&crt->valid_to))
                 return err_set(e, E_DENIED, "the certificate has expired");
-        if (p == PKI_SERVER ? !x509_is_server(crt) : !x509_is_client(crt))
+        if (p == PKI_SERVER   ? !x509_is_server(crt)
+            : p == PKI_CLIENT ? !x509_is_client(crt)
+                              : !x509_is_signer(crt))
                 return err_set(e, E_DENIED, "the certificate is not meant for a %s",
-                               p == PKI_SERVER ? "server" : "client");
+                               p == PKI_SERVER   ? "server"
+                               : p == PKI_CLIENT ? "client"
+                                                 : "signer of steps");
         return 0;
 }
 
@@ -370,6 +374,24 @@ int pki_csr_verify_sig(const uint8_t *csr, size_t csr_len, const void *msg, size
                                      "the signature is not by the key of the certificate request");
         }
         mbedtls_x509_csr_free(&req);
+        return rc;
+}
+
+int pki_cert_verify_sig(const uint8_t *der, size_t n, const void *msg, size_t mn, const uint8_t *sig,
+                        size_t sn, struct err *e)
+{
+        uint8_t hash[SHA256_LEN];
+        mbedtls_x509_crt crt;
+        int rc;
+
+        mbedtls_x509_crt_init(&crt);
+        rc = pki_load_cert(der, n, &crt, e);
+        if (rc == 0) {
+                secret_sha256(msg, mn, hash);
+                if (mbedtls_pk_verify(&crt.pk, MBEDTLS_MD_SHA256, hash, sizeof hash, sig, sn) != 0)
+                        rc = err_set(e, E_DENIED, "the signature is not by the key of the certificate");
+        }
+        mbedtls_x509_crt_free(&crt);
         return rc;
 }
 

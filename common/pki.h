@@ -10,7 +10,7 @@
 
 struct err;
 
-enum pki_purpose { PKI_SERVER, PKI_CLIENT };
+enum pki_purpose { PKI_SERVER, PKI_CLIENT, PKI_SIGNER };
 
 int pki_key_make(char **out_key_pem, struct err *e);
 void pki_free_secret(char *pem); /* wipes, frees */
@@ -58,6 +58,10 @@ int pki_sign(const char *key_pem, const void *msg, size_t n, uint8_t **out_sig, 
              struct err *e); /* ECDSA-SHA256, DER */
 int pki_csr_verify_sig(const uint8_t *csr, size_t csr_len, const void *msg, size_t n, const uint8_t *sig,
                        size_t sn, struct err *e); /* signature over msg by the CSR's key; -E_DENIED */
+
+int pki_cert_verify_sig(const uint8_t *der, size_t n, const void *msg, size_t mn, const uint8_t *sig,
+                        size_t sn,
+                        struct err *e); /* by the key of a certificate that was verified; -E_DENIED */
 
 int pki_der_to_pem(const char *label, const uint8_t *der, size_t n, char **out_pem); /* "CERTIFICATE" */
 int pki_pem_to_der(const char *label, const char *pem, uint8_t **out, size_t *out_len, struct err *e);

@@ -191,10 +191,11 @@ static int set_sans(mbedtls_x509write_cert *w, const struct pki_issue *what, str
 
 static int set_purpose(mbedtls_x509write_cert *w, enum pki_purpose purpose)
 {
-        /* ExtKeyUsageSyntax of one OID: 1.3.6.1.5.5.7.3.1 (server) or .2 (client), RFC 5280 section 4.2.1.12.
+        /* ExtKeyUsageSyntax of one OID: 1.3.6.1.5.5.7.3.1 (server), .2 (client) or
+         * .3 (signer), RFC 5280 section 4.2.1.12.
          */
         unsigned char eku[] = {0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06,
-                               0x01, 0x05, 0x05, 0x07, 0x03, purpose == PKI_SERVER ? 0x01 : 0x02};
+                               0x01, 0x05, 0x05, 0x07, 0x03, (unsigned char)(purpose + 1)};
         int rv = mbedtls_x509write_crt_set_key_usage(w, MBEDTLS_X509_KU_DIGITAL_SIGNATURE);
 
         if (rv == 0)

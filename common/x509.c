@@ -150,6 +150,11 @@ bool x509_is_client(const mbedtls_x509_crt *crt)
         return has_purpose(crt, MBEDTLS_OID_CLIENT_AUTH, MBEDTLS_OID_SIZE(MBEDTLS_OID_CLIENT_AUTH));
 }
 
+bool x509_is_signer(const mbedtls_x509_crt *crt)
+{
+        return has_purpose(crt, MBEDTLS_OID_CODE_SIGNING, MBEDTLS_OID_SIZE(MBEDTLS_OID_CODE_SIGNING));
+}
+
 int64_t x509_time_us(const mbedtls_x509_time *t)
 {
         /* Days since 1970-03-01 of a year that begins in March, so that the leap

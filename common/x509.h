@@ -27,6 +27,7 @@ bool x509_has_name(const mbedtls_x509_crt *crt, const char *name);
  * 4.2.1.12); a certificate without the extension has no purpose. */
 bool x509_is_server(const mbedtls_x509_crt *crt);
 bool x509_is_client(const mbedtls_x509_crt *crt);
+bool x509_is_signer(const mbedtls_x509_crt *crt);
 
 /* Microseconds since 1970 UTC. */
 int64_t x509_time_us(const mbedtls_x509_time *t);

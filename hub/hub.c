@@ -23,6 +23,7 @@
 #include "common/str.h"
 #include "hub/agents/agents.h"
 #include "hub/auth/auth.h"
+#include "hub/auth/stepkey.h"
 #include "hub/event/bus.h"
 #include "hub/http/http.h"
 #include "hub/logs/logs.h"
@@ -50,6 +51,7 @@ struct hub {
         struct engine *engine;
         struct http *http;
         struct ca ca;
+        struct step_key *step_key;
         char *logs_dir;
         int lock_fd;
         bool flush_wanted, stopping;
@@ -374,6 +376,7 @@ static int build_work(struct hub *h, struct err *e)
                                             .logs = h->logs,
                                             .vault = h->vault,
                                             .ca = &h->ca,
+                                            .step_key = h->step_key,
                                             .agent_listen = c->agent_listen,
                                             .enroll_listen = enroll,
                                             .max_agents = (size_t)c->max_agents,
@@ -544,6 +547,7 @@ static void tear_down(struct hub *h)
                 engine_flush(h->engine);
         if (h->store)
                 store_close(h->store);
+        step_key_free(h->step_key);
         ca_fini(&h->ca);
         mem_free(h->logs_dir);
         if (h->lock_fd >= 0)
@@ -570,6 +574,8 @@ int hub_serve(const struct hub_conf *c, struct err *e)
         if (!rc)
                 rc = ca_load(c->data, (const char *const *)c->hosts.v, clock_now_us(&clock_system), &h->ca,
                              e);
+        if (!rc)
+                rc = step_key_open(c->data, &h->ca, NULL, &h->step_key, e);
         if (!rc)
                 rc = start_loop(h, e);
         if (!rc)
@@ -609,6 +615,7 @@ int hub_init(const struct hub_conf *c, char *out_ca_sha256, char *out_token, str
 {
         struct store_options so = {.dir = c->data, .create = true};
         struct store *st = NULL;
+        struct step_key *key = NULL;
         struct ca ca = {0};
         char id[32], *db = path_join(c->data, "hub.db");
         int64_t now = clock_now_us(&clock_system);
@@ -624,6 +631,9 @@ int hub_init(const struct hub_conf *c, char *out_ca_sha256, char *out_token, str
                 rc = ca_init(c->data, (const char *const *)c->hosts.v, now, e);
         if (!rc)
                 rc = ca_load(c->data, NULL, now, &ca, e);
+        if (!rc)
+                rc = step_key_open(c->data, &ca, NULL, &key, e);
+        step_key_free(key);
         if (!rc)
                 rc = store_open(&so, &st, e);
         if (!rc)

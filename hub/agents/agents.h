@@ -15,6 +15,7 @@ struct agents;
 struct auth;
 struct bus;
 struct ca;
+struct step_key;
 struct err;
 struct link_net;
 struct logs;
@@ -31,6 +32,7 @@ struct agents_options {
         struct logs *logs;
         struct vault *vault; /* opens what steps name; NULL: there is none */
         const struct ca *ca;
+        struct step_key *step_key; /* NULL: steps are not signed (tests) */
         const char *agent_listen;  /* host:port */
         const char *enroll_listen; /* host:port */
         size_t max_agents;         /* default 10000 */

@@ -148,6 +148,9 @@ struct session {
         int broken;         /* E_*: to be cut by the next flush */
         struct buf refused; /* of struct start_refusal: starts that could not be sent */
         bool has_secrets;   /* among what is queued: wiped when it is sent */
+        /* What its steps are signed with; NULL until Hello, or for an agent that gave no nonce. */
+        struct mac *step_mac;
+        uint64_t step_order;
 };
 
 const char *session_state_name(enum session_state s);

@@ -1,6 +1,8 @@
 /* One connection of an agent: its state, what is queued towards it, its end. */
 #include "hub/agents/agents_impl.h"
 
+#include "common/mac.h"
+#include "common/stepsign.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "hub/event/bus.h"
@@ -197,6 +199,7 @@ void session_free(struct session *s)
         session_down(s);
         list_remove(&s->link);
         map_free(s->attempts);
+        mac_free(s->step_mac);
         mem_free(s);
 }
 
@@ -234,7 +237,9 @@ static void make_dirty(struct session *s)
  * just its members one after the other and is never built in memory. */
 static int queue_put(struct session *s, int field, const ProtobufCMessage *m)
 {
-        size_t n = protobuf_c_message_get_packed_size(m), hn = 1;
+        bool sign = field == HUB_START && s->step_mac;
+        size_t packed = protobuf_c_message_get_packed_size(m), hn = 1;
+        size_t n = packed + (sign ? STEP_TRAILER_LEN : 0);
         uint8_t head[11] = {(uint8_t)(field << 3 | 2)};
         int rc;
 
@@ -249,7 +254,11 @@ static int queue_put(struct session *s, int field, const ProtobufCMessage *m)
         if (rc)
                 return rc;
         (void)buf_put(&s->out, head, hn);
-        s->out.len += protobuf_c_message_pack(m, s->out.data + s->out.len);
+        protobuf_c_message_pack(m, s->out.data + s->out.len);
+        if (sign)
+                stepsign_trailer(s->step_mac, s->out.data + s->out.len, packed,
+                                 s->out.data + s->out.len + packed);
+        s->out.len += n;
         s->pending_bytes += hn + n;
         if (!s->blocked)
                 make_dirty(s);
@@ -407,11 +416,13 @@ static void wire_start(void *ctx, const char *agent_id, const struct engine_star
         m.grace_ms = e->grace_ms;
         m.stdin_follows = e->stdin_follows;
         m.traceparent = lent(e->traceparent);
+        m.order = ++s->step_order;
+        m.sent_us = agents_now_us(s->a);
         m.secret_mark = lent(e->secret_mark);
         rc = start_secrets(ctx, e, &m, &code, &err);
         if (rc)
                 refuse_start(s, e->attempt_id, code, err.msg);
-        else if (protobuf_c_message_get_packed_size(&m.base) > ITEM_BYTES_MAX)
+        else if (protobuf_c_message_get_packed_size(&m.base) + STEP_TRAILER_LEN > ITEM_BYTES_MAX)
                 refuse_start(
                         s, e->attempt_id, "input_too_large",
                         "the step's input does not fit in one message to the agent (16 MiB): pass large data "

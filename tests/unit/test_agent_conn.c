@@ -271,8 +271,12 @@ static void agent_up(struct agent *a)
              *journal = path_join(test_scratch(), "journal");
         struct output_pool_options po = {.loop = loop, .dir = spool, .spool_max = 64 << 20};
         struct jobs_options jo = {.loop = loop, .scratch_root = scratch, .max_running = 8, .find = find_tool};
-        struct agent_conn_options co = {
-                .loop = loop, .net = a->h->wire.net, .id = a->j.id, .kind = "local", .max_running = 8};
+        struct agent_conn_options co = {.unsigned_steps = true,
+                                        .loop = loop,
+                                        .net = a->h->wire.net,
+                                        .id = a->j.id,
+                                        .kind = "local",
+                                        .max_running = 8};
         struct err e = {0};
 
         CHECK_INT(file_mkdir_private(scratch, NULL), 0);
