@@ -11,6 +11,8 @@ class Restore(World):
     def dispatched_and_not_told(self, hub, a, effect):
         """A run whose step is on its way to a stopped agent: the hub has it committed and knows no more."""
         mark = self.dir / f"mark-{effect}"
+        # Online is an agent that has said Hello; only one that has opened its session is sent anything.
+        wait_for("the agent to be ready", lambda: f"agent ready agent={a.name} " in hub.proc.text())
         os.kill(a.proc.p.pid, signal.SIGSTOP)
         run = hub.submit({"name": effect, "steps": [{"id": "s", "effect": effect, "run": f"echo x >> {mark}"}]})
         wait_for("the step to be dispatched", lambda: hub.run_json(run)["steps"][0]["state"] == "dispatched")
