@@ -2,8 +2,9 @@
  *
  *   audit_bench [RECORDS] [DIR]
  *
- * Records as they are in life (a decision with its detail) are written in transactions of 1,000; what each costs is
- * the store thread's own CPU time. Then the whole chain is walked as `photon audit verify` and the hub's start do. */
+ * Records as they are in life (a decision with its detail) are written in transactions of 1,000; what each
+ * costs is the store thread's own CPU time. Then the whole chain is walked as `photon audit verify` and the
+ * hub's start do. */
 #include "common/err.h"
 #include "hub/store/store.h"
 
@@ -37,8 +38,11 @@ static void write_records(struct store *s, long n)
                 for (int k = 0; k < PER_TX && i < n; k++, i++) {
                         snprintf(object, sizeof object, "01jd3q00000000000000%06ld", i % 1000000);
                         snprintf(detail, sizeof detail,
-                                 "{\"workflow\":\"release\",\"definition_sha256\":\"%064lx\",\"project\":\"default\"}", i);
-                        store_put_audit(tx, 1763640000000000 + i, "ann@example.org", "run.submit", object, detail);
+                                 "{\"workflow\":\"release\",\"definition_sha256\":\"%064lx\",\"project\":"
+                                 "\"default\"}",
+                                 i);
+                        store_put_audit(tx, 1763640000000000 + i, "ann@example.org", "run.submit", object,
+                                        detail);
                 }
                 store_commit(tx, NULL, NULL);
                 store_pump(s);
