@@ -161,7 +161,7 @@ static void connect_agent(struct world *w, int i)
                                   .n_labels = 1,
                                   .tools = tools,
                                   .n_tools = 2,
-                                  .max_running = 4};
+                                  .max_running = w->places ? (uint32_t)w->places : 4};
 
         CHECK_INT(engine_agent_online(w->en, &ea), 0);
         a->connected = true;
@@ -278,6 +278,8 @@ static void agent_start(struct world *w, const struct sim_mail *m)
         *h = (struct sim_held){.attempt_id = m->attempt_id, .ends_ms = w->now_ms + sim_rnd(w, 60)};
         memcpy(h->key, m->key, sizeof h->key);
         h->exit_code = (int)sim_rnd(w, 100) < w->fail_percent;
+        h->micros = w->micros_max ? sim_rnd(w, (uint32_t)w->micros_max + 1) : 0;
+        w->spent += h->micros;
         if (sim_rnd(w, 2))
                 post(w, SIM_STARTED, m->agent, m->attempt_id);
 }
@@ -287,6 +289,7 @@ static void hub_finished(struct world *w, const struct sim_mail *m)
         struct sim_agent *a = &w->agents[m->agent];
         struct sim_held *h = held_find(a, m->attempt_id);
         struct engine_result r = {.attempt_id = m->attempt_id, .sync_fd = -1};
+        char usage[64];
 
         if (!h)
                 return;
@@ -298,6 +301,12 @@ static void hub_finished(struct world *w, const struct sim_mail *m)
         r.exit_code = h->exit_code;
         r.outputs = "{\"exit_code\":0,\"list\":[1,2,3]}";
         r.finished_us = fake_us(w);
+        r.started_us = r.finished_us - 1000;
+        if (w->micros_max && !h->lost) {
+                snprintf(usage, sizeof usage, "{\"cost_usd\":%lld.%06lld}", (long long)(h->micros / 1000000),
+                         (long long)(h->micros % 1000000));
+                r.usage = usage;
+        }
         engine_on_finished(w->en, a->id, &r, NULL, NULL);
 }
 

@@ -16,7 +16,7 @@
 #include "hub/store/store.h"
 
 #define SIM_AGENTS_MAX 8
-#define SIM_HELD_MAX   64
+#define SIM_HELD_MAX   512
 #define SIM_MAIL_MAX   4096
 
 struct sim_held {
@@ -25,6 +25,7 @@ struct sim_held {
         bool finished, lost, cancelled;
         int64_t ends_ms;
         int exit_code;
+        int64_t micros; /* what it takes, from its first moment on */
 };
 
 struct sim_agent {
@@ -69,6 +70,9 @@ struct world {
         struct map *truth; /* key -> sim_truth */
         struct map *needs; /* key -> NULL-ended array of keys */
         int fail_percent;
+        int places;         /* of each agent; 0: 4 */
+        int64_t micros_max; /* calls take up to so much; 0: nothing */
+        int64_t spent;      /* what calls really took: no code under test sees it */
         int hub_kills, agent_kills, cuts, reboots, losses;
         bool in_callback;
 };
