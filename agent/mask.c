@@ -9,9 +9,12 @@
 #include "common/buf.h"
 #include "common/err.h"
 #include "common/mem.h"
+#include "common/str.h"
 
 #define PATTERNS_MAX 8192
-#define LINE_MIN     8 /* a line of a secret of several lines is masked by itself from here on */
+#define LINES_ALL_MAX                                                                                        \
+        1024       /* up to here wherever the lines of base64 end, longer ones only from a line's start */
+#define LINE_MIN 8 /* a line of a secret of several lines is masked by itself from here on */
 
 struct pattern {
         uint8_t *v;
@@ -134,6 +137,53 @@ static int add_base64(struct mask *m, const uint8_t *v, size_t n, unsigned shift
         return rc;
 }
 
+/* As base64(1) and openssl write it: a new line after so many characters. `at`: how many bytes come before
+ * it, which says where the lines end. */
+static int add_base64_lines(struct mask *m, const uint8_t *v, size_t n, size_t at, size_t width)
+{
+        size_t first = (at * 8 + 5) / 6, last = (at + n) * 8 / 6;
+        struct buf b;
+        int rc = 0;
+
+        if ((last ? last - 1 : 0) / width == first / width)
+                return 0; /* within a line: that form is known */
+        buf_init(&b, 0);
+        for (size_t i = first; i < last && !rc; i++) {
+                static const char std[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+                unsigned six = 0;
+
+                for (size_t bit = i * 6; bit < i * 6 + 6; bit++) {
+                        size_t k = bit - at * 8;
+
+                        six = six << 1 | (v[k / 8] >> (7 - k % 8) & 1u);
+                }
+                if (i > first && i % width == 0)
+                        rc = buf_putc(&b, '\n');
+                if (!rc)
+                        rc = buf_putc(&b, std[six]);
+        }
+        if (!rc)
+                rc = add_pattern(m, b.data, b.len);
+        if (b.data)
+                mem_wipe(b.data, b.cap);
+        buf_fini(&b);
+        return rc;
+}
+
+static int add_lines(struct mask *m, const uint8_t *v, size_t n)
+{
+        static const size_t widths[] = {76, 64};
+        int rc = 0;
+
+        for (int w = 0; w < 2; w++) {
+                size_t starts = n <= LINES_ALL_MAX ? widths[w] / 4 * 3 : 1; /* bytes in a line */
+
+                for (size_t at = 0; at < starts && !rc; at++)
+                        rc = add_base64_lines(m, v, n, at, widths[w]);
+        }
+        return rc;
+}
+
 static int add_hex(struct mask *m, const uint8_t *v, size_t n, const char *digits)
 {
         char *text = mem_alloc(2 * n);
@@ -202,15 +252,38 @@ static const char *json_short(uint8_t c)
         }
 }
 
-/* slash: "\/" as PHP has it; html: "\u003c" for <, >, & as Go has it. */
-static int add_json(struct mask *m, const uint8_t *v, size_t n, bool slash, bool html)
+/* "\u00e4", beyond the BMP a pair; 0: no UTF-8 there. */
+static size_t put_escaped(struct buf *b, const uint8_t *v, size_t n, int *rc)
+{
+        size_t len = str_utf8_len(v, n);
+        uint32_t c;
+
+        if (len < 2)
+                return 0;
+        c = v[0] & (0xffu >> (len + 1));
+        for (size_t i = 1; i < len; i++)
+                c = c << 6 | (v[i] & 0x3fu);
+        if (c >= 0x10000)
+                *rc = buf_printf(b, "\\u%04x\\u%04x", 0xd800u + ((c - 0x10000) >> 10),
+                                 0xdc00u + ((c - 0x10000) & 0x3ff));
+        else
+                *rc = buf_printf(b, "\\u%04x", c);
+        return len;
+}
+
+/* slash: "\/" as PHP has it; html: "\u003c" for <, >, & as Go has it; ascii: all else as Python has it. */
+static int add_json(struct mask *m, const uint8_t *v, size_t n, bool slash, bool html, bool ascii)
 {
         struct buf b;
         int rc = 0;
 
         buf_init(&b, 0);
         for (size_t i = 0; i < n && !rc; i++) {
-                if (json_short(v[i]))
+                size_t wide = ascii && v[i] >= 0x80 ? put_escaped(&b, v + i, n - i, &rc) : 0;
+
+                if (wide)
+                        i += wide - 1;
+                else if (json_short(v[i]))
                         rc = buf_puts(&b, json_short(v[i]));
                 else if (slash && v[i] == '/')
                         rc = buf_puts(&b, "\\/");
@@ -249,9 +322,9 @@ static int add_forms(struct mask *m, const uint8_t *v, size_t n)
                 if (!rc)
                         rc = add_percent(m, v, n, digits, "/", false);
         }
-        for (int i = 0; i < 4 && !rc; i++)
-                rc = add_json(m, v, n, i & 1, i & 2);
-        return rc;
+        for (int i = 0; i < 8 && !rc; i++)
+                rc = add_json(m, v, n, i & 1, i & 2, i & 4);
+        return rc ? rc : add_lines(m, v, n);
 }
 
 int mask_add(struct mask *m, const void *secret, size_t n)

@@ -2,11 +2,10 @@
  *
  * A mask knows a call's secrets in the forms in which they leak: as they are
  * (each line of a long one too), base64 and base64url at each of the three
- * alignments, hex, percent-encoded (either case, and with "+" for a space), and
- * as JSON strings escape them. What matches is replaced by "***", overlapping
- * matches by one. A stream is masked piece by piece: bytes that may be the
- * beginning of a secret are held back until what follows decides, so that no
- * split lets one through; the end of the stream gives them free.
+ * alignments, base64 broken into lines of 76 or 64, hex, percent-encoded (either case, and with "+" for a
+ * space), and as JSON strings escape them. What matches is replaced by "***", overlapping matches by one. A
+ * stream is masked piece by piece: bytes that may be the beginning of a secret are held back until what
+ * follows decides, so that no split lets one through; the end of the stream gives them free.
  *
  * It is no defence against a tool that wants to leak (which can reverse or
  * encrypt): it is one against accidents. One owner; no locks. */

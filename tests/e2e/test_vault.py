@@ -1,13 +1,19 @@
 """The vault with real binaries: a secret is used, and found nowhere."""
-import base64
+import http.server
 import json
-import os
+import re
+import signal
+import threading
 import unittest
+from pathlib import Path
 
-from harness import World, wait_for
+from harness import Agent, World, _Ctx, wait_for
+from leaks import Canary, CommandLines, Relay
 
 
 class Vault(World):
+    maxDiff = None
+
     def secret(self, hub, name, value, *args, rc=0):
         r = hub.cli("secret", "set", name, *args, stdin=value)
         self.assertEqual(r.returncode, rc, r.stderr)
@@ -54,6 +60,222 @@ steps:
         listed = json.loads(hub.cli("secret", "list", "-o", "json").stdout)
         self.assertEqual([s["name"] for s in listed], ["OTHER", "TOKEN"])
         self.assertNotIn("value-of-the", json.dumps(listed))
+
+    # ---- the canary ----
+
+    ENCODE = """
+import base64, json, os, re, sys, urllib.parse as u
+v = os.environ["CANARY"]; b = v.encode(); out = sys.stdout
+for shift in range(3):
+    print("b64", base64.b64encode(b"x" * shift + b + b"tail").decode())
+    print("b64url", base64.urlsafe_b64encode(b"x" * shift + b + b"tail").decode())
+print("hex", b.hex(), b.hex().upper())
+print("url", u.quote(v), u.quote_plus(v), u.quote(v, safe=""), re.sub("%..", lambda m: m.group().lower(), u.quote(v)))
+print("json", json.dumps(v), json.dumps(v, ensure_ascii=False), json.dumps({"k": [v]}))
+print("twice", v + v, v[:9] + v)
+out.flush()
+for c in b:                                  # a byte at a time
+    os.write(1, bytes([c]))
+os.write(1, b"\\n"); os.write(2, b[:20]); os.write(2, b[20:] + b"\\n")
+print("marker-of-the-logs")
+"""
+
+    def canary_steps(self, port, script):
+        return f"""
+steps:
+  - id: encoded
+    run: |
+      python3 {script}
+      printf '%s\\n' "$CANARY" | base64
+      printf %s "$CANARY" | od -An -tx1 -v | tr -d ' \\n'
+    secrets: [CANARY]
+  - id: output
+    run: |
+      echo "x=$CANARY" >> "$PHOTON_OUTPUT"
+      printf 'y<<E\\n%s\\nE\\n' "$CANARY" >> "$PHOTON_OUTPUT"
+      printf %s "$CANARY" | base64 -w0 | sed 's/^/z=/' >> "$PHOTON_OUTPUT"
+      cp "$PHOTON_OUTPUT" copy; printf %s "$CANARY" > left-behind
+    cwd: ${{{{ inputs.folder }}}}
+    secrets: [CANARY]
+  - {{id: file, run: 'cat "$CANARY"; cat "$CANARY" >&2', secrets: [{{name: CANARY, file: true}}]}}
+  - id: cut
+    run: |
+      python3 -c 'import os,sys; v=os.environ["CANARY"]; sys.stdout.write(v + "z" * (65536 - len(v.encode()) // 2)); sys.stderr.write(v + "z" * (4096 - len(v.encode()) // 2))'
+    secrets: [CANARY]
+  - {{id: fails, run: 'echo "$CANARY" >&2; exit 3', secrets: [CANARY], continue-on-error: true}}
+  - {{id: bad-output, run: 'echo "$CANARY" >> "$PHOTON_OUTPUT"', secrets: [CANARY], continue-on-error: true}}
+  - {{id: stdin, run: cat, stdin: "${{{{ secrets.CANARY }}}}"}}
+  - id: http
+    uses: http.request
+    with: {{method: POST, url: "http://127.0.0.1:{port}/echo", body: "b=${{{{ secrets.CANARY }}}}", headers: {{X-Key: "${{{{ secrets.PLAIN }}}}"}}}}
+  - id: refused-connection
+    uses: http.request
+    with: {{url: "http://127.0.0.1:1/${{{{ secrets.PLAIN }}}}?${{{{ secrets.PLAIN }}}}"}}
+    continue-on-error: true
+  - id: no-url
+    uses: http.request
+    with: {{url: "${{{{ secrets.CANARY }}}}"}}
+    continue-on-error: true
+inputs: {{folder: {{type: string}}}}
+"""
+
+    def relayed_agent(self, hub, name, relay):
+        """An agent that reaches its hub through the relay."""
+        a = Agent(_Ctx(self), hub, name, token=hub.join_token(uses=1))
+        r = a.join()
+        self.assertEqual(r.returncode, 0, r.stderr)
+        identity = a.dir / "identity.json"
+        text = identity.read_text()
+        self.assertIn(f":{hub.ports[0]}", text)
+        identity.write_text(text.replace(f":{hub.ports[0]}", f":{relay.port}"))
+        a.token = None
+        return a.start()
+
+    def echo_server(self):
+        got = []
+
+        class Echo(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                got.append((body, self.headers["X-Key"]))
+                self.send_response(200)
+                self.send_header("X-Echo", self.headers["X-Key"])
+                self.end_headers()
+                self.wfile.write(body + b" " + self.headers["X-Key"].encode())
+
+            def log_message(self, *_):
+                pass
+
+        s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+        threading.Thread(target=s.serve_forever, daemon=True).start()
+        self.addCleanup(s.server_close)
+        self.addCleanup(s.shutdown)
+        return s.server_port, got
+
+    def answers(self, hub, runs):
+        """All that the API tells of these runs."""
+        for path in ["/runs", "/secrets", "/secrets/CANARY", "/vault", "/audit?limit=500", "/audit/export", "/events?follow=false",
+                     "/agents", "/checkpoints?state=all"]:
+            status, data, _ = hub.api("GET", path, raw=True)
+            self.assertEqual(status, 200, (path, data))
+            yield path, data
+        for run in runs:
+            doc = hub.run_json(run)
+            yield run, json.dumps(doc, ensure_ascii=False)
+            for path in [f"/runs/{run}/events?follow=false", f"/runs/{run}/logs", f"/runs/{run}/explain"]:
+                status, data, _ = hub.api("GET", path, raw=True)
+                yield path, data
+            for s in doc["steps"]:
+                for more in ("", "/logs", "/logs?channel=event"):
+                    status, data, _ = hub.api("GET", f"/runs/{run}/steps/{s['id']}{more}", raw=True)
+                    yield f"{run} {s['id']}{more}", data
+
+    def check_nowhere(self, hub, agent, canary, relay, runs, folders):
+        found = []
+        hits, looked = canary.found_in_files(*folders, "/dev/shm")
+        found += hits
+        self.assertGreater(looked, 10)
+        for what, data in self.answers(hub, runs):
+            found += [f"{what}: {n}" for n in canary.found(data)]
+        wire = relay.seen()
+        self.assertGreater(len(wire), 20000)
+        found += [f"wire: {n}" for n in canary.found(wire)]
+        self.assertEqual(found, [])
+
+    def test_the_canary_is_found_nowhere(self):
+        canary, plain = Canary(), Canary()
+        plain.value = "pl" + plain.core
+        hub = self.hub()
+        relay = Relay(hub.ports[0])
+        self.addCleanup(relay.close)
+        agent = self.relayed_agent(hub, "a1", relay)
+        lines = [CommandLines(c) for c in (canary, plain)]
+        for x in lines:
+            x.start()
+        self.secret(hub, "CANARY", canary.value)
+        self.secret(hub, "PLAIN", plain.value)
+        port, got = self.echo_server()
+        work = self.dir / "work"
+        work.mkdir()
+        script = self.dir / "encode.py"
+        script.write_text(self.ENCODE)
+        run = hub.submit(self.canary_steps(port, script), folder=str(work))
+        doc = hub.wait_run(run)
+        self.assertEqual(doc["state"], "succeeded", doc)
+        steps = {s["id"]: s for s in doc["steps"]}
+        # They had it, all the same.
+        self.assertEqual(got, [(f"b={canary.value}".encode(), plain.value)])
+        self.assertEqual((work / "left-behind").read_text(), canary.value)
+        for f in ("left-behind", "copy"):
+            (work / f).unlink()
+        self.assertEqual(steps["fails"]["exit_code"], 3)
+        self.assertEqual(steps["stdin"]["outputs"]["stdout"], "***")
+        self.assertEqual(steps["output"]["outputs"]["x"], "***")
+        self.assertEqual(steps["bad-output"]["error"]["code"], "bad_output")
+        logs = hub.api("GET", f"/runs/{run}/steps/encoded/logs", raw=True)[1].decode()
+        self.assertIn("marker-of-the-logs", logs)
+        self.assertGreater(logs.count("***"), 15)
+        for c in (canary, plain):
+            self.check_nowhere(hub, agent, c, relay, [run], [self.dir])
+        for x in lines:
+            x.stop()
+            self.assertGreater(x.looked, 100)
+            self.assertEqual(x.hits, set())
+
+    def test_nothing_is_left_when_hub_and_agent_are_killed(self):
+        canary = Canary()
+        hub = self.hub("--lost-after", "2s")
+        relay = Relay(hub.ports[0])
+        self.addCleanup(relay.close)
+        agent = self.relayed_agent(hub, "a1", relay)
+        self.secret(hub, "CANARY", canary.value)
+        go = self.dir / "go"
+        steps = f"""
+steps:
+  - id: long
+    run: |
+      python3 -c 'import os; os.write(1, (os.environ["CANARY"] + "\\n").encode() * 50000)'
+      echo started; cat "$F" > /dev/null
+      while [ ! -e {go} ]; do sleep 0.05; done
+      printf 'len=%s\\n' "${{#CANARY}}" >> "$PHOTON_OUTPUT"
+    secrets: [CANARY, {{name: CANARY, as: F, file: true}}]
+    effect: idempotent
+"""
+        run = hub.submit(steps)
+
+        def started():
+            return b"started" in hub.api("GET", f"/runs/{run}/steps/long/logs", raw=True)[1]
+
+        wait_for("the step", started)
+        hub.kill9()
+        self.assertEqual(canary.found_in_files(self.dir)[0], [])
+        hub.restart()
+        wait_for("the agent", lambda: hub.agents()["a1"]["state"] == "online")
+        agent.kill9()
+        self.assertEqual(canary.found_in_files(self.dir, "/dev/shm")[0], [])
+        agent.start()
+        # A restarted agent knows nothing: the hub sends the secret again with the next attempt.
+        wait_for("another attempt", lambda: hub.run_json(run)["steps"][0]["attempt"] > 1 and started())
+        go.touch()
+        doc = hub.wait_run(run)
+        self.assertEqual((doc["state"], doc["steps"][0]["outputs"]["len"]), ("succeeded", str(len(canary.value.encode()))), doc)
+        self.check_nowhere(hub, agent, canary, relay, [run], [self.dir])
+
+    def test_neither_process_can_be_dumped(self):
+        hub = self.hub()
+        agent = self.agent(hub, "a1")
+        for p in (hub.proc.p, agent.proc.p):
+            limits = Path(f"/proc/{p.pid}/limits").read_text()
+            self.assertRegex(limits, r"Max core file size\s+0\s")
+        # The keys' page is locked into memory and marked as not to be dumped.
+        maps = Path(f"/proc/{hub.proc.p.pid}/smaps").read_text()
+        flags = [set(f.split()) for f in re.findall(r"VmFlags: (.*)", maps)]
+        self.assertTrue(any({"lo", "dd"} <= f for f in flags), flags[:3])
+        # What a crash leaves: no core file, whatever the machine's pattern is.
+        agent.proc.p.send_signal(signal.SIGABRT)
+        agent.proc.p.wait()
+        agent.proc.close()
+        self.assertEqual([p for p in self.dir.rglob("core*") if p.is_file()], [])
 
 
 if __name__ == "__main__":
