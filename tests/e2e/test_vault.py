@@ -2,6 +2,7 @@
 import http.server
 import json
 import re
+import resource
 import signal
 import threading
 import unittest
@@ -262,6 +263,9 @@ steps:
         self.check_nowhere(hub, agent, canary, relay, [run], [self.dir])
 
     def test_neither_process_can_be_dumped(self):
+        was = resource.getrlimit(resource.RLIMIT_CORE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_CORE, was)
+        resource.setrlimit(resource.RLIMIT_CORE, (was[1], was[1]))  # what a machine may allow
         hub = self.hub()
         agent = self.agent(hub, "a1")
         for p in (hub.proc.p, agent.proc.p):
