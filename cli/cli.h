@@ -96,7 +96,7 @@ int help_json(struct err *e);
         X(token_create) X(token_list) X(token_revoke)                                                  \
         X(agent_list) X(agent_show) X(agent_drain) X(agent_undrain) X(agent_revoke) X(agent_label)     \
         X(run) X(runs) X(run_show) X(run_cancel) X(run_retry) X(run_explain) X(run_resolve) X(run_watch) \
-        X(checkpoints) X(checkpoint_show) X(checkpoint_delegate) X(approve) X(reject)                                         \
+        X(checkpoints) X(checkpoint_show) X(checkpoint_delegate) X(approve) X(reject) X(notices) X(notice_retry)                                         \
         X(logs) X(exec) X(call) X(mcp) X(models) X(tools) X(validate) X(events) X(import_wfformat)                      \
         X(audit_list) X(audit_export) X(audit_verify) X(audit_erase) X(audit_trim)                     \
         X(budget_list) X(budget_show) X(budget_set) X(budget_delete) X(budget_ledger)                  \

@@ -106,6 +106,11 @@ static const struct conf_opt checkpoints_opts[] = {
         FLAG_LIMIT,
         {0},
 };
+static const struct conf_opt notices_opts[] = {
+        {"all", 0, CONF_BOOL, O(all), NULL, NULL, "", "also those that were delivered or given up", 0, 0},
+        FLAG_LIMIT,
+        {0},
+};
 static const struct conf_opt approve_opts[] = {
         {"always", 0, CONF_BOOL, O(always), NULL, NULL, "", "and the same action for the rest of this tool call", 0, 0},
         {"answer", 'a', CONF_STRLIST, O(answers), NULL, NULL, "NAME=VALUE", "a value that is asked for; may be repeated", 0, 0},
@@ -195,6 +200,8 @@ const struct command commands[] = {
         {.name = "checkpoint delegate", .args = "CHECKPOINT NAME", .summary = "hand the right to answer to another person", .min_args = 2, .max_args = 2, .run = cmd_checkpoint_delegate,
          .help = "Of approvals, budgets and policies only. Who hands it on cannot answer any more; the other needs the\npermission checkpoints.decide, and each person still counts once."},
         {.name = "reject", .args = "CHECKPOINT", .summary = "answer a question with no", .opts = reject_opts, .min_args = 1, .max_args = 1, .run = cmd_reject},
+        {.name = "notices", .args = "", .summary = "what people are told of questions and that waits to be sent", .opts = notices_opts, .max_args = 0, .run = cmd_notices},
+        {.name = "notice retry", .args = "NOTICE", .summary = "try a notice once more, now", .min_args = 1, .max_args = 1, .run = cmd_notice_retry},
         {.name = "logs", .args = "RUN [STEP]", .summary = "the bytes that tools wrote, nothing added", .opts = logs_opts, .min_args = 1, .max_args = 2, .run = cmd_logs},
         {.name = "exec", .args = "-- COMMAND [ARG...]", .summary = "run one command on an agent, with stdin, stdout and stderr", .opts = exec_opts, .max_args = 0, .tail = true, .run = cmd_exec,
          .help = "The exit status is the command's, 128+N if signal N ended it. Ctrl-C cancels the command and waits for\nits end; a second one leaves."},

@@ -71,6 +71,7 @@ const struct conf_opt hub_serve_opts[] = {
          "nobody "
          "else could",
          0, 0},
+        {"notices", 0, CONF_SECTION, 0, NULL, NULL, NULL, NULL, 0, 0}, /* hub/notify/targets.h */
         {"heartbeat", 0, CONF_DURATION, OFF(heartbeat_ms), "15s", "PHOTON_HUB_HEARTBEAT", "TIME",
          "a silent agent is asked this often, and given up after twice this", 100, INT64_C(31536000000)},
         {"drain", 0, CONF_DURATION, OFF(drain_ms), "3s", "PHOTON_HUB_DRAIN", "TIME",

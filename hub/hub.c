@@ -28,6 +28,7 @@
 #include "hub/http/http.h"
 #include "hub/logs/logs.h"
 #include "hub/net/net.h"
+#include "hub/notify/notify.h"
 #include "hub/sched/engine.h"
 #include "hub/store/store.h"
 #include "hub/vault/vault.h"
@@ -41,6 +42,7 @@ struct hub {
         uv_check_t check;
         struct mailbox *mailbox;
         struct link_net *net;
+        struct notify *notify;
         struct net *out; /* what the hub sends and fetches by itself */
         struct store *store;
         struct bus *bus;
@@ -193,6 +195,18 @@ static int op_join_text(void *ctx, const char *id, const uint8_t secret[32], cha
         return rc;
 }
 
+/* ---- what the engine asks people, for the outbox ---- */
+
+static void on_notice(void *ctx, struct store_tx *tx, const struct engine_notice *n)
+{
+        notify_add(((struct hub *)ctx)->notify, tx, n);
+}
+
+static void on_notice_durable(void *ctx)
+{
+        notify_kick(((struct hub *)ctx)->notify);
+}
+
 /* ---- building ---- */
 
 static int enroll_address(const struct hub_conf *c, char out[HOST_PORT_MAX], struct err *e)
@@ -305,6 +319,17 @@ static int build_state(struct hub *h, struct err *e)
         if (!rc)
                 rc = net_create(h->mailbox, &h->out, e);
         if (!rc) {
+                struct notify_options no = {.loop = &h->loop,
+                                            .clock = &clock_system,
+                                            .store = h->store,
+                                            .bus = h->bus,
+                                            .net = h->out};
+
+                rc = targets_read(c->config, &no.targets, e);
+                if (!rc)
+                        rc = notify_create(&no, &h->notify, e);
+        }
+        if (!rc) {
                 struct auth_options ao = {.clock = &clock_system,
                                           .store = h->store,
                                           .bus = h->bus,
@@ -395,6 +420,8 @@ static int build_work(struct hub *h, struct err *e)
                         .lost_after_ms = c->lost_after_ms,
                         .cancel_grace_ms = c->cancel_grace_ms,
                         .question_timeout_ms = c->approvals_timeout_ms,
+                        .notice = on_notice,
+                        .notice_durable = on_notice_durable,
                         .want_timer = want_timer,
                         .want_flush = want_flush,
                         .ctx = h};
@@ -438,6 +465,7 @@ static int build_api(struct hub *h, struct err *e)
                 .auth = h->auth,
                 .logs = h->logs,
                 .vault = h->vault,
+                .notify = h->notify,
                 .logs_dir = h->logs_dir,
                 .ops = {op_revoke, op_drain, op_label, op_describe, op_describe_all, op_online, op_join_text,
                         h},
@@ -541,6 +569,7 @@ static void tear_down(struct hub *h)
         http_free(h->http);
         h->http = NULL;
         net_close(h->out);
+        notify_free(h->notify);
         /* The store goes first: what it still holds becomes durable, and its callbacks have run or never
          * will. */
         if (h->engine && h->agents)

@@ -24,6 +24,8 @@ int api_checkpoint_get(struct http_req *q, struct err *e);
 int api_checkpoint_approve(struct http_req *q, struct err *e);
 int api_checkpoint_reject(struct http_req *q, struct err *e);
 int api_checkpoint_delegate(struct http_req *q, struct err *e);
+int api_notices_list(struct http_req *q, struct err *e);
+int api_notice_retry(struct http_req *q, struct err *e);
 int api_calls_create(struct http_req *q, struct err *e);
 int api_validate(struct http_req *q, struct err *e);
 int api_agents_list(struct http_req *q, struct err *e);

@@ -10,6 +10,7 @@
 #include "hub/http/guard.h"
 #include "hub/http/jsonw.h"
 #include "hub/http/request.h"
+#include "hub/notify/notify.h"
 #include "hub/store/store.h"
 
 int api_healthz(struct http_req *q, struct err *e)
@@ -73,6 +74,7 @@ int api_openapi(struct http_req *q, struct err *e)
 
 struct figures {
         struct engine_stats engine;
+        struct notify_stats notices;
         size_t agents_online;
 };
 
@@ -81,6 +83,8 @@ static void metrics_on_loop(struct http_req *q)
         struct figures *f = q->state;
 
         engine_get_stats(q->h->o.engine, &f->engine);
+        if (q->h->o.notify)
+                notify_stats(q->h->o.notify, &f->notices);
         f->agents_online = q->h->o.ops.agents_online(q->h->o.ops.ctx);
         req_done(q, 0, NULL);
 }
@@ -168,6 +172,13 @@ static int metrics_after(struct http_req *q, struct err *e)
         metric(b, "steps_running", "gauge", "Steps on agents.", (double)s->steps_running);
         metric(b, "checkpoints_open", "gauge", "Questions that wait for people.",
                (double)s->checkpoints_open);
+        metric(b, "notices_pending", "gauge", "Notices that wait to be sent.", (double)f->notices.pending);
+        metric(b, "notices_delivered_total", "counter", "Notices that a receiver took.",
+               (double)f->notices.delivered);
+        metric(b, "notices_failed_total", "counter", "Tries to send a notice that failed.",
+               (double)f->notices.failed);
+        metric(b, "notices_given_up_total", "counter", "Notices that nobody took in time.",
+               (double)f->notices.given_up);
         metric(b, "steps_dispatched_total", "counter", "Attempts sent to agents.",
                (double)s->dispatched_total);
         metric(b, "steps_finished_total", "counter", "Attempts whose result came back.",

@@ -22,6 +22,7 @@ struct clock;
 struct err;
 struct http;
 struct logs;
+struct notify;
 struct mailbox;
 struct store;
 struct vault;
@@ -53,7 +54,8 @@ struct http_options {
         struct bus *bus;
         struct auth *auth;
         struct logs *logs;
-        struct vault *vault;  /* NULL: there is none */
+        struct vault *vault; /* NULL: there is none */
+        struct notify *notify;
         const char *logs_dir; /* as given to logs_create */
         struct http_hub_ops ops;
 

@@ -184,6 +184,13 @@ static const struct {
          "true}}}"},
         {"RunPage", PAGE("Run")},
         {"AgentPage", PAGE("Agent")},
+        {"Notice",
+         "{\"type\":\"object\",\"required\":[\"id\",\"state\",\"target\"],\"properties\":{\"id\":" STRING
+         ",\"state\":{\"enum\":[\"pending\",\"delivered\",\"given_up\"]},\"event\":" STRING
+         ",\"target\":" STRING ",\"checkpoint\":" STRING ",\"run\":" STRING ",\"project\":" STRING
+         ",\"title\":" STRING ",\"attempts\":" INTEGER ",\"last_error\":" NULLABLE(
+                 "string") ",\"created_at\":" TIME ",\"next_at\":" TIME ",\"done_at\":" TIME "}}"},
+        {"NoticePage", PAGE("Notice")},
         {"CheckpointPage", PAGE("Checkpoint")},
         {"ToolPage", PAGE("Tool")},
         {"ModelPage", PAGE("Model")},

@@ -30,6 +30,8 @@ static const struct route routes[] = {
         {"POST", V1 "/checkpoints/{id}/approve", PERM_CHECKPOINTS_DECIDE, api_checkpoint_approve, BODY_SMALL, CHG | ROUTE_OF_CHECKPOINT, 200, "", "Checkpoint", "DecisionRequest", "Approve what is asked; bound to the SHA-256 of its arguments"},
         {"POST", V1 "/checkpoints/{id}/reject", PERM_CHECKPOINTS_DECIDE, api_checkpoint_reject, BODY_SMALL, CHG | ROUTE_OF_CHECKPOINT, 200, "", "Checkpoint", "DecisionRequest", "Reject what is asked"},
         {"POST", V1 "/checkpoints/{id}/delegate", PERM_CHECKPOINTS_DECIDE, api_checkpoint_delegate, BODY_SMALL, CHG | ROUTE_OF_CHECKPOINT, 200, "", "Checkpoint", "DelegateRequest", "Hand the right to answer what the hub asks to another person"},
+        {"GET", V1 "/notices", PERM_NOTICES_MANAGE, api_notices_list, 0, 0, 200, "state limit cursor", "NoticePage", NULL, "What people are told of questions, newest first; without state: what waits to be sent"},
+        {"POST", V1 "/notices/{id}/retry", PERM_NOTICES_MANAGE, api_notice_retry, BODY_SMALL, CHG, 200, "", "Notice", NULL, "Try a notice once more, now"},
         {"POST", V1 "/calls", PERM_RUNS_SUBMIT, api_calls_create, BODY_CALL, CHG | ROUTE_IN_PROJECT, 201, "wait timeout steps project", "Run", "CallRequest", "Call one tool; the call is a run with one step"},
         {"POST", V1 "/validate", PERM_RUNS_SUBMIT, api_validate, BODY_LARGE, ROUTE_YAML | ROUTE_IN_PROJECT, 200, "project", "Validation", "ValidateRequest", "Check a workflow without running it"},
         {"GET", V1 "/agents", PERM_AGENTS_READ, api_agents_list, 0, ROUTE_ANYWHERE, 200, "limit cursor", "AgentPage", NULL, "List agents by name"},

@@ -36,6 +36,7 @@
         X(AUDIT_MANAGE, "audit.manage", 0, 0, 0, 1)                                                          \
         X(BUDGETS_READ, "budgets.read", 1, 1, 1, 1)                                                          \
         X(BUDGETS_MANAGE, "budgets.manage", 0, 1, 1, 1)                                                      \
+        X(NOTICES_MANAGE, "notices.manage", 0, 0, 1, 1)                                                      \
         X(METRICS_READ, "metrics.read", 0, 1, 1, 1)
 
 enum permission {

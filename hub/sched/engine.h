@@ -98,6 +98,7 @@ struct engine_options {
         /* A question was opened, handed on or escalated: adds to the change's own transaction what people are
          * told of it. NULL: nobody is. */
         void (*notice)(void *ctx, struct store_tx *tx, const struct engine_notice *n);
+        void (*notice_durable)(void *ctx);    /* one that was added is on disk */
         enum budget_unpriced budget_unpriced; /* steps whose cost nobody knows, where a cap is set */
         uint64_t seed;                        /* jitter */
         void (*want_timer)(void *ctx, int64_t at_mono_ms); /* call engine_tick then; INT64_MAX: none */

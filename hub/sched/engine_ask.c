@@ -137,8 +137,11 @@ void ask_notice(const struct ask *a, const char *event, const char *to)
                                   .at_us = engine_now(en),
                                   .expires_us = a->expires_us};
 
-        if (en->opt.notice)
-                en->opt.notice(en->opt.ctx, engine_tx(en), &n);
+        if (!en->opt.notice)
+                return;
+        en->opt.notice(en->opt.ctx, engine_tx(en), &n);
+        if (en->opt.notice_durable)
+                engine_after_call(en, en->opt.notice_durable, en->opt.ctx);
 }
 
 /* ---- the set ---- */

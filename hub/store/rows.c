@@ -369,6 +369,24 @@ static const struct col budget_raises_cols[] = {
         C(I64, row_budget_raise, "updated_us", updated_us, 0),
 };
 
+static const struct col notices_cols[] = {
+        C(I64, row_notice, "seq", seq, COL_KEY),
+        C(TEXT, row_notice, "id", id, 0),
+        C(U32, row_notice, "state", state, COL_ALWAYS),
+        C(U32, row_notice, "attempts", attempts, 0),
+        C(I64, row_notice, "created_us", created_us, 0),
+        C(I64, row_notice, "next_us", next_us, 0),
+        C(I64, row_notice, "done_us", done_us, 0),
+        C(TEXT, row_notice, "event", event, 0),
+        C(TEXT, row_notice, "target", target, 0),
+        C(TEXT, row_notice, "checkpoint", checkpoint, 0),
+        C(TEXT, row_notice, "run", run, 0),
+        C(TEXT, row_notice, "project", project, 0),
+        C(TEXT, row_notice, "title", title, 0),
+        C(TEXT, row_notice, "last_error", last_error, 0),
+        C(TEXT, row_notice, "body", body, 0),
+};
+
 /* REPLACE where no index but the primary key would have to be rewritten with the row. */
 const struct table store_tables[ROW_KINDS] = {
         [ROW_RUN] = TABLE(runs, CONFLICT_UPDATE),
@@ -396,6 +414,7 @@ const struct table store_tables[ROW_KINDS] = {
         [ROW_LEDGER] = TABLE(ledger, CONFLICT_UPDATE),
         [ROW_BUDGET] = TABLE(budgets, CONFLICT_REPLACE),
         [ROW_BUDGET_RAISE] = TABLE(budget_raises, CONFLICT_REPLACE),
+        [ROW_NOTICE] = TABLE(notices, CONFLICT_UPDATE),
 };
 
 const struct table store_step_moves = {"steps", step_moves_cols,

@@ -146,6 +146,16 @@ static const char schema_people[] =
         "ALTER TABLE api_tokens ADD COLUMN scopes TEXT;"
         "ALTER TABLE api_tokens ADD COLUMN kind TEXT;";
 
+/* What people are to be told: written with what it speaks of, sent when that is durable. */
+static const char schema_notices[] =
+        "CREATE TABLE notices(seq INTEGER PRIMARY KEY, id TEXT, state INTEGER, attempts INTEGER, created_us "
+        "INTEGER,"
+        " next_us INTEGER, done_us INTEGER, event TEXT, target TEXT, checkpoint TEXT, run TEXT, project TEXT,"
+        " title TEXT, last_error TEXT, body TEXT);"
+        "CREATE UNIQUE INDEX notices_id ON notices(id);"
+        "CREATE INDEX notices_due ON notices(target, next_us) WHERE state=0;"
+        "CREATE INDEX notices_done ON notices(done_us) WHERE state>0;";
+
 /* clang-format off */
 const char *const store_migrations[] = {
         schema_1,
@@ -157,6 +167,7 @@ const char *const store_migrations[] = {
         schema_vault,
         schema_ledger,
         schema_people,
+        schema_notices,
         NULL,
 };
 /* clang-format on */

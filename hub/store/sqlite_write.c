@@ -126,6 +126,9 @@ static int write_record(struct db *d, const struct rec *rec)
                                     "last_id<=?1 AND last_id<(SELECT MAX(last_id) FROM events) ORDER BY "
                                     "last_id LIMIT " TRIM_EVENTS_BATCH ")",
                                     rec);
+        case ROW_TRIM_NOTICES:
+                return write_number(d, &d->trim_notices, "DELETE FROM notices WHERE state>0 AND done_us<?1",
+                                    rec);
         case ROW_TRIM_IDEMPOTENCY:
                 return write_number(d, &d->trim_idempotency, "DELETE FROM idempotency WHERE at_us<?1", rec);
         default:
@@ -309,6 +312,7 @@ void db_finalize_writes(struct db *d)
         sqlite3_finalize(d->commit);
         sqlite3_finalize(d->trim_events);
         sqlite3_finalize(d->trim_idempotency);
+        sqlite3_finalize(d->trim_notices);
         audit_finalize(d);
         for (int i = 0; i < ROW_KINDS; i++) {
                 sqlite3_finalize(d->put[i]);
@@ -318,5 +322,5 @@ void db_finalize_writes(struct db *d)
                 sqlite3_finalize(d->update[i].st);
                 d->update[i].st = NULL;
         }
-        d->begin = d->commit = d->trim_events = d->trim_idempotency = NULL;
+        d->begin = d->commit = d->trim_events = d->trim_idempotency = d->trim_notices = NULL;
 }

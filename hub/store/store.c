@@ -263,6 +263,16 @@ void store_trim_events(struct store_tx *tx, int64_t keep_after_id)
         put_number(tx, ROW_TRIM_EVENTS, keep_after_id);
 }
 
+void store_put_notice(struct store_tx *tx, const struct row_notice *n)
+{
+        put(tx, &store_tables[ROW_NOTICE], ROW_NOTICE, n);
+}
+
+void store_trim_notices(struct store_tx *tx, int64_t before_us)
+{
+        put_number(tx, ROW_TRIM_NOTICES, before_us);
+}
+
 void store_trim_idempotency(struct store_tx *tx, int64_t before_us)
 {
         put_number(tx, ROW_TRIM_IDEMPOTENCY, before_us);

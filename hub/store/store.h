@@ -180,6 +180,22 @@ struct row_checkpoint {
 /* Whole row (insert or replace). */
 void store_put_checkpoint(struct store_tx *tx, const struct row_checkpoint *r);
 
+/* What one target is to be told of. */
+enum notice_state { NOTICE_PENDING, NOTICE_DELIVERED, NOTICE_GIVEN_UP };
+struct row_notice {
+        int64_t seq;    /* hub-assigned, ascending, primary key; cursor for lists */
+        const char *id; /* of the delivery: the same in every attempt */
+        enum notice_state state;
+        uint32_t attempts;
+        int64_t created_us, next_us, done_us;
+        const char *event, *target, *checkpoint, *run, *project, *title;
+        const char *last_error; /* or NULL */
+        const char *body;       /* as it is sent */
+};
+/* Whole row (insert or replace). */
+void store_put_notice(struct store_tx *tx, const struct row_notice *n);
+void store_trim_notices(struct store_tx *tx, int64_t before_us); /* drops what was done before */
+
 void store_put_def(struct store_tx *tx, const char *sha256_hex, const void *text,
                    size_t n); /* once; ignores a repeat */
 /* Small output kept in the database (n <= 64 KiB): log framing as in hub/logs/logs.h. */
@@ -398,6 +414,20 @@ struct checkpoint_filter {
 int read_checkpoints(struct store_reader *r, const struct checkpoint_filter *f,
                      int (*cb)(void *, const struct row_checkpoint *), void *arg);
 int read_checkpoint_max(struct store_reader *r, int64_t *seq);
+struct notice_filter {
+        const char *target; /* those that are due, oldest first: of this target, by due_us */
+        int64_t due_us;
+        int state;          /* without target: enum notice_state, or -1: any; newest first */
+        int64_t before_seq; /* 0: newest */
+        int limit;          /* 0: all */
+};
+int read_notices(struct store_reader *r, const struct notice_filter *f,
+                 int (*cb)(void *, const struct row_notice *), void *arg);
+int read_notice(struct store_reader *r, const char *id, int (*cb)(void *, const struct row_notice *),
+                void *arg); /* -E_NOENT */
+/* When the next one of a target is due; INT64_MAX: none waits. */
+int read_notice_next(struct store_reader *r, const char *target, int64_t *next_us);
+int read_notice_max(struct store_reader *r, int64_t *seq);
 int read_def(struct store_reader *r, const char *sha256_hex, char **out, size_t *n);
 int read_small_output(struct store_reader *r, uint64_t attempt_id, char **out, size_t *n);
 /* Lines with id > after, at most max_bytes; run_id NULL: all. cb per stored batch (first..last, its text).

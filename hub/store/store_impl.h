@@ -82,11 +82,13 @@ enum row_kind {
         ROW_LEDGER,
         ROW_BUDGET,
         ROW_BUDGET_RAISE,
+        ROW_NOTICE,
         ROW_KINDS,
         ROW_STEP_MOVE = ROW_KINDS, /* the kinds from here on are no table's rows */
         ROW_SYNC_FD,               /* one number: the descriptor */
         ROW_TRIM_EVENTS,           /* one number: the newest id to go */
         ROW_TRIM_IDEMPOTENCY,      /* one number: the newest time to go */
+        ROW_TRIM_NOTICES,          /* the same, of those that are done */
         ROW_AUDIT_ERASE,           /* struct row_audit_erase */
         ROW_AUDIT_TRIM,            /* struct row_audit_trim */
         ROW_SECRET_CUT,            /* struct row_secret_cut */
@@ -196,7 +198,7 @@ int store_schema_version(void);              /* what this program knows */
 struct db {
         sqlite3 *h;
         char *path;
-        sqlite3_stmt *begin, *commit, *trim_events, *trim_idempotency;
+        sqlite3_stmt *begin, *commit, *trim_events, *trim_idempotency, *trim_notices;
         sqlite3_stmt *put[ROW_KINDS]; /* prepared at first use, kept */
         struct {
                 uint64_t mask; /* with bit 63 for clear */

@@ -65,6 +65,7 @@ TEST(http_access, every_cell_of_the_table)
                 {PERM_AUDIT_MANAGE, "audit.manage", {0, 0, 0, 1}},
                 {PERM_BUDGETS_READ, "budgets.read", {1, 1, 1, 1}},
                 {PERM_BUDGETS_MANAGE, "budgets.manage", {0, 1, 1, 1}},
+                {PERM_NOTICES_MANAGE, "notices.manage", {0, 0, 1, 1}},
                 {PERM_METRICS_READ, "metrics.read", {0, 1, 1, 1}},
         };
 
