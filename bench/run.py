@@ -5,7 +5,7 @@
 
 Prints one JSON document on stdout (machine, figures, what else was seen) and a table
 for people on stderr. Parts: rpc latency dispatch output idle swarm store peers
-tools ai;
+tools ai control;
 without a name all of them. It measures and never judges by its exit status: a figure that falls
 short has "met": false.
 """
@@ -22,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import parts  # noqa: E402
 import ai  # noqa: E402, F401 (adds its parts)
+import control  # noqa: E402, F401
 import tools  # noqa: E402, F401
 import world  # noqa: E402
 

@@ -1,0 +1,47 @@
+"""What control costs: records of the audit, their proof, and their share of a durable step."""
+import time
+
+from parts import echo, part
+from world import die_unless
+
+RECORDS = 1_000_000
+STEPS = 10_000
+
+
+def audit_seq(w):
+    return w.api("GET", "/audit?limit=1")["items"][0]["seq"]
+
+
+def share(w, fig, us_per_record):
+    """Records that a run of many steps writes, each at its measured cost, against the run's whole time."""
+    w.start_hub()
+    w.start_agents(["a1"])
+    w.run({"name": "warm", "steps": [echo(f"s{i}") for i in range(200)]})
+    before, began = audit_seq(w), time.monotonic()
+    _, doc = w.run({"name": "many", "steps": [echo(f"s{i}") for i in range(STEPS)]})
+    took = time.monotonic() - began
+    die_unless(doc["state"] == "succeeded", "the run did not succeed")
+    records = audit_seq(w) - before
+    fig.add("audit_share_of_10000_steps", round(100 * records * us_per_record / 1e6 / took, 4), "%", ("<=", 5),
+            note="records of the audit that the run wrote, at what one costs the store's thread")
+    ms = []
+    for _ in range(200):
+        t = time.monotonic()
+        w.api("GET", "/whoami")
+        ms.append((time.monotonic() - t) * 1e3)
+    ms.sort()
+    fig.add("whoami_p50", round(ms[len(ms) // 2], 3), "ms", note="a whole request: TLS, token, roles, answer; one is made for a run of any size")
+    fig.add("authorisation_share_of_10000_steps", round(100 * ms[len(ms) // 2] / 1e3 / took, 3), "%", ("<=", 5))
+    fig.seen["control"] = {"records": records, "seconds": round(took, 3)}
+
+
+@part
+def control(w, fig, rounds):
+    del rounds
+    d = w.dir / "audit_bench"
+    d.mkdir()
+    seen = w.tool("audit_bench", RECORDS, d)
+    fig.seen["audit_bench"] = seen
+    fig.add("audit_verify_1000000", seen["verify_s"], "s", ("<=", 10))
+    fig.add("audit_record_cpu", seen["cpu_us_per_record"], "us")
+    share(w, fig, seen["cpu_us_per_record"])
