@@ -322,6 +322,7 @@ static int open_or_decide(struct ask *a, const struct tool_question *q, char *ar
         if (j->state == JOB_STOPPING || j->stop != JOB_STOP_NONE) {
                 decide(a, ASK_WITHDRAWN, "agent", "the call is being stopped");
         } else if (answer.verdict != POLICY_ASK) {
+                job_policy_note(j, a->id, q, arguments, &answer);
                 decide(a, answer.verdict == POLICY_ALLOW ? ASK_ALLOWED : ASK_DENIED, answer.by,
                        answer.reason);
         } else if (strlen(arguments) + (schema ? strlen(schema) : 0) > ASK_TEXT_MAX) {

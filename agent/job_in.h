@@ -12,6 +12,8 @@
 #include "common/map.h"
 
 struct job_mask;
+struct policy_answer;
+struct tool_question;
 struct output;
 
 enum job_state { JOB_STARTING, JOB_RUNNING, JOB_STOPPING, JOB_FINISHED };
@@ -61,9 +63,12 @@ struct job {
         uint32_t timeout_ms;
         enum job_stop stop;
         char *cancel_reason;
-        struct list asks;    /* job_ask.c: questions that are open or whose decision is not yet delivered */
-        uint32_t asked;      /* questions so far: their ids */
-        char *lost_question; /* the agent stops while this waits for people */
+        struct list asks; /* job_ask.c: questions that are open or whose decision is not yet delivered */
+        uint32_t asked;   /* questions so far: their ids */
+        Photon__V1__PolicyAnswer **policy; /* job_policy.c: for the hub's audit */
+        size_t n_policy;
+        uint32_t policy_more; /* those over JOB_POLICY_MAX */
+        char *lost_question;  /* the agent stops while this waits for people */
         int64_t started_us;
         uint64_t stdin_next, stdin_taken;
         bool stdin_closed;
@@ -114,6 +119,13 @@ void job_stop(struct job *j, enum job_stop why, int grace_ms);
 void job_on_timeout(uv_timer_t *t);
 void job_stdin(struct job *j, const Photon__V1__StdinData *m);
 void job_reap(struct job *j); /* tool->free, scratch folder */
+
+/* job_policy.c: what the policy allowed or denied without asking people. Kept until the result takes it. */
+#define JOB_POLICY_MAX 256
+void job_policy_note(struct job *j, uint32_t id, const struct tool_question *q, const char *arguments,
+                     const struct policy_answer *a);
+void job_policy_say(const struct job *j, Photon__V1__StepFinished *m); /* lent */
+void job_policy_free(struct job *j);
 
 /* job_ask.c */
 bool job_is_asking(const struct job *j);

@@ -224,6 +224,7 @@ void job_finished(struct job *j, struct tool_result *r)
         if (usage)
                 m.usage = usage;
         say_outcome(j, r, &m, room, sizeof room);
+        job_policy_say(j, &m);
         if (outputs && strlen(outputs) > JOB_OUTPUTS_MAX) {
                 m.outcome = PHOTON__V1__OUTCOME__OUTCOME_FAILED;
                 m.error_code = (char *)(uintptr_t) "result_too_large";

@@ -83,6 +83,7 @@ static void job_free(struct job *j)
         job_mask_free(j);
         mem_free(j->cancel_reason);
         mem_free(j->lost_question);
+        job_policy_free(j);
         job_asks_free(j);
         mem_free(j->packed);
         cJSON_Delete(j->input);

@@ -11,8 +11,10 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define SPARE_NOTES_MAX 1024
-#define ERROR_CODE_MAX  64
+#define SPARE_NOTES_MAX    1024
+#define ERROR_CODE_MAX     64
+#define POLICY_ANSWERS_MAX 256
+#define POLICY_TEXT_MAX    400
 
 /* ---- a result on its way to disk ---- */
 
@@ -111,6 +113,24 @@ static int frame_inline(struct agents *a, const Photon__V1__StepFinished *f)
         return rc;
 }
 
+/* Lent: the words are the message's, cut where they are longer than an agent of ours writes them. */
+static void policy_answers(const Photon__V1__StepFinished *f,
+                           struct engine_policy_answer out[POLICY_ANSWERS_MAX], struct engine_result *r)
+{
+        r->policy = out;
+        r->n_policy = f->n_policy_answers < POLICY_ANSWERS_MAX ? f->n_policy_answers : POLICY_ANSWERS_MAX;
+        r->policy_more = f->policy_answers_more + (uint32_t)(f->n_policy_answers - r->n_policy);
+        for (size_t i = 0; i < r->n_policy; i++) {
+                const Photon__V1__PolicyAnswer *p = f->policy_answers[i];
+                char *const words[] = {p->action, p->tool, p->title, p->arguments_sha256, p->by, p->reason};
+
+                for (size_t k = 0; k < sizeof words / sizeof *words; k++)
+                        text_limit(words[k], POLICY_TEXT_MAX);
+                out[i] = (struct engine_policy_answer){p->allowed,          p->action, p->tool,  p->title,
+                                                       p->arguments_sha256, p->by,     p->reason};
+        }
+}
+
 void result_deliver(struct session *s, const Photon__V1__StepFinished *f, bool small, uint64_t output_bytes)
 {
         struct agents *a = s->a;
@@ -126,8 +146,10 @@ void result_deliver(struct session *s, const Photon__V1__StepFinished *f, bool s
                 .output_bytes = output_bytes,
                 .sync_fd = -1,
         };
+        struct engine_policy_answer policy[POLICY_ANSWERS_MAX];
         struct note *n;
 
+        policy_answers(f, policy, &r);
         text_limit(f->error_code, ERROR_CODE_MAX);
         text_limit(f->error_message, MESSAGE_TEXT_MAX);
         if (!object_ok(f->outputs, &r.outputs)) {

@@ -169,6 +169,11 @@ enum engine_outcome {
         ENGINE_TIMED_OUT,
         ENGINE_LOST
 };
+/* What a tool asked and the agent's policy answered: for the audit. */
+struct engine_policy_answer {
+        bool allowed;
+        const char *action, *tool, *title, *arguments_sha256, *by, *reason;
+};
 struct engine_result {
         uint64_t attempt_id;
         enum engine_outcome outcome;
@@ -180,6 +185,9 @@ struct engine_result {
         uint64_t output_bytes;
         const void *small_output; /* framed (hub/logs/logs.h), or NULL */
         size_t small_output_len;
+        const struct engine_policy_answer *policy;
+        size_t n_policy;
+        uint32_t policy_more; /* answers that are not among them */
         int sync_fd; /* log file to make durable with the result, or -1; kept open by the caller until
                         on_committed */
 };

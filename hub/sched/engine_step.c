@@ -676,6 +676,37 @@ static void apply_result(struct step *s, const struct engine_result *r)
         }
 }
 
+/* What the agent's policy decided is on record with the result that tells of it. */
+static void audit_policy(struct step *s, const struct engine_result *r)
+{
+        struct engine *en = s->run->en;
+        char more[24];
+
+        for (size_t i = 0; i < r->n_policy; i++) {
+                const struct engine_policy_answer *p = &r->policy[i];
+
+                engine_audit(en, s->agent->name, p->allowed ? "policy.allow" : "policy.deny", s->run->id,
+                             (const struct audit_word[]){{"step", s->id},
+                                                         {"action", p->action},
+                                                         {"tool", p->tool},
+                                                         {"title", p->title},
+                                                         {"arguments_sha256", p->arguments_sha256},
+                                                         {"by", p->by},
+                                                         {"reason", p->reason},
+                                                         {0}});
+        }
+        if (r->policy_more) {
+                snprintf(more, sizeof more, "%u", r->policy_more);
+                engine_audit(en, s->agent->name, "policy.more", s->run->id,
+                             (const struct audit_word[]){{"step", s->id}, {"answers", more}, {0}});
+        }
+        if (r->outcome == ENGINE_REFUSED && r->error_code && strcmp(r->error_code, "policy_denied") == 0)
+                engine_audit(
+                        en, s->agent->name, "policy.deny", s->run->id,
+                        (const struct audit_word[]){
+                                {"step", s->id}, {"tool", s->def->tool}, {"reason", r->error_message}, {0}});
+}
+
 void engine_on_finished(struct engine *en, const char *agent_id, const struct engine_result *r,
                         void (*on_committed)(void *arg), void *arg)
 {
@@ -688,6 +719,7 @@ void engine_on_finished(struct engine *en, const char *agent_id, const struct en
                 if (r->sync_fd >= 0)
                         store_sync_fd(engine_tx(en), r->sync_fd);
                 take_result(s, r);
+                audit_policy(s, r);
                 route_on_result(s, r);
                 if (budget_on_result(s, r))
                         step_end(s, STEP_FAILED);

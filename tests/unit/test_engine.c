@@ -3,8 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/auditchain.h"
+#include "common/buf.h"
 #include "common/err.h"
 #include "common/json.h"
+#include "common/mem.h"
 #include "tests/lib/engine_bench.h"
 #include "tests/lib/test.h"
 
@@ -398,6 +401,63 @@ TEST(engine, a_clock_that_is_off_does_not_turn_cause_and_effect_round)
         CHECK_INT(when(b, "b", "started_us"), middle);
         CHECK_INT(when(b, "b", "finished_us"), middle + 30000);
         CHECK(end > middle);
+        eb_close(b);
+}
+
+static int on_audit(void *arg, const struct audit_record *a)
+{
+        struct buf *b = arg;
+
+        return buf_printf(b, "%s %s %s;", a->field[AUDIT_ACTOR], a->action,
+                          a->field[AUDIT_DETAIL] ? a->field[AUDIT_DETAIL] : "");
+}
+
+/* Who did what, of one action or of a prefix's. free it. */
+static char *audited(struct eb *b, const char *action)
+{
+        struct audit_filter f = {.action = action};
+        struct store_reader *rd;
+        struct buf text;
+
+        buf_init(&text, 0);
+        CHECK_INT(store_reader_open(b->store, &rd, NULL), 0);
+        CHECK_INT(read_audit(rd, &f, on_audit, &text), 0);
+        store_reader_close(rd);
+        CHECK_INT(buf_putc(&text, 0), 0);
+        return (char *)text.data;
+}
+
+TEST(engine, what_an_agents_policy_answered_is_on_record_with_the_result)
+{
+        const struct engine_policy_answer said[] = {
+                {true, "read", "Read", "Read a \"file\"", "ab", "policy", "questions.allow"},
+                {false, "execute", "Bash", "rm -rf /", "cd", "mode", "deny"}};
+        struct engine_result r = {
+                .outcome = ENGINE_SUCCEEDED, .sync_fd = -1, .policy = said, .n_policy = 2, .policy_more = 7};
+        struct eb *b = eb_open();
+        struct eb_start *s;
+        char *text;
+
+        eb_agent(b, "a1", 1);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: x}\n");
+        s = eb_started(b, "a");
+        r.attempt_id = s->attempt_id;
+        for (int i = 0; i < 2; i++) { /* the second is a repeat, and says nothing new */
+                engine_on_finished(b->en, s->agent, &r, NULL, NULL);
+                eb_turn(b);
+        }
+        text = audited(b, "policy.allow");
+        CHECK_STR(text,
+                  "a1 policy.allow {\"step\":\"a\",\"action\":\"read\",\"tool\":\"Read\",\"title\":\"Read a "
+                  "\\\"file\\\"\",\"arguments_sha256\":\"ab\",\"by\":\"policy\",\"reason\":\"questions."
+                  "allow\"};");
+        mem_free(text);
+        text = audited(b, "policy.deny");
+        CHECK(strstr(text, "rm -rf /") && strstr(text, "\"by\":\"mode\""));
+        mem_free(text);
+        text = audited(b, "policy.more");
+        CHECK_STR(text, "a1 policy.more {\"step\":\"a\",\"answers\":\"7\"};");
+        mem_free(text);
         eb_close(b);
 }
 

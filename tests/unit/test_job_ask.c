@@ -80,6 +80,7 @@ struct rig {
         struct jobs *jobs;
         char *journal_path, *policy_path;
         size_t n_questions, n_withdrawn, n_acks, n_finished;
+        char by_policy[512]; /* what the result says of it */
         Photon__V1__Question *questions[HEARD_MAX];
         uint32_t withdrawn[HEARD_MAX], acks[HEARD_MAX];
         char code[64], message[600];
@@ -107,6 +108,14 @@ static int sink_send(void *ctx, const void *p, size_t n)
                 r->outcome = (int)m->finished[i]->outcome;
                 snprintf(r->code, sizeof r->code, "%s", m->finished[i]->error_code);
                 snprintf(r->message, sizeof r->message, "%s", m->finished[i]->error_message);
+                for (size_t k = 0; k < m->finished[i]->n_policy_answers; k++) {
+                        const Photon__V1__PolicyAnswer *w = m->finished[i]->policy_answers[k];
+                        size_t at = strlen(r->by_policy);
+
+                        snprintf(r->by_policy + at, sizeof r->by_policy - at, "%u %s %s by %s %.8s;",
+                                 w->question_id, w->allowed ? "allow" : "deny", w->action, w->by,
+                                 w->arguments_sha256);
+                }
         }
         photon__v1__agent_message__free_unpacked(m, NULL);
         return 0;
@@ -273,6 +282,25 @@ TEST(job_ask, policy_and_mode_answer_without_the_hub)
         CHECK_STR(h.by, "policy");
         CHECK(strstr(h.reason, "questions.deny"));
         CHECK_INT(r->n_questions, 0);
+        finish(TOOL_SUCCEEDED, NULL);
+        turn(r);
+        CHECK_STR(r->by_policy, "1 allow edit by mode 9461c63a;2 deny delete by policy 9461c63a;");
+        rig_free(r);
+}
+
+TEST(job_ask, what_leaves_as_a_question_has_no_secret)
+{
+        struct rig *r = rig_make("version: 1\n");
+        struct heard h;
+
+        start(r, 0);
+        CHECK_INT(tool_secret(call, "/srv/x", 6), 0);
+        ask(&h);
+        turn(r);
+        CHECK_INT(r->n_questions, 1);
+        CHECK(!strstr(r->questions[0]->arguments, "/srv/x") &&
+              strstr(r->questions[0]->arguments, "\"n\":1}"));
+        CHECK(!strstr(r->questions[0]->title, "/srv/x") && strstr(r->questions[0]->title, "Write "));
         finish(TOOL_SUCCEEDED, NULL);
         turn(r);
         rig_free(r);
