@@ -123,8 +123,11 @@ TEST(http_audit, strangers_cannot_fill_it)
         struct api_world *w = world_start(NULL);
         struct answer a;
 
-        for (int i = 0; i < 60; i++)
-                as(w, "pat_guess", "GET", "/api/v1/runs", NULL, 401);
+        for (int i = 0; i < 60; i++) {
+                a = ask(w, "GET", "/api/v1/runs", NULL, NULL, 0, "pat_guess", NULL);
+                CHECK(a.status == 401 || a.status == 429); /* their address has its limit too */
+                answer_fini(&a);
+        }
         a = records(w, "access.denied");
         CHECK(count(&a) >= DENIALS_STRANGERS_PER_S);
         CHECK(count(&a) < 60);
