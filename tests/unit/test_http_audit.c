@@ -1,6 +1,7 @@
 /* What people do and what they are refused is in the audit, with its effect or not at all. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/err.h"
 #include "common/mem.h"
@@ -14,6 +15,11 @@ static struct answer records(struct api_world *w, const char *action)
         char path[96];
         struct answer a = post(w, "/api/v1/calls?wait=true", "{\"tool\":\"t.ok\"}");
 
+        for (int i = 0; a.status == 429 && i < 200; i++) { /* our address was too busy a moment ago */
+                nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+                answer_fini(&a);
+                a = post(w, "/api/v1/calls?wait=true", "{\"tool\":\"t.ok\"}");
+        }
         CHECK_INT(a.status, 201);
         answer_fini(&a);
         snprintf(path, sizeof path, "/api/v1/audit?action=%s&limit=100", action);
@@ -132,8 +138,6 @@ TEST(http_audit, strangers_cannot_fill_it)
         CHECK(count(&a) >= DENIALS_STRANGERS_PER_S);
         CHECK(count(&a) < 60);
         CHECK(strstr(a.body, "\"actor\":\"stranger\"") && !strstr(a.body, "pat_guess"));
-        answer_fini(&a);
-        a = post(w, "/api/v1/agents/nobody/drain", "");
         answer_fini(&a);
         world_stop(w);
 }
