@@ -30,6 +30,10 @@ class Canary:
             data = data.encode()
         return sorted(name for name, n in self.needles.items() if n in data)
 
+    @staticmethod
+    def text_in_files(text, *folders):
+        return [str(p) for f in folders for p in Path(f).rglob("*") if p.is_file() and text.encode() in p.read_bytes()]
+
     def found_in_files(self, *folders):
         """Every file below: what it is called, and what was found in it."""
         hits, looked = [], 0

@@ -4,6 +4,7 @@ import json
 import re
 import resource
 import signal
+import sqlite3
 import threading
 import unittest
 from pathlib import Path
@@ -61,6 +62,171 @@ steps:
         listed = json.loads(hub.cli("secret", "list", "-o", "json").stdout)
         self.assertEqual([s["name"] for s in listed], ["OTHER", "TOKEN"])
         self.assertNotIn("value-of-the", json.dumps(listed))
+
+    # ---- locked ----
+
+    PASS = "correct horse battery staple"
+
+    def to_passphrase(self, hub):
+        r = hub.cli("vault", "rotate", "master", "--key", "passphrase", stdin=self.PASS + "\n")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertFalse((hub.dir / "vault.key").exists())
+
+    def test_a_locked_vault_says_503_and_steps_wait_for_it(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        self.secret(hub, "TOKEN", "value-of-the-token")
+        self.to_passphrase(hub)
+        hub.kill9()
+        hub.restart()
+        wait_for("the agent", lambda: hub.agents()["a1"]["state"] == "online")
+        status, doc = hub.api("PUT", "/secrets/OTHER", {"value": "value-of-the-other"})
+        self.assertEqual((status, doc["code"]), (503, "vault_locked"), doc)
+        run = hub.submit("steps: [{id: uses, run: 'test \"$TOKEN\" = value-of-the-token', secrets: [TOKEN]}, {id: not, run: 'true'}]")
+        wait_for("the other step", lambda: [s["state"] for s in hub.run_json(run)["steps"]] == ["waiting", "succeeded"])
+        why = hub.api("GET", f"/runs/{run}/explain?step=uses")[1]["steps"][0]
+        self.assertEqual(why["code"], "vault_locked")
+        self.assertIn("photon vault unlock", why["reason"])
+        wrong = hub.cli("vault", "unlock", stdin="wrong horse battery staple\n")
+        self.assertEqual(wrong.returncode, 4, wrong)
+        self.assertIn("not the vault's passphrase", wrong.stderr)
+        self.assertEqual(hub.run_json(run)["steps"][0]["state"], "waiting")
+        # The hub may die meanwhile: the step goes on waiting.
+        hub.kill9()
+        hub.restart()
+        wait_for("the step", lambda: hub.run_json(run)["steps"][0]["state"] == "waiting")
+        right = hub.cli("vault", "unlock", stdin=self.PASS + "\n")
+        self.assertEqual(right.returncode, 0, right.stderr)
+        self.assertEqual(hub.wait_run(run)["state"], "succeeded")
+        acts = [(r["action"], r["object"]) for r in hub.api("GET", "/audit?limit=100")[1]["items"]]
+        for a in [("vault.unlock", "passphrase"), ("vault.unlock_denied", "passphrase"), ("secret.use", "default/TOKEN"),
+                  ("secret.set", "default/TOKEN"), ("vault.rotate", "master key")]:
+            self.assertIn(a, acts)
+        self.assertEqual(Canary.text_in_files("correct horse", self.dir), [])
+
+    def test_wrong_passphrases_are_slowed_down(self):
+        hub = self.hub()
+        self.to_passphrase(hub)
+        self.assertEqual(hub.api("POST", "/vault/lock", {})[1]["state"], "locked")
+        for _ in range(5):
+            status, doc = hub.api("POST", "/vault/unlock", {"passphrase": "wrong horse battery staple"})
+            self.assertEqual((status, doc["code"]), (403, "wrong_passphrase"), doc)
+        status, doc, headers = hub.api("POST", "/vault/unlock", {"passphrase": self.PASS}, raw=True)
+        self.assertEqual((status, json.loads(doc)["code"]), (429, "unlock_limited"))
+        self.assertIn("Retry-After", headers)
+
+    def test_a_stolen_database_alone_opens_nothing(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        self.secret(hub, "TOKEN", "value-of-the-token")
+        hub.proc.stop()
+        (hub.dir / "vault.key").rename(self.dir / "elsewhere.key")
+        hub.restart()
+        status, doc = hub.api("GET", "/vault")
+        self.assertEqual((doc["state"], doc["key"]), ("locked", "file"))
+        run = hub.submit("steps: [{id: uses, run: 'test -n \"$TOKEN\"', secrets: [TOKEN]}]")
+        wait_for("the step", lambda: hub.run_json(run)["steps"][0]["state"] == "waiting")
+        self.assertFalse((hub.dir / "vault.key").exists())
+        (self.dir / "elsewhere.key").rename(hub.dir / "vault.key")
+        self.assertEqual(hub.cli("vault", "unlock").returncode, 0)
+        self.assertEqual(hub.wait_run(run)["state"], "succeeded")
+
+    # ---- renewal ----
+
+    def test_keys_are_renewed_while_steps_run_and_hubs_die(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        for i in range(150):
+            status, doc = hub.api("PUT", f"/secrets/S{i}", {"value": f"value-of-{i}"})
+            self.assertEqual(status, 200, doc)
+        old_key = (hub.dir / "vault.key").read_text()
+        for level in ("data", "data", "master", "data"):
+            status, doc = hub.api("POST", "/vault/rotate", {"level": level})
+            self.assertEqual(status, 200, doc)
+            hub.kill9()  # in the middle of sealing anew
+            hub.restart()
+        self.assertNotEqual((hub.dir / "vault.key").read_text(), old_key)
+        vault = wait_for("all under one data key", lambda: (lambda v: v if v["data_keys"] == 1 else None)(hub.api("GET", "/vault")[1]))
+        self.assertEqual((vault["state"], vault["data_key"], vault["secrets"]), ("open", 4, 150))
+        wait_for("the agent", lambda: hub.agents()["a1"]["state"] == "online")
+        self.go(hub, """
+steps:
+  - id: all
+    matrix: {i: [0, 1, 73, 149]}
+    run: test "$A$B" = "value-of-0value-of-149"
+    secrets: [{name: S0, as: A}, {name: S149, as: B}]
+""")
+        self.secret(hub, "S0", "another-value-of-0")
+        self.go(hub, """steps: [{id: s, run: 'test "$S0" = another-value-of-0', secrets: [S0]}]""")
+        r = hub.cli("secret", "rotate", "S0", stdin="third-value-of-0")
+        self.assertIn("version 3", r.stderr)
+        self.assertEqual(len(json.loads(hub.cli("secret", "show", "S0", "-o", "json").stdout)["versions"]), 3)
+        self.assertEqual(hub.cli("secret", "rotate", "NEW", stdin="value-of-new").returncode, 1)
+        self.assertEqual(hub.cli("secret", "delete", "S0").returncode, 0)
+        run = hub.wait_run(hub.submit("steps: [{id: s, run: 'true', secrets: [S0]}]"))
+        self.assertEqual(run["steps"][0]["error"]["code"], "secret_unknown")
+
+    def test_a_row_that_was_moved_is_not_opened(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        self.secret(hub, "MINE", "value-of-mine")
+        self.secret(hub, "THEIRS", "value-of-theirs")
+        db = sqlite3.connect(hub.dir / "hub.db")
+        db.execute("UPDATE secret_versions SET sealed=(SELECT sealed FROM secret_versions WHERE name='THEIRS') WHERE name='MINE'")
+        db.commit()
+        db.close()
+        run = hub.wait_run(hub.submit("steps: [{id: s, run: 'echo $MINE', secrets: [MINE]}]"))
+        self.assertEqual(run["steps"][0]["error"]["code"], "secret_corrupt", run)
+
+    # ---- who may ----
+
+    def test_roles_and_projects_bound_secrets(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        tokens = {}
+        for role in ("client", "operator", "technical-operator"):
+            status, doc = hub.api("POST", "/api/v1/api-tokens", {"name": role, "role": role})
+            self.assertEqual(status, 201, doc)
+            tokens[role] = doc["token"]
+        put = {"value": "value-of-the-token"}
+        for role, want in (("client", 403), ("operator", 403), ("technical-operator", 200)):
+            self.assertEqual(hub.api("PUT", "/secrets/TOKEN", put, token=tokens[role])[0], want, role)
+        for role, want in (("client", 403), ("operator", 200)):
+            self.assertEqual(hub.api("GET", "/secrets/TOKEN", token=tokens[role])[0], want, role)
+        flow = {"workflow": "steps: [{id: s, run: 'test -n \"$TOKEN\"', secrets: [TOKEN]}]"}
+        status, doc = hub.api("POST", "/runs", flow, token=tokens["client"])
+        self.assertEqual(status, 403)
+        self.assertIn("secrets.use", doc["detail"])
+        call = {"tool": "process.exec", "input": {"argv": ["true"]}, "secrets": [{"name": "TOKEN"}]}
+        self.assertEqual(hub.api("POST", "/calls", call, token=tokens["client"])[0], 403)
+        self.assertEqual(hub.api("POST", "/calls", call, token=tokens["operator"])[0], 201)
+        self.assertEqual(hub.api("POST", "/vault/lock", {}, token=tokens["technical-operator"])[0], 403)
+        # Another project has none of these.
+        self.assertEqual(hub.cli("project", "create", "other").returncode, 0)
+        status, doc = hub.api("POST", "/runs?project=other", flow)
+        self.assertEqual(status, 201, doc)
+        self.assertEqual(hub.wait_run(doc["id"])["steps"][0]["error"]["code"], "secret_unknown")
+        r = hub.cli("exec", "--secret", "TOKEN=MY_TOKEN", "--", "sh", "-c", "echo len=${#MY_TOKEN} $MY_TOKEN")
+        self.assertEqual((r.stdout, r.returncode), ("len=18 ***\n", 0), r)
+
+    def test_what_cannot_be_a_secret_is_refused_with_the_reason(self):
+        hub = self.hub()
+        for value, code, status in (("a7b/c", "secret_too_short", 400), ("x" * 65537, "secret_too_large", 413)):
+            got, doc = hub.api("PUT", "/secrets/A", {"value": value})
+            self.assertEqual((got, doc["code"]), (status, code))
+            self.assertNotIn(value, json.dumps(doc))
+        for body in ({}, {"value": "abcdefgh", "value_base64": "YWJj"}, {"value_base64": "!!"}, {"value": 7}, {"valu": "abcdefgh"}):
+            self.assertEqual(hub.api("PUT", "/secrets/A", body)[0], 400, body)
+        self.assertEqual(hub.api("PUT", "/secrets/A", {"value": "1234", "unmasked": True})[0], 200)
+        for text, near in (("run: 'echo ${{ secrets.A }}'", "variable"), ("run: 'echo ${{ env.A }}', env: {A: '${{ secrets.A }}'}", "holds a secret"),
+                           ("uses: process.exec, with: {argv: [echo, '${{ secrets.A }}']}", "variable"),
+                           ("run: x, env: {A: \"${{ format('{0}', secrets.A) }}\"}", "alone"), ("run: x, secrets: [a.b]", "as"),
+                           ("run: x, secrets: [{name: A, as: PATH}]", "PATH"), ("run: x, secrets: [{name: A, as: LD_PRELOAD}]", "LD_PRELOAD"),
+                           ("uses: http.request, secrets: [A], with: {url: 'http://x/'}", "headers"), ("run: x, secrets: [{nam: A}]", "name"),
+                           ("run: x, if: secrets.A == 'y'", "secret")):
+            status, doc = hub.api("POST", "/validate", {"workflow": "steps: [{id: s, " + text + "}]"})
+            self.assertEqual((status, doc.get("valid")), (200, False), (text, doc))
+            self.assertIn(near, doc["errors"][0]["message"], text)
 
     # ---- the canary ----
 
