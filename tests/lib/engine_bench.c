@@ -18,6 +18,31 @@ static int64_t fake_ms(void *ctx)
         return ((struct eb *)ctx)->now_ms;
 }
 
+static bool vault_open(void *ctx)
+{
+        return !((struct eb *)ctx)->vault_locked;
+}
+
+static const char *vault_why(void *ctx)
+{
+        (void)ctx;
+        return "the vault of the test is locked";
+}
+
+static int64_t vault_latest(void *ctx, const char *project, const char *name)
+{
+        (void)ctx;
+        return strcmp(project, "default") == 0 && strncmp(name, "NO", 2) != 0 ? 7 : 0;
+}
+
+static void vault_mark(void *ctx, const char *run_id, const char *step_id, uint32_t attempt,
+                       char out[ENGINE_MARK_LEN])
+{
+        (void)ctx;
+        (void)run_id;
+        snprintf(out, ENGINE_MARK_LEN, "%s-%u-00000000000000000000000000000", step_id, attempt);
+}
+
 static void on_start(void *ctx, const char *agent_id, const struct engine_start *m)
 {
         struct eb *b = ctx;
@@ -30,6 +55,8 @@ static void on_start(void *ctx, const char *agent_id, const struct engine_start 
         snprintf(s->step, sizeof s->step, "%s", m->step_id);
         snprintf(s->agent, sizeof s->agent, "%s", agent_id);
         snprintf(s->input, sizeof s->input, "%s", m->input);
+        s->n_secrets = m->n_secrets;
+        snprintf(s->mark, sizeof s->mark, "%s", m->secret_mark);
 }
 
 static void on_cancel(void *ctx, const char *agent_id, uint64_t attempt_id, const char *reason)
@@ -84,6 +111,7 @@ static void start(struct eb *b)
         struct store_options so = {.dir = test_scratch(), .create = true};
         struct engine_options eo = {.clock = &b->clock,
                                     .wire = {on_start, on_cancel, on_ack, on_stdin, on_reply, b},
+                                    .vault = {vault_open, vault_why, vault_latest, vault_mark, b},
                                     .lost_after_ms = 1000,
                                     .question_timeout_ms = 60000,
                                     .self_approval = b->self,

@@ -14,6 +14,8 @@ struct eb_start {
         char step[64], agent[32];
         char input[512];
         bool answered, cancelled;
+        size_t n_secrets;
+        char mark[ENGINE_MARK_LEN];
 };
 
 struct eb_reply {
@@ -41,6 +43,7 @@ struct eb {
         const char *usage;             /* that the next answers say */
         bool never_started;            /* and that their call never began */
         uint64_t seen;                 /* by the agents that come online from now on */
+        bool vault_locked;             /* the vault knows every name that does not begin with "NO" */
         char run[32];
         int answer_rc;
         char answer_msg[512];
