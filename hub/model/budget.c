@@ -364,9 +364,8 @@ struct budget_amount budget_charge(enum budget_end how, const struct budget_amou
 
 void budget_usage_read(const cJSON *usage, struct budget_amount *out)
 {
-        /* What was thought is in what was written. */
-        static const char *const counts[] = {"input_tokens", "output_tokens", "cache_read_tokens",
-                                             "cache_write_tokens"};
+        /* As limits.tokens of AI tools: without the cache; what was thought is in what was written. */
+        static const char *const counts[] = {"input_tokens", "output_tokens"};
         const cJSON *cost = cJSON_GetObjectItemCaseSensitive(usage, "cost_usd");
 
         *out = (struct budget_amount){{BUDGET_NONE, BUDGET_NONE}};

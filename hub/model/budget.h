@@ -134,7 +134,7 @@ struct budget_amount budget_charge(enum budget_end how, const struct budget_amou
 
 /* ---- estimates ---- */
 
-/* From a usage object (docs/EVENTS.md): tokens are those read, written, and of the cache, together. */
+/* From a usage object (docs/EVENTS.md): tokens are those read and written, without those of the cache. */
 void budget_usage_read(const cJSON *usage, struct budget_amount *out);
 
 /* What the last calls of one tool and model cost. */

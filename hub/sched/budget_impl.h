@@ -50,6 +50,7 @@ struct aside {
         struct budget_shortage shortage;
         struct budget_cap cap;           /* that it does not fit into */
         bool denied;                     /* people said no */
+        bool counts[BUDGET_MEASURES];    /* some cap counts it */
         char budget[BUDGET_ID_MAX + 16]; /* its id, or "of the workflow" */
         char account[BUDGET_ID_MAX + 16];
 };

@@ -211,6 +211,8 @@ static void check_one(const struct budget_cap *cap, const char *id, struct accou
 
         if (!budget_cap_any(cap))
                 return;
+        for (int m = 0; m < BUDGET_MEASURES; m++)
+                w->counts[m] |= cap->max.v[m] != BUDGET_NONE;
         v = a->broken ? BUDGET_OVER : budget_check(cap, &a->sum, &w->asked, &why);
         if (v == BUDGET_OK || v < w->verdict || (v == w->verdict && cap->over >= w->over))
                 return;
@@ -323,6 +325,7 @@ bool budget_gate(struct engine *en, struct step *s, struct fleet_agent **a)
                         if (b) {
                                 *a = b;
                                 w.verdict = BUDGET_OK;
+                                check_agent(en, b, &w); /* what its cap counts */
                         } else if (busy) {
                                 w.verdict = BUDGET_WAIT;
                         }
@@ -335,8 +338,10 @@ bool budget_gate(struct engine *en, struct step *s, struct fleet_agent **a)
                 put_aside(en, s, &w);
                 return false;
         }
-        l->granted = true;
-        l->grant = w.asked;
+        /* What no cap counts is no reason to stop the call. */
+        l->granted = w.counts[BUDGET_MONEY] || w.counts[BUDGET_TOKENS];
+        for (int m = 0; m < BUDGET_MEASURES; m++)
+                l->grant.v[m] = w.counts[m] ? w.asked.v[m] : BUDGET_NONE;
         return true;
 }
 

@@ -9,6 +9,7 @@
 #include "hub/sched/budget_impl.h"
 
 #define WAKE_BATCH 64 /* steps that are tried again in one turn */
+#define FULL_MAX   16
 
 void budget_forget(struct step *s)
 {
@@ -98,18 +99,37 @@ void budget_act(struct engine *en)
         }
 }
 
-/* Would it be put aside again for the same reason? What no longer fits at all is tried, too: it must be told.
- */
-static bool still_waits(struct engine *en, const struct aside *w)
+/* Would it be put aside again for the same reason? What no longer fits at all is tried, too: it must be
+ * told. *full: for what others hold of the same account, so that no larger one fits into that, either. */
+static bool still_waits(struct engine *en, const struct aside *w, bool *full)
 {
         struct aside now = {.asked = w->asked};
 
+        if (w->denied)
+                return false;
         now.over = (enum budget_over)(BUDGET_ASK + 1);
         check_common(en, w->step, &now);
-        if (w->denied || now.verdict == BUDGET_WAIT)
-                return !w->denied;
+        *full = now.verdict == BUDGET_WAIT && strcmp(now.account, w->account) == 0;
+        if (now.verdict == BUDGET_WAIT)
+                return true;
         return now.verdict != BUDGET_OK && budget_asks(en, w->account) &&
                strcmp(now.account, w->account) == 0;
+}
+
+/* Accounts that were found full in this look, and for how much: thousands may wait for one. */
+struct full {
+        const char *account;
+        struct budget_amount asked;
+};
+
+static bool is_full(const struct full *v, size_t n, const struct aside *w)
+{
+        for (size_t i = 0; i < n && !w->denied && w->verdict == BUDGET_WAIT; i++)
+                if (w->asked.v[BUDGET_MONEY] >= v[i].asked.v[BUDGET_MONEY] &&
+                    w->asked.v[BUDGET_TOKENS] >= v[i].asked.v[BUDGET_TOKENS] &&
+                    strcmp(v[i].account, w->account) == 0)
+                        return true;
+        return false;
 }
 
 /* Each is judged alone; those for which it is too little after all come back to the end of the list. */
@@ -117,18 +137,25 @@ void budget_wake(struct engine *en)
 {
         struct ledger *l = en->ledger;
         struct step *again[WAKE_BATCH];
-        size_t n = 0, counted = 0;
+        struct full full[FULL_MAX];
+        size_t n = 0, counted = 0, n_full = 0;
 
         if (!l->wake)
                 return;
         l->wake = false;
         LIST_EACH (it, &l->aside) {
                 struct aside *w = container_of(it, struct aside, link);
+                bool now_full = false;
 
                 if (n == WAKE_BATCH)
                         break;
-                if (still_waits(en, w))
+                if (is_full(full, n_full, w))
                         continue;
+                if (still_waits(en, w, &now_full)) {
+                        if (now_full && n_full < FULL_MAX)
+                                full[n_full++] = (struct full){w->account, w->asked};
+                        continue;
+                }
                 counted += strncmp(w->account, "agent:", 6) != 0;
                 again[n++] = w->step;
         }

@@ -166,8 +166,11 @@ void eb_reopen(struct eb *b)
 
 void eb_agent(struct eb *b, const char *name, uint32_t places)
 {
-        struct engine_tool tools[] = {
-                {"process.exec", true}, {"photon.echo", true}, {"file.write", false}, {"acme.think", true}};
+        struct engine_tool tools[] = {{"process.exec", true},
+                                      {"photon.echo", true},
+                                      {"file.write", false},
+                                      {"acme.think", true},
+                                      {"acme.prompt", true}};
         struct engine_label labels[] = {{"zone", name}};
         struct engine_agent a = {.id = name,
                                  .name = name,
@@ -177,7 +180,7 @@ void eb_agent(struct eb *b, const char *name, uint32_t places)
                                  .version = "t",
                                  .boot_id = "boot",
                                  .tools = tools,
-                                 .n_tools = 4,
+                                 .n_tools = 5,
                                  .labels = labels,
                                  .n_labels = 1,
                                  .max_running = places};
@@ -276,6 +279,7 @@ void eb_answer(struct eb *b, const char *step, enum engine_outcome o, const char
         struct engine_result r = {.outcome = o, .outputs = outputs, .sync_fd = -1, .finished_us = fake_us(b)};
 
         r.usage = b->usage;
+        r.error_code = b->error_code;
         r.started_us = b->never_started ? 0 : r.finished_us;
         if (!s)
                 test_fail(__FILE__, __LINE__, "step %s was not started", step);

@@ -41,6 +41,7 @@ struct eb {
         enum self_approval self;       /* of the next engine: eb_reopen */
         enum budget_unpriced unpriced; /* likewise */
         const char *usage;             /* that the next answers say */
+        const char *error_code;        /* of their failure */
         bool never_started;            /* and that their call never began */
         uint64_t seen;                 /* by the agents that come online from now on */
         bool vault_locked;             /* the vault knows every name that does not begin with "NO" */
@@ -56,7 +57,7 @@ void eb_close(struct eb *b);
 void eb_start_again(struct eb *b); /* after the test closed store, engine and bus by itself */
 void eb_reopen(struct eb *b);      /* as after kill -9 */
 void eb_agent(struct eb *b, const char *name,
-              uint32_t places); /* online, tools process.exec, photon.echo and acme.think */
+              uint32_t places); /* online, tools process.exec, photon.echo acme.think and acme.prompt */
 void eb_agent_off(struct eb *b, const char *name);
 void eb_submit(struct eb *b, const char *yaml);
 void eb_submit_call(struct eb *b, const char *yaml, const char *inputs);

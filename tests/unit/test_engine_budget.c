@@ -897,3 +897,110 @@ TEST(engine_budget, people_may_let_run_what_nobody_can_price)
         check_column(b, "s", "error_code", "budget_unpriced");
         eb_close(b);
 }
+
+/* ---- limits of the tool itself ---- */
+
+static const char *input_of(struct eb *b, const char *step)
+{
+        return eb_started(b, step)->input;
+}
+
+TEST(engine_budget, a_tool_with_limits_is_told_what_it_may_use)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 9);
+        CHECK_INT(set(b, "day", NONE, 10000, false), 0);
+        eb_submit(b, "steps:\n"
+                     "  - {id: s, uses: acme.prompt, with: {prompt: x}, estimate: {tokens: 500}}\n"
+                     "  - {id: t, uses: acme.prompt, with: {prompt: x, limits: {tokens: 300}}}\n"
+                     "  - {id: u, uses: acme.prompt, with: {prompt: x, limits: {tokens: 900}}, estimate: "
+                     "{tokens: 600}}\n");
+        CHECK_STR(input_of(b, "s"), "{\"prompt\":\"x\",\"limits\":{\"tokens\":500}}");
+        CHECK_STR(input_of(b, "t"), "{\"prompt\":\"x\",\"limits\":{\"tokens\":300}}");
+        CHECK_STR(input_of(b, "u"), "{\"prompt\":\"x\",\"limits\":{\"tokens\":600}}");
+        CHECK_STR(ledger(b).source, "step");
+        b->error_code = "token_limit";
+        eb_answer(b, "s", ENGINE_FAILED, NULL); /* the limit was the budget's */
+        check_column(b, "s", "error_code", "budget_exceeded");
+        eb_answer(b, "t", ENGINE_FAILED, NULL); /* this one is the step's own */
+        check_column(b, "t", "error_code", "token_limit");
+        eb_close(b);
+}
+
+TEST(engine_budget, what_no_cap_counts_is_neither_reserved_nor_a_reason_to_stop)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 9);
+        CHECK_INT(set(b, "day", USD(5), NONE, false), 0);
+        eb_submit(b, "steps:\n  - {id: s, uses: acme.prompt, with: {}, estimate: {usd: 1, tokens: 10}}\n");
+        CHECK_STR(input_of(b, "s"), "{}");
+        use(b, "{\"input_tokens\":1000,\"cost_usd\":0.5}");
+        CHECK(!b->starts[0].cancelled);
+        use(b, "{\"input_tokens\":1000,\"cost_usd\":1.5}");
+        CHECK(b->starts[0].cancelled);
+        eb_close(b);
+}
+
+/* ---- what cannot be read ---- */
+
+TEST(engine_budget, sums_that_cannot_be_read_let_nothing_in)
+{
+        struct eb *b = eb_open();
+
+        for (uint64_t i = 1; i <= 2; i++) {
+                struct row_ledger row = {.attempt_id = i,
+                                         .run_seq = 900,
+                                         .state = LEDGER_SETTLED,
+                                         .spent_micros = INT64_MAX,
+                                         .project = "default",
+                                         .agent = "x"};
+                struct store_tx *tx = store_begin(b->store);
+
+                store_put_ledger(tx, &row);
+                store_commit(tx, NULL, NULL);
+        }
+        eb_turn(b);
+        eb_reopen(b);
+        eb_agent(b, "a1", 9);
+        CHECK_INT(set(b, "project:default", USD(100), NONE, false), 0);
+        eb_submit(b, "steps:\n  - {id: s, " ONE "}\n  - {id: t, uses: acme.think, estimate: {usd: 0}}\n");
+        check_column(b, "s", "error_code", "budget_exceeded");
+        check_column(b, "t", "error_code", "budget_exceeded");
+        check_column(b, "t", "error_message", "nothing fits");
+        eb_close(b);
+}
+
+/* ---- many ---- */
+
+TEST(engine_budget, thousands_wait_for_one_budget_and_all_have_their_turn)
+{
+        struct eb *b = eb_open();
+        char *yaml = many(3000, "", ONE);
+        int rounds = 0;
+
+        eb_agent(b, "a1", 4000);
+        CHECK_INT(set(b, "day", USD(10), NONE, false), 0);
+        eb_submit(b, yaml);
+        free(yaml);
+        while (!b->finished && rounds++ < 1000) {
+                CHECK(running(b) <= 10);
+                b->usage = "{\"cost_usd\":0.001}";
+                for (int i = 0; i < b->n_starts; i++) {
+                        struct engine_result r = {.attempt_id = b->starts[i].attempt_id,
+                                                  .usage = b->usage,
+                                                  .started_us = 1,
+                                                  .sync_fd = -1};
+
+                        if (b->starts[i].answered)
+                                continue;
+                        b->starts[i].answered = true;
+                        engine_on_finished(b->en, "a1", &r, NULL, NULL);
+                }
+                eb_turn(b);
+        }
+        CHECK_INT(b->finished_state, RUN_SUCCEEDED);
+        CHECK_INT(ledger(b).spent, USD(3));
+        eb_close(b);
+}
