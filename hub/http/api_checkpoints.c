@@ -8,6 +8,7 @@
 #include "common/str.h"
 #include "hub/model/access.h"
 #include "hub/auth/people.h"
+#include "hub/http/answer_secrets.h"
 #include "hub/http/api.h"
 #include "hub/http/guard.h"
 #include "hub/http/idem.h"
@@ -153,6 +154,7 @@ struct decision {
         /* the row */
         enum checkpoint_state state;
         enum checkpoint_kind kind;
+        struct answer_secrets *secrets; /* or NULL */
         bool form, others, gone, for_others;
         struct approval_rules rules; /* of what the hub asks */
         struct engine_decision m;
@@ -221,39 +223,69 @@ static int complete(struct decision *d, const cJSON *content, cJSON **out, struc
                         all = NULL;
                 }
         }
-        mem_free(d->content);
-        d->content = all ? json_text(all) : NULL;
-        if (!d->content) {
-                cJSON_Delete(all);
+        if (!all)
                 return err_set(e, E_NOMEM, "out of memory");
-        }
         *out = all;
         return 0;
 }
 
 /* What was filled in is held against what was asked for. */
-static int check_content(struct decision *d, const cJSON *content, struct err *e)
+static int fits(const struct decision *d, const cJSON *content, struct err *e)
 {
-        cJSON *schema = NULL, *all = NULL;
+        cJSON *schema = NULL;
         struct err why = {0};
         int rc;
 
-        if (!d->form || !d->approve || !d->schema || checkpoint_over(d->state))
+        if (!d->form || !d->approve || !d->schema)
                 return 0;
-        if (checkpoint_by_hub(d->kind)) {
-                rc = complete(d, content, &all, e);
-                if (rc)
-                        return rc;
-                content = all;
-        }
-        if (!content)
-                return 0; /* checkpoint_check says so */
         rc = json_parse(d->schema, strlen(d->schema), &schema, &why);
         if (!rc)
                 rc = json_check(schema, content, &why);
         cJSON_Delete(schema);
-        cJSON_Delete(all);
         return rc ? err_set(e, -rc, "the content is not what was asked for: %s", why.msg) : 0;
+}
+
+/* The text of what is decided on, in which no secret stands any more. */
+static int keep_content(struct decision *d, const cJSON *content, struct err *e)
+{
+        d->content = json_text(content);
+        if (!d->content)
+                return err_set(e, E_NOMEM, "out of memory");
+        if (strlen(d->content) > CONTENT_MAX)
+                return err_set(e, E_TOOBIG, "\"content\" may have %u bytes at most", CONTENT_MAX);
+        return 0;
+}
+
+static int fill_in(struct http_req *q, struct decision *d, const cJSON *content, struct err *e)
+{
+        cJSON *all = NULL;
+        int rc = complete(d, content, &all, e);
+
+        if (!rc && (rc = fits(d, all, e)))
+                q->problem_code = "invalid_content";
+        if (!rc)
+                rc = answer_secrets_take(q, d->rules.fields, all, &d->secrets, e);
+        if (!rc)
+                rc = keep_content(d, all, e);
+        answer_secrets_forget(q, d->rules.fields, all);
+        cJSON_Delete(all);
+        return rc;
+}
+
+static int take_content(struct http_req *q, struct decision *d, const cJSON *content, struct err *e)
+{
+        int rc;
+
+        if (checkpoint_over(d->state) || (!content && !checkpoint_by_hub(d->kind)))
+                return 0; /* checkpoint_check says so */
+        if (checkpoint_by_hub(d->kind) && d->form)
+                return d->approve ? fill_in(q, d, content, e) : 0;
+        if (!content)
+                return 0;
+        rc = fits(d, content, e);
+        if (rc)
+                q->problem_code = "invalid_content";
+        return rc ? rc : keep_content(d, content, e);
 }
 
 static int read_body(struct http_req *q, struct decision *d, const cJSON **content, cJSON **doc,
@@ -275,10 +307,6 @@ static int read_body(struct http_req *q, struct decision *d, const cJSON **conte
                 rc = err_set(e, E_INVAL, "\"reason\" may have %d bytes at most", REASON_MAX);
         if (!rc && sha && strlen(sha) != 64)
                 rc = err_set(e, E_INVAL, "\"sha256\" must have 64 hexadecimal digits");
-        if (!rc && *content && !(d->content = json_text(*content)))
-                rc = err_set(e, E_NOMEM, "out of memory");
-        if (!rc && d->content && strlen(d->content) > CONTENT_MAX)
-                rc = err_set(e, E_TOOBIG, "\"content\" may have %u bytes at most", CONTENT_MAX);
         if (!rc && (copy(&d->reason, reason) || copy(&d->sha256, sha)))
                 rc = err_set(e, E_NOMEM, "out of memory");
         return rc;
@@ -314,6 +342,7 @@ static void decision_free(void *arg)
         mem_free(d->reason);
         mem_free(d->content);
         mem_free(d->sha256);
+        answer_secrets_free(d->secrets);
         mem_free(d);
 }
 
@@ -388,8 +417,11 @@ static void decide_on_loop(struct http_req *q)
                 req_done(q, 0, NULL);
                 return;
         }
-        d->m = (struct engine_decision){
-                .checkpoint_id = q->param[0], .answer = answer_of(q, d), .reason = d->reason};
+        d->m = (struct engine_decision){.checkpoint_id = q->param[0],
+                                        .answer = answer_of(q, d),
+                                        .reason = d->reason,
+                                        .also = d->secrets ? answer_secrets_put : NULL,
+                                        .also_ctx = d->secrets};
         req_owe(q);
         engine_decide(q->h->o.engine, &d->m, on_decided, q);
 }
@@ -444,6 +476,17 @@ static int find_decider(struct http_req *q, struct store_reader *r, const char *
         return rc < 0 ? rc : d.found;
 }
 
+/* Whatever becomes of it: what carried a secret is overwritten, and no row keeps a digest of the request. It
+ * is decided once without that, too. */
+static void forget_secrets(struct http_req *q, const struct decision *d, cJSON *content)
+{
+        if (!approval_has_secret(d->rules.fields))
+                return;
+        answer_secrets_forget(q, d->rules.fields, content);
+        idem_free(q->idem);
+        q->idem = NULL;
+}
+
 static int decide(struct http_req *q, bool approve, struct err *e)
 {
         struct store_reader *r = req_reader(q, e);
@@ -467,10 +510,11 @@ static int decide(struct http_req *q, bool approve, struct err *e)
         }
         if (!rc && approve && d->for_others && !caller_may(&q->caller, PROJECT_ALL, PERM_BUDGETS_MANAGE))
                 rc = guard_denied(&q->caller, PERM_BUDGETS_MANAGE, e);
-        if (!rc && (rc = check_content(d, content, e)))
-                q->problem_code = "invalid_content";
+        if (!rc)
+                rc = take_content(q, d, content, e);
         if (!rc)
                 d->others = find_decider(q, r, q->caller.name, NULL) != 0; /* not known counts as yes */
+        forget_secrets(q, d, (cJSON *)content);
         cJSON_Delete(doc);
         if (rc) {
                 decision_free(d);

@@ -277,7 +277,11 @@ struct engine_decision {
         const char *checkpoint_id;
         struct checkpoint_answer answer;
         const char *reason; /* or NULL */
-        const char *code;   /* out, before cb: the stable name of a refusal, or NULL */
+        /* When the answer is allowed: what else belongs to it, into its own transaction. An error refuses it.
+         */
+        int (*also)(void *ctx, struct store_tx *tx, const char **code, struct err *e);
+        void *also_ctx;
+        const char *code; /* out, before cb: the stable name of a refusal, or NULL */
 };
 void engine_decide(struct engine *en, struct engine_decision *d, engine_answer cb, void *arg);
 /* One who is asked hands the question to another. rc and *code as approval_delegate says; -E_NOTSUP: a tool

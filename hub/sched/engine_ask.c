@@ -524,6 +524,8 @@ void engine_decide(struct engine *en, struct engine_decision *d, engine_answer c
         rc = check(a, d, &e);
         if (rc == -E_TIMEOUT && a->state == CHECKPOINT_OPEN)
                 expire(a);
+        if (!rc && d->also)
+                rc = d->also(d->also_ctx, engine_tx(en), &d->code, &e);
         if (rc) {
                 cb(arg, rc, &e);
                 return;
