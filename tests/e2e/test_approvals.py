@@ -186,6 +186,56 @@ class Approvals(World):
         self.assertEqual(r.returncode, 0, r.stderr)
         self.assertEqual(hub.wait_run(run)["steps"][1]["outputs"]["stdout"], "shipping now for 42 by admin\n")
 
+    def test_an_answer_carries_a_secret_into_the_vault_and_nowhere_else(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        tess, = self.people(hub, "tess")
+        canary = "Canary-9f27c1-deploy-key"
+        run = self.submit(hub, text="""
+name: deploy
+steps:
+  - id: ask
+    approval: {question: The key?, fields: {key: {type: secret, secret: deploy-key}, note: string}}
+  - id: use
+    needs: ask
+    run: printf %s "$KEY" | wc -c
+    secrets: [{name: deploy-key, as: KEY}]
+""")
+        cp = self.open_one(hub, run)
+        yes = {"sha256": cp["sha256"], "content": {"key": canary, "note": "n"}}
+        short = self.post(hub, cp["id"], "approve", {**yes, "content": {"key": "abc", "note": "n"}}, 400, token=tess)
+        self.assertEqual(short["code"], "secret_too_short")
+        self.assertEqual(self.show(hub, cp["id"])["state"], "open")
+        r = hub.cli("--token", tess, "approve", cp["id"], "--answer", f"key={canary}", "--answer", "note=n")
+        self.assertEqual(r.returncode, 64, r.stderr)
+        self.assertIn("--answer-file", r.stderr)
+        done = self.post(hub, cp["id"], "approve", yes, token=tess, headers={"Idempotency-Key": "k1"})
+        self.assertEqual(done["content"], {"key": {"secret": "deploy-key"}, "note": "n"})
+        end = hub.wait_run(run)
+        self.assertEqual(end["state"], "succeeded", end)
+        self.assertEqual(end["steps"][0]["outputs"]["answers"]["key"], {"secret": "deploy-key"})
+        self.assertEqual(end["steps"][1]["outputs"]["stdout"].strip(), str(len(canary)))
+        audit = hub.api("GET", "/audit?action=secret.set")[1]["items"]
+        self.assertEqual([(a["actor"], a["object"]) for a in audit], [("tess", "default/deploy-key")])
+        self.assertEqual(audit[0]["detail"]["checkpoint"], cp["id"])
+        hub.proc.stop()
+        for p in [*hub.dir.rglob("*"), *self.dir.glob("*.log")]:
+            if p.is_file():
+                self.assertNotIn(canary.encode(), p.read_bytes(), p)
+
+    def test_a_secret_is_not_taken_by_a_locked_vault(self):
+        hub = self.hub()
+        tess, = self.people(hub, "tess")
+        run = self.submit(hub, text="steps: [{id: a, approval: {question: Key?, fields: {key: secret}}}]")
+        cp = self.open_one(hub, run)
+        self.assertEqual(hub.api("POST", "/vault/lock", {})[0], 200)
+        yes = {"sha256": cp["sha256"], "content": {"key": "long enough"}}
+        self.assertEqual(self.post(hub, cp["id"], "approve", yes, 503, token=tess)["code"], "vault_locked")
+        self.assertEqual(self.show(hub, cp["id"])["state"], "open")
+        self.assertEqual(hub.api("POST", "/vault/unlock", {})[0], 200)
+        self.post(hub, cp["id"], "approve", yes, token=tess)
+        self.assertEqual(hub.wait_run(run)["state"], "succeeded")
+
     def test_killed_between_question_and_answer_nothing_is_asked_twice(self):
         hub = self.hub("--approvals-self", "allow")
         self.agent(hub, "a1")
