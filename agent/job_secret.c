@@ -17,7 +17,7 @@
 #define SECRETS_MAX  32
 #define MARK_LEN     32
 #define MARK_OPEN    "{{photon-secret:"
-#define FIRST_FD     10 /* spawn.h: SPAWN_EXTRA_FD */
+#define FIRST_FD     64 /* spawn.h: SPAWN_EXTRA_FD */
 #define FIRST_PASSED 3  /* the first one becomes this in a child */
 
 /* ---- marks in the input ---- */

@@ -54,6 +54,7 @@ struct hub {
         struct http *http;
         struct ca ca;
         struct step_key *step_key;
+        bool step_key_new; /* made by this start */
         char *logs_dir;
         int lock_fd;
         bool flush_wanted, stopping;
@@ -418,6 +419,8 @@ static int build_work(struct hub *h, struct err *e)
                         .wire = agents_wire(h->agents),
                         .vault = {op_vault_open, op_vault_why, op_vault_latest, op_vault_mark, h},
                         .lost_after_ms = c->lost_after_ms,
+                        .seal_key = step_key_rows(h->step_key),
+                        .adopt_unsealed = h->step_key_new,
                         .cancel_grace_ms = c->cancel_grace_ms,
                         .question_timeout_ms = c->approvals_timeout_ms,
                         .notice = on_notice,
@@ -604,7 +607,7 @@ int hub_serve(const struct hub_conf *c, struct err *e)
                 rc = ca_load(c->data, (const char *const *)c->hosts.v, clock_now_us(&clock_system), &h->ca,
                              e);
         if (!rc)
-                rc = step_key_open(c->data, &h->ca, NULL, &h->step_key, e);
+                rc = step_key_open(c->data, &h->ca, &h->step_key_new, &h->step_key, e);
         if (!rc)
                 rc = start_loop(h, e);
         if (!rc)

@@ -23,7 +23,7 @@
 
 #define LAUNCHER "photon-launch"
 /* Ours stay out of the way of what a call gives its program as 3 and 4. */
-#define FD_LEAST 10
+#define FD_LEAST 64
 
 /* Of an agent that is root: what its calls do not get back. The rest (files of others, ports, users) they
  * keep. */

@@ -57,7 +57,7 @@ struct spawn_request {
 };
 
 /* The least number of a descriptor in `extra` (fcntl F_DUPFD_CLOEXEC makes one). */
-#define SPAWN_EXTRA_FD 10
+#define SPAWN_EXTRA_FD 64
 
 /* Fills ch (on_change, marker, data are the caller's) and starts it. -E_NOENT,
  * -E_DENIED, -E_INVAL (not a program), see also spawn_error_code, with what could not be done. */

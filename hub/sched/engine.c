@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/mac.h"
 #include "common/id.h"
 #include "common/json.h"
 #include "common/log.h"
@@ -568,6 +569,10 @@ int engine_create(const struct engine_options *o, struct engine **out, struct er
         list_init(&en->dirty_runs);
         list_init(&en->over);
         list_init(&en->vault_waiting);
+        if (o->seal_key && !(en->seal = mac_create(o->seal_key))) {
+                engine_free(en);
+                return err_set(e, E_NOMEM, "no memory for the scheduler");
+        }
         if (!(en->runs = map_create()) || !(en->runs_seq = map_create()) || !(en->attempts = map_create()) ||
             !(en->agents = map_create()) || !(en->demands_by_key = map_create()) ||
             !(en->groups = map_create()) || !(en->run_groups = map_create()) || !(en->asks = map_create()) ||
@@ -639,6 +644,7 @@ void engine_free(struct engine *en)
         mem_free(en->p_picks);
         mem_free(en->p_load);
         mem_free(en->p_scores);
+        mac_free(en->seal);
         mem_free(en);
 }
 

@@ -100,7 +100,10 @@ struct engine_options {
         void (*notice)(void *ctx, struct store_tx *tx, const struct engine_notice *n);
         void (*notice_durable)(void *ctx);    /* one that was added is on disk */
         enum budget_unpriced budget_unpriced; /* steps whose cost nobody knows, where a cap is set */
-        uint64_t seed;                        /* jitter */
+        const uint8_t
+                *seal_key; /* 32 bytes, not from the database: rows are sealed with it; NULL: they are not */
+        bool adopt_unsealed; /* the key was made by this start: rows without a seal are older and taken */
+        uint64_t seed;       /* jitter */
         void (*want_timer)(void *ctx, int64_t at_mono_ms); /* call engine_tick then; INT64_MAX: none */
         void (*want_flush)(void *ctx); /* there is something to commit: call engine_flush this turn */
         void *ctx;

@@ -31,6 +31,7 @@ void ask_write(const struct ask *a, bool live)
 {
         const struct step *s = a->step;
         bool hub = checkpoint_by_hub(a->kind);
+        struct row_seal seal;
         char *rules = hub ? approval_rules_text(&a->rules) : NULL;
         char *record = hub ? approval_record_text(&a->record) : NULL;
         struct row_checkpoint row = {
@@ -72,6 +73,7 @@ void ask_write(const struct ask *a, bool live)
 
         if (hub && (!rules || !record))
                 abort(); /* no memory: see engine.c */
+        seal_checkpoint(s->run->en, &row, &seal);
         store_put_checkpoint(engine_tx(s->run->en), &row);
         mem_free(rules);
         mem_free(record);
@@ -588,6 +590,7 @@ static int fill(struct ask *a, const struct row_checkpoint *r)
 static void close_row(struct engine *en, const struct row_checkpoint *r)
 {
         struct row_checkpoint row = *r;
+        struct row_seal seal;
 
         row.live = false;
         if (checkpoint_move(&row.state, CHECKPOINT_WITHDRAWN) == 0) {
@@ -595,6 +598,7 @@ static void close_row(struct engine *en, const struct row_checkpoint *r)
                 row.decided_by = "hub";
                 row.reason = "the tool call is over";
         }
+        seal_checkpoint(en, &row, &seal);
         store_put_checkpoint(engine_tx(en), &row);
 }
 
@@ -609,6 +613,22 @@ static bool still_asks(const struct step *s, const struct row_checkpoint *r)
                                        : step_active(s);
 }
 
+/* Somebody else has written it: no answer in it counts. A tool asks again; what the hub asked itself fails.
+ */
+static void refuse_row(struct step *s, const struct row_checkpoint *r)
+{
+        struct engine *en = s->run->en;
+        enum checkpoint_kind kind;
+        struct err e = {0};
+
+        seal_broken(en, s->run->id, s->id, "checkpoint", &e);
+        close_row(en, r);
+        if (s->state == STEP_WAITING && (checkpoint_kind_parse(r->kind, &kind) || checkpoint_by_hub(kind))) {
+                step_fail(s, "step_signature", e.msg);
+                run_settle(s->run);
+        }
+}
+
 static int on_row(void *arg, const struct row_checkpoint *r)
 {
         struct engine *en = arg;
@@ -616,6 +636,10 @@ static int on_row(void *arg, const struct row_checkpoint *r)
         struct step *s = run && !run->over && r->step_idx < run->n_steps ? run->steps[r->step_idx] : NULL;
         struct ask *a;
 
+        if (s && !seal_checkpoint_holds(en, r)) {
+                refuse_row(s, r);
+                return 0;
+        }
         if (!still_asks(s, r)) {
                 close_row(en, r);
                 return 0;

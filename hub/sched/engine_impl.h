@@ -155,6 +155,9 @@ struct run {
         struct def_info *info; /* wf->n_steps */
         cJSON *inputs, *outputs, *run_ctx, *wf_ctx, *env_ctx;
         char *inputs_text, *outputs_text;
+        bool refused;       /* read back, and not as this hub wrote it */
+        bool inputs_hashed; /* for its seal */
+        uint8_t inputs_hash[32];
         enum run_state state;
         int priority;
         bool is_new, is_dirty, cancel_requested, force_cancel, timed_out, over, finishing;
@@ -210,6 +213,7 @@ struct engine {
         struct bus *bus;
         struct engine_wire wire;
         struct engine_options opt;
+        struct mac *seal;     /* engine_seal.c; NULL: rows are not sealed */
         struct map *runs;     /* id -> run */
         struct map *runs_seq; /* seq -> run */
         struct map *attempts; /* attempt id -> step */
@@ -273,6 +277,25 @@ struct store_tx *engine_tx(struct engine *en);
 struct audit_word {
         const char *key, *value;
 };
+/* engine_seal.c */
+#define ROW_SEAL_LEN 16
+struct row_seal {
+        uint8_t v[ROW_SEAL_LEN];
+};
+struct row_run;
+struct row_step;
+struct row_checkpoint;
+/* Each fills the row's seal (pointing into `room`), or leaves it when rows are not sealed. */
+void seal_run(struct run *r, struct row_run *row, struct row_seal *room);
+void seal_checkpoint(struct engine *en, struct row_checkpoint *row, struct row_seal *room);
+const uint8_t *seal_step(const struct step *st, struct row_seal *room); /* NULL: not sealed */
+bool seal_run_holds(struct engine *en, const struct row_run *row);
+bool seal_step_holds(const struct step *st, const struct row_step *row); /* st: made from this row */
+bool seal_checkpoint_holds(struct engine *en, const struct row_checkpoint *row);
+bool seal_definition_holds(struct engine *en, const char *sha256_hex, const void *text, size_t n);
+/* Writes down and tells that a row is not ours. Always -E_DENIED. */
+int seal_broken(struct engine *en, const char *run_id, const char *step_id, const char *what, struct err *e);
+
 void engine_audit(struct engine *en, const char *by, const char *action, const char *object,
                   const struct audit_word *words);
 /* What to do when this turn's rows are durable. */

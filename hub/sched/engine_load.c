@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "hub/sched/engine_impl.h"
+#include "hub/sched/write.h"
 #include "hub/store/store.h"
 
 /* ---- rows to memory ---- */
@@ -28,6 +29,7 @@ static int on_run(void *arg, const struct row_run *row)
         r->en = ld->en;
         list_init(&r->dirty);
         list_init(&r->queue);
+        r->refused = !seal_run_holds(ld->en, row);
         r->seq = row->seq;
         r->id = engine_strdup(row->id);
         r->kind = engine_strdup(row->kind);
@@ -113,6 +115,8 @@ static int on_step(void *arg, const struct row_step *row)
         s = run_add_step(r, &r->wf->steps[row->def], parent, matrix, ld->e);
         if (!s)
                 return -E_TOOBIG;
+        if (!seal_step_holds(s, row))
+                return seal_broken(ld->en, r->id, s->id, "row", ld->e);
         fill_step(s, row);
         /* Of a finished call that is tried again nobody sends the input any more. */
         s->stdin_follows = !step_state_final(row->state) && !strcmp(r->kind, "call") && r->wf->description &&
@@ -139,7 +143,12 @@ static int read_whole(struct engine *en, struct run *r, struct err *e)
 
         if (rc)
                 return err_set(e, -rc, "run %s: its definition is not in the database", r->id);
-        rc = workflow_parse(text, n, &r->wf, e);
+        if (r->refused)
+                rc = seal_broken(en, r->id, "", "row", e);
+        else if (!seal_definition_holds(en, r->def_sha256, text, n))
+                rc = seal_broken(en, r->id, "", "definition", e);
+        else
+                rc = workflow_parse(text, n, &r->wf, e);
         mem_free(text);
         if (!rc)
                 rc = json_parse(r->inputs_text, strlen(r->inputs_text), &r->inputs, e);
@@ -296,14 +305,17 @@ static void give_up(struct engine *en, struct run *r, const struct err *e)
                               .def_sha256 = r->def_sha256,
                               .state = RUN_FAILED,
                               .inputs = r->inputs_text,
-                              .error_code = "unreadable",
+                              .error_code = e->code == E_DENIED ? "step_signature" : "unreadable",
                               .error_message = e->msg,
                               .created_by = r->created_by,
                               .project = r->project,
                               .created_us = r->created_us,
                               .finished_us = engine_now(en)};
 
+        struct row_seal seal;
+
         log_error("engine", "a run could not be read back and was failed", "run=%s error=%s", r->id, e->msg);
+        seal_run(r, &row, &seal);
         store_put_run(engine_tx(en), &row);
         for (uint32_t i = 0; i < r->n_steps; i++)
                 budget_end(r->steps[i]);
@@ -380,8 +392,11 @@ int engine_load(struct engine *en, struct err *e)
                         run_free(ld.runs[i]);
                 else if (read_whole(en, ld.runs[i], &why))
                         give_up(en, ld.runs[i], &why);
-                else
+                else {
+                        if (en->seal && en->opt.adopt_unsealed)
+                                write_seals(en, ld.runs[i]);
                         adopt(en, ld.runs[i]);
+                }
         }
         mem_free(ld.runs);
         if (!rc)

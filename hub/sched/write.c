@@ -40,8 +40,11 @@ static void put_new_step(struct engine *en, struct step *s)
                 .finished_us = s->finished_us,
         };
         char *matrix = s->matrix ? json_text(s->matrix) : NULL;
+        struct row_seal seal;
 
         row.matrix = matrix;
+        row.seal = seal_step(s, &seal);
+        row.seal_len = row.seal ? sizeof seal.v : 0;
         store_put_step(engine_tx(en), &row);
         mem_free(matrix);
 }
@@ -49,6 +52,7 @@ static void put_new_step(struct engine *en, struct step *s)
 static void put_move(struct engine *en, struct step *s)
 {
         bool final = step_state_final(s->state);
+        struct row_seal seal;
         struct row_step_move m = {
                 .run_seq = s->run->seq,
                 .idx = s->idx,
@@ -79,6 +83,8 @@ static void put_move(struct engine *en, struct step *s)
                 m.ready_us = s->ready_us;
                 m.dispatched_us = s->dispatched_us;
         }
+        m.seal = seal_step(s, &seal);
+        m.seal_len = m.seal ? sizeof seal.v : 0;
         store_move_step(engine_tx(en), &m);
 }
 
@@ -185,8 +191,9 @@ static void run_event(struct engine *en, struct run *r)
         buf_fini(&b);
 }
 
-void write_run(struct engine *en, struct run *r)
+static void put_run(struct engine *en, struct run *r)
 {
+        struct row_seal seal;
         struct row_run row = {
                 .seq = r->seq,
                 .id = r->id,
@@ -210,6 +217,19 @@ void write_run(struct engine *en, struct run *r)
         };
 
         r->is_dirty = false;
+        seal_run(r, &row, &seal);
         store_put_run(engine_tx(en), &row);
+}
+
+void write_run(struct engine *en, struct run *r)
+{
+        put_run(en, r);
         run_event(en, r);
+}
+
+void write_seals(struct engine *en, struct run *r)
+{
+        put_run(en, r);
+        for (uint32_t i = 0; i < r->n_steps; i++)
+                put_move(en, r->steps[i]);
 }

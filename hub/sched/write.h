@@ -11,5 +11,7 @@ void write_step(struct engine *en, struct step *s);
 void write_new_run(struct engine *en, struct run *r);
 /* After the steps: the run's row and its state. */
 void write_run(struct engine *en, struct run *r);
+/* The rows as they are, with their seals and without events: a run from before rows were sealed. */
+void write_seals(struct engine *en, struct run *r);
 
 #endif

@@ -42,6 +42,7 @@ static const struct col runs_cols[] = {
         C(TEXT, row_run, "inputs", inputs, 0),
         C(TEXT, row_run, "outputs", outputs, 0),
         C(TEXT, row_run, "project", project, 0),
+        C2(BLOB, row_run, "seal", seal, seal_len, 0),
 };
 
 static const struct col steps_cols[] = {
@@ -73,6 +74,7 @@ static const struct col steps_cols[] = {
         C(TEXT, row_step, "usage", usage, 0),
         C(TEXT, row_step, "input", input, 0),
         C(TEXT, row_step, "outputs", outputs, 0),
+        C2(BLOB, row_step, "seal", seal, seal_len, 0),
 };
 
 /* The key is last, so that it is the last parameter of the UPDATE. */
@@ -97,6 +99,7 @@ static const struct col step_moves_cols[] = {
         C(TEXT, row_step_move, "usage", usage, 0),
         C(TEXT, row_step_move, "input", input, 0),
         C(TEXT, row_step_move, "outputs", outputs, COL_CLEAR),
+        C2(BLOB, row_step_move, "seal", seal, seal_len, 0),
         C2(STEP_KEY, row_step_move, "key", run_seq, idx, COL_KEY),
 };
 
@@ -330,6 +333,7 @@ static const struct col checkpoints_cols[] = {
         C(TEXT, row_checkpoint, "project", project, 0),
         C(TEXT, row_checkpoint, "rules", rules, 0),
         C(TEXT, row_checkpoint, "record", record, 0),
+        C2(BLOB, row_checkpoint, "seal", seal, seal_len, 0),
 };
 
 static const struct col ledger_cols[] = {

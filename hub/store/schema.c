@@ -156,6 +156,11 @@ static const char schema_notices[] =
         "CREATE INDEX notices_due ON notices(target, next_us) WHERE state=0;"
         "CREATE INDEX notices_done ON notices(done_us) WHERE state>0;";
 
+/* What hub/sched/engine_seal.c says of rows that decide what is run; NULL: older than the key. */
+static const char schema_seals[] = "ALTER TABLE runs ADD COLUMN seal BLOB;"
+                                   "ALTER TABLE steps ADD COLUMN seal BLOB;"
+                                   "ALTER TABLE checkpoints ADD COLUMN seal BLOB;";
+
 /* clang-format off */
 const char *const store_migrations[] = {
         schema_1,
@@ -168,6 +173,7 @@ const char *const store_migrations[] = {
         schema_ledger,
         schema_people,
         schema_notices,
+        schema_seals,
         NULL,
 };
 /* clang-format on */

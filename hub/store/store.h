@@ -83,6 +83,8 @@ struct row_run {
         int64_t created_us, started_us, finished_us;
         uint32_t n_steps;
         const char *project; /* never NULL */
+        const uint8_t *seal; /* hub/sched/engine_seal.c; NULL: none */
+        size_t seal_len;
 };
 void store_put_run(struct store_tx *tx, const struct row_run *r); /* insert or replace */
 
@@ -113,6 +115,8 @@ struct row_step {
         uint64_t output_bytes;
         int64_t not_before_us; /* waiting until (retry) */
         int64_t created_us, ready_us, dispatched_us, started_us, finished_us;
+        const uint8_t *seal;
+        size_t seal_len;
 };
 /* Whole row (insert or replace). */
 void store_put_step(struct store_tx *tx, const struct row_step *r);
@@ -134,6 +138,8 @@ struct row_step_move {
                 *error_message, *usage;
         uint64_t output_bytes;
         int64_t not_before_us, ready_us, dispatched_us, started_us, finished_us; /* 0: leave alone */
+        const uint8_t *seal;
+        size_t seal_len;
 };
 void store_move_step(struct store_tx *tx, const struct row_step_move *m);
 
@@ -176,6 +182,8 @@ struct row_checkpoint {
         const char *schema;         /* JSON Schema or NULL */
         const char *arguments;      /* exactly as the agent gave it, or as the hub asks */
         const char *rules, *record; /* JSON (approval.h) of what the hub asks, or NULL */
+        const uint8_t *seal;
+        size_t seal_len;
 };
 /* Whole row (insert or replace). */
 void store_put_checkpoint(struct store_tx *tx, const struct row_checkpoint *r);
