@@ -28,6 +28,7 @@
 #include "hub/http/http.h"
 #include "hub/logs/logs.h"
 #include "hub/net/net.h"
+#include "hub/notify/audit_head.h"
 #include "hub/notify/notify.h"
 #include "hub/sched/engine.h"
 #include "hub/store/store.h"
@@ -43,7 +44,8 @@ struct hub {
         struct mailbox *mailbox;
         struct link_net *net;
         struct notify *notify;
-        struct net *out; /* what the hub sends and fetches by itself */
+        struct audit_head *audit_head; /* NULL: nobody is told */
+        struct net *out;               /* what the hub sends and fetches by itself */
         struct store *store;
         struct bus *bus;
         struct auth *auth;
@@ -329,6 +331,9 @@ static int build_state(struct hub *h, struct err *e)
                 rc = targets_read(c->config, &no.targets, e);
                 if (!rc)
                         rc = notify_create(&no, &h->notify, e);
+                if (!rc)
+                        rc = audit_head_start(&h->loop, &clock_system, h->store, h->notify, &h->audit_head,
+                                              e);
         }
         if (!rc) {
                 struct auth_options ao = {.clock = &clock_system,
@@ -571,6 +576,7 @@ static void tear_down(struct hub *h)
         /* After a second signal its threads still run: they must not meet a closed store. */
         http_free(h->http);
         h->http = NULL;
+        audit_head_stop(h->audit_head);
         net_close(h->out);
         notify_free(h->notify);
         /* The store goes first: what it still holds becomes durable, and its callbacks have run or never

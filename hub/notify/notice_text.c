@@ -17,6 +17,8 @@
 
 static const char *headline(const struct engine_notice *n)
 {
+        if (strcmp(n->event, "audit.head") == 0)
+                return "The audit";
         if (strcmp(n->event, "checkpoint.escalated") == 0)
                 return "Still waiting for an answer";
         if (strcmp(n->event, "checkpoint.delegated") == 0)
@@ -48,6 +50,12 @@ static int put_plain(struct buf *b, const struct engine_notice *n, const char *t
         char until[CLOCK_RFC3339_LEN];
         int rc;
 
+        if (n->audit_seq)
+                return buf_printf(
+                        b,
+                        "%s: %s.\n\nKeep this: a chain that was cut or written anew does not have it. "
+                        "Compare:\n    photon audit export | grep '^{\"seq\":%lld,'\n",
+                        headline(n), title, (long long)n->audit_seq);
         clock_format(n->expires_us, until);
         rc = buf_printf(b, "%s: %s\n\nStep %s of run %s (%s, project %s), started by %s.\n", headline(n),
                         title, n->step_id, n->run_id, n->workflow, n->project, n->asked_by);
@@ -73,6 +81,9 @@ static bool add_data(cJSON *d, const struct engine_notice *n, const char *base)
         const struct approval_rules *r = n->rules;
         char until[CLOCK_RFC3339_LEN], url[600];
 
+        if (n->audit_seq)
+                return cJSON_AddNumberToObject(d, "seq", (double)n->audit_seq) &&
+                       cJSON_AddStringToObject(d, "hash", n->sha256);
         clock_format(n->expires_us, until);
         snprintf(url, sizeof url, "%s/api/v1/checkpoints/%s", base ? base : "", n->checkpoint_id);
         return cJSON_AddStringToObject(d, "checkpoint", n->checkpoint_id) &&

@@ -92,6 +92,11 @@ static void row_fini(struct row_notice *r)
         *r = (struct row_notice){0};
 }
 
+const struct targets *notify_targets(const struct notify *n)
+{
+        return &n->o.targets;
+}
+
 void notify_add(struct notify *n, struct store_tx *tx, const struct engine_notice *m)
 {
         for (size_t i = 0; i < n->o.targets.n; i++) {

@@ -40,6 +40,7 @@ int notify_create(const struct notify_options *o, struct notify **out, struct er
 /* After net_close: no answer may come any more. Accepts NULL. */
 void notify_free(struct notify *n);
 
+const struct targets *notify_targets(const struct notify *n);
 /* Adds what people are told of it to `tx`. */
 void notify_add(struct notify *n, struct store_tx *tx, const struct engine_notice *m);
 /* Something that was added may be durable now, or is due: sends. */

@@ -342,13 +342,13 @@ static int parse_target(const struct doc *d, struct target *t, struct err *e)
 
 static int parse_section(const struct doc *d, struct targets *t, struct err *e)
 {
-        static const char *const keys[] = {"url", "give-up-after", "targets"};
-        const struct doc *s[3] = {NULL};
+        static const char *const keys[] = {"url", "give-up-after", "targets", "audit-head-every"};
+        const struct doc *s[4] = {NULL};
         int rc;
 
         if (d->kind != DOC_MAP)
                 return fail(d, e, "expected a map with \"targets\"", NULL);
-        rc = slots(d, keys, 3, s, e);
+        rc = slots(d, keys, 4, s, e);
         if (!rc)
                 rc = text(s[0], "url", &t->url, e);
         if (!rc && t->url && strncmp(t->url, "https://", 8) != 0)
@@ -358,6 +358,9 @@ static int parse_section(const struct doc *d, struct targets *t, struct err *e)
         if (!rc && s[1] &&
             (!s[1]->text || str_parse_duration(s[1]->text, &t->give_up_ms) || t->give_up_ms < 1000))
                 rc = fail(s[1], e, "\"give-up-after\" is a duration such as 24h, at least 1s", NULL);
+        if (!rc && s[3] &&
+            (!s[3]->text || str_parse_duration(s[3]->text, &t->audit_head_ms) || t->audit_head_ms < 1000))
+                rc = fail(s[3], e, "\"audit-head-every\" is a duration such as 1h, at least 1s", NULL);
         if (rc || !s[2])
                 return rc;
         if (s[2]->kind != DOC_MAP || s[2]->count > NOTICE_TARGETS_MAX)
@@ -372,7 +375,7 @@ static int parse_section(const struct doc *d, struct targets *t, struct err *e)
 
 int targets_read(const char *path, struct targets *out, struct err *e)
 {
-        struct targets t = {.give_up_ms = NOTICE_GIVE_UP_MS};
+        struct targets t = {.give_up_ms = NOTICE_GIVE_UP_MS, .audit_head_ms = NOTICE_AUDIT_HEAD_MS};
         struct doc *root = NULL, *d;
         char *all = NULL;
         size_t n = 0;
@@ -433,6 +436,8 @@ static bool asks_one(const struct target *t, const struct engine_notice *n)
 
 bool target_wants(const struct target *t, const struct engine_notice *n)
 {
+        if (strcmp(n->event, "audit.head") == 0)
+                return t->events && has(t->events, n->event);
         return (!t->kinds || has(t->kinds, n->kind)) && (!t->projects || has(t->projects, n->project)) &&
                (!t->events || has(t->events, n->event)) && asks_one(t, n);
 }

@@ -4,6 +4,7 @@
  *   notices:
  *     url: https://hub.example.org:7443       # what links in notices begin with
  *     give-up-after: 24h
+ *     audit-head-every: 1h
  *     targets:
  *       ops:  {type: webhook, url: https://..., secret-file: /etc/photon/ops.secret, kinds: [approval]}
  *       chat: {type: slack, url-file: /etc/photon/chat.url, projects: [shop], roles: [admin]}
@@ -20,11 +21,12 @@
 
 struct err;
 
-#define NOTICE_TARGETS_MAX 32
-#define NOTICE_KEYS_MAX    4  /* of one webhook: the one in use and those it replaces */
-#define NOTICE_KEY_MIN     24 /* bytes */
-#define NOTICE_KEY_MAX     256
-#define NOTICE_GIVE_UP_MS  (INT64_C(24) * 3600 * 1000)
+#define NOTICE_TARGETS_MAX   32
+#define NOTICE_KEYS_MAX      4  /* of one webhook: the one in use and those it replaces */
+#define NOTICE_KEY_MIN       24 /* bytes */
+#define NOTICE_KEY_MAX       256
+#define NOTICE_AUDIT_HEAD_MS (INT64_C(3600) * 1000)
+#define NOTICE_GIVE_UP_MS    (INT64_C(24) * 3600 * 1000)
 
 enum target_type { TARGET_WEBHOOK, TARGET_SLACK, TARGET_SMTP };
 
@@ -51,6 +53,7 @@ struct targets {
         size_t n;
         char *url; /* without a slash at its end; NULL: no links */
         int64_t give_up_ms;
+        int64_t audit_head_ms; /* how often those are told whose events name "audit.head" */
 };
 
 /* Reads the section out of the configuration file; path NULL, or no such section: no targets. Errors name
@@ -61,7 +64,7 @@ void targets_fini(struct targets *t); /* wipes secrets */
 const struct target *targets_find(const struct targets *t, const char *name);
 
 /* Is this target to be told? Pure. Roles and users are held against those whom the question asks; a question
- * that anybody may answer is for all roles. */
+ * that anybody may answer is for all roles. "audit.head" is for those alone whose events name it. */
 bool target_wants(const struct target *t, const struct engine_notice *n);
 
 #endif

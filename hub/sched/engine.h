@@ -70,6 +70,7 @@ struct engine_notice {
         const char *run_id, *step_id, *workflow, *project, *asked_by;
         const struct approval_rules *rules; /* or NULL */
         const char *to;                     /* delegated: to whom */
+        int64_t audit_seq;                  /* "audit.head" (hub/notify): sha256 is that record's hash */
         int64_t at_us, expires_us;
 };
 

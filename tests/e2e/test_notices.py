@@ -77,6 +77,19 @@ class Notices(World):
         self.assertEqual((done["state"], done["attempts"], done["id"]), ("delivered", 1, got["headers"]["webhook-id"]))
         self.assertNotIn(KEY, "".join(p.read_text(errors="replace") for p in self.dir.glob("*.log")))
 
+    def test_the_audits_head_is_kept_outside(self):
+        heads, questions = self.sink(), self.sink()
+        hub = self.hub_with({"keep": self.hook(heads.url, events=["audit.head"]), "ops": self.hook(questions.url)},
+                            **{"audit-head-every": "1s"})
+        doc = json.loads(heads.wait(1)[0]["body"])
+        self.assertEqual(doc["type"], "audit.head")
+        self.ask(hub)
+        self.assertEqual(json.loads(questions.wait(1)[0]["body"])["type"], "checkpoint.open")  # and no head
+        newer = json.loads(heads.wait(2)[1]["body"])["data"]
+        self.assertGreater(newer["seq"], doc["data"]["seq"])
+        _, record = hub.api("GET", f"/audit?limit=1&cursor={newer['seq'] + 1}")
+        self.assertEqual((record["items"][0]["seq"], record["items"][0]["hash"]), (newer["seq"], newer["hash"]))
+
     def test_what_fails_is_tried_again_with_the_same_id(self):
         sink = self.sink([(500, {}), (429, {"Retry-After": "2"}), "drop"])
         hub = self.hub_with({"ops": self.hook(sink.url)})

@@ -71,6 +71,8 @@ TEST(notify, a_target_is_told_only_of_what_concerns_it)
         CHECK(target_wants(&(struct target){.projects = shop}, &n));
         CHECK(target_wants(&(struct target){.roles = admin}, &n)); /* anybody may answer it */
         CHECK(!target_wants(&(struct target){.users = ann}, &n));
+        CHECK(!target_wants(&(struct target){0},
+                            &(struct engine_notice){.event = "audit.head", .kind = "audit"}));
         n.rules = &r;
         CHECK(target_wants(&(struct target){.users = ann}, &n));
         CHECK(!target_wants(&(struct target){.roles = admin}, &n));
