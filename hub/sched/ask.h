@@ -6,6 +6,9 @@
 #include "hub/model/approval.h"
 #include "hub/sched/engine_impl.h"
 
+#define ASKS_OPEN_MAX 10000u              /* on this hub at once */
+#define ASK_BYTES_MAX ((size_t)256 << 20) /* their arguments and schemas */
+
 struct ask {
         struct list of_step; /* step.asks */
         struct step *step;

@@ -21,9 +21,7 @@
 #include "hub/sched/ask.h"
 #include "hub/store/store.h"
 
-#define ASKS_OPEN_MAX    10000u              /* on this hub at once, of tools */
-#define ASK_BYTES_MAX    ((size_t)256 << 20) /* their arguments and schemas */
-#define ASKS_ATTEMPT_MAX 10000u              /* of one attempt, answered or not */
+#define ASKS_ATTEMPT_MAX 10000u /* of one attempt, answered or not */
 
 /* ---- rows and events ---- */
 

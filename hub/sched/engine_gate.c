@@ -65,8 +65,15 @@ static void open_gate(struct step *s, enum checkpoint_kind kind, const char *tit
                       const struct approval_rules *rules, const char *denied_code)
 {
         static const struct approval_rules anybody = {.quorum = 1, .reject_quorum = 1, .then = THEN_DENY};
-        struct ask *a = engine_alloc(sizeof *a);
+        struct engine *en = s->run->en;
+        struct ask *a;
 
+        if (en->asks_open >= ASKS_OPEN_MAX || en->ask_bytes > ASK_BYTES_MAX) {
+                step_fail(s, "too_many_questions",
+                          "too many questions wait for people on this hub: answer some, then retry the run");
+                return;
+        }
+        a = engine_alloc(sizeof *a);
         if (approval_rules_copy(rules ? rules : &anybody, &a->rules))
                 abort();
         if (denied_code)

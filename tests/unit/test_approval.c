@@ -508,6 +508,24 @@ TEST(approval, other_steps_go_on_beside_it_and_each_instance_asks)
         eb_close(b);
 }
 
+TEST(approval, questions_without_end_are_refused_and_fail_their_steps)
+{
+        struct eb *b = eb_open();
+        struct engine_stats st;
+
+        eb_submit(b, "steps:\n  - id: ask\n    for-each: ${{ fromJSON(inputs.list) }}\n    fail-fast: false\n"
+                     "    approval: Take ${{ each.item }}?\ninputs: {list: {default: '[1, 2, 3]'}}\n");
+        b->en->asks_open += 9999; /* as if */
+        CHECK_INT(answer(b, "ann", "admin", true, NULL), 0);
+        eb_submit(b, "steps: [{id: a, approval: One?}, {id: b, approval: Two?}]");
+        CHECK_STR(eb_state(b, "a"), "failed");
+        CHECK(column_is(b, "a", "error_code", "too_many_questions"));
+        b->en->asks_open -= 9999;
+        engine_get_stats(b->en, &st);
+        CHECK_INT(st.checkpoints_open, 2);
+        eb_close(b);
+}
+
 /* ---- held back by the hub ---- */
 
 static int granted;
