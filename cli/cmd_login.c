@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/context.h"
+#include "cli/device_login.h"
 #include "cli/input.h"
 #include "cli/print.h"
 #include "common/file.h"
@@ -86,6 +87,25 @@ static int try_and_save(struct cli *c, char *hub, char *token, const char *pem, 
         return rc;
 }
 
+/* Without a token: by the hub's identity provider. */
+static int login_there(char *hub, const char *pem, char **token, struct err *e)
+{
+        char scratch[64];
+        struct context where = {.hub = hub};
+        struct client *client = NULL;
+        int rc = scratch_ca(pem, scratch, e);
+
+        where.ca = scratch[0] ? scratch : NULL;
+        if (!rc)
+                rc = client_create(&where, &client, e);
+        if (!rc)
+                rc = device_login(client, token, e);
+        client_free(client);
+        if (scratch[0])
+                unlink(scratch);
+        return rc;
+}
+
 int cmd_login(struct cli *c, struct err *e)
 {
         char *hub = NULL, *token = NULL, *pem = NULL, *path = NULL;
@@ -100,11 +120,11 @@ int cmd_login(struct cli *c, struct err *e)
         if (rc)
                 return cli_usage(c, "%s", e->msg);
         rc = read_token(c, &token, e);
-        if (rc == -E_NOENT && !c->o.token_file)
-                rc = cli_usage(c, "photon login: --token TOKEN or --token-file FILE is missing; photon-hub "
-                                  "init showed the first admin's");
-        if (!rc)
+        if (!rc || (rc == -E_NOENT && !c->o.token_file)) {
                 rc = read_ca(c, hub, &pem, e);
+                if (!rc && !token)
+                        rc = login_there(hub, pem, &token, e);
+        }
         if (!rc)
                 rc = try_and_save(c, hub, token, pem, &path, &who, e);
         if (!rc && !print_doc(c, who))
@@ -120,16 +140,52 @@ int cmd_login(struct cli *c, struct err *e)
         return rc;
 }
 
+/* A session of a login is ended where it lives; a token made by hand stays, others may use it too. */
+static bool end_session(struct cli *c)
+{
+        struct context where = {0};
+        struct err why = {0};
+        cJSON *who = NULL;
+        char *path = NULL;
+        bool ended = false;
+        int rc = context_resolve(c->o.hub, c->o.token, c->o.ca, &where, &why);
+
+        if (!rc)
+                rc = client_create(&where, &c->client, &why);
+        if (!rc)
+                rc = client_json(c->client, "GET", "/api/v1/whoami", NULL, &who, &why);
+        if (!rc && cJSON_IsTrue(jget(who, "session"))) {
+                path = client_path("/self/api-tokens/%s", jstr(who, "token_id"));
+                rc = path ? client_json(c->client, "DELETE", path, NULL, NULL, &why) : -E_NOMEM;
+                ended = !rc;
+                if (rc)
+                        note("the session could not be ended at the hub: %s", why.msg);
+        }
+        mem_free(path);
+        cJSON_Delete(who);
+        context_fini(&where);
+        return ended;
+}
+
 int cmd_logout(struct cli *c, struct err *e)
 {
+        bool ended = end_session(c);
         char *path = NULL;
         int rc = context_remove(&path, e);
 
-        (void)c;
         if (!rc)
-                note("%s is removed; the token itself is valid until it is revoked", path);
+                note(ended ? "%s is removed, and the login has ended at the hub"
+                           : "%s is removed; the token itself is valid until it is revoked",
+                     path);
         mem_free(path);
         return rc;
+}
+
+static void put_projects(const cJSON *projects)
+{
+        for (const cJSON *p = projects ? projects->child : NULL; p; p = p->next)
+                printf("  %s in %s\n", cJSON_IsString(p) ? p->valuestring : "?",
+                       strcmp(p->string, "*") == 0 ? "all projects, and for the hub" : p->string);
 }
 
 int cmd_whoami(struct cli *c, struct err *e)
@@ -141,6 +197,7 @@ int cmd_whoami(struct cli *c, struct err *e)
                 const cJSON *all = jget(doc, "permissions");
 
                 printf("%s (%s) at %s\n", jstr(doc, "name"), jstr(doc, "role"), client_hub(c->client));
+                put_projects(jget(doc, "projects"));
                 for (const cJSON *p = all ? all->child : NULL; p; p = p->next)
                         printf("  %s\n", cJSON_IsString(p) ? p->valuestring : "?");
         }

@@ -12,6 +12,10 @@ struct hub_conf {
         char *config;
         char *agent_listen, *enroll_listen, *api_listen;
         char *advertise; /* host that join tokens name; NULL: from the certificate's hosts */
+        char *public_url;
+        char *oidc_issuer, *oidc_client_id, *oidc_client_secret_file, *oidc_ca, *oidc_scopes;
+        struct conf_list oidc_roles;
+        int64_t oidc_session_ms;
         struct conf_list hosts;
         char *log_level;
         bool log_json;

@@ -27,12 +27,15 @@
 #include "hub/event/bus.h"
 #include "hub/http/http.h"
 #include "hub/logs/logs.h"
+#include "hub/auth/oidc.h"
 #include "hub/net/net.h"
 #include "hub/notify/audit_head.h"
 #include "hub/notify/notify.h"
 #include "hub/sched/engine.h"
 #include "hub/store/store.h"
 #include "hub/vault/vault.h"
+
+#define CLIENT_SECRET_MAX ((size_t)4096)
 
 struct hub {
         const struct hub_conf *conf;
@@ -43,6 +46,7 @@ struct hub {
         uv_check_t check;
         struct mailbox *mailbox;
         struct link_net *net;
+        struct oidc *oidc;
         struct notify *notify;
         struct audit_head *audit_head; /* NULL: nobody is told */
         struct net *out;               /* what the hub sends and fetches by itself */
@@ -455,6 +459,49 @@ static int build_work(struct hub *h, struct err *e)
         return rc;
 }
 
+static int build_oidc(struct hub *h, struct err *e)
+{
+        const struct hub_conf *c = h->conf;
+        struct oidc_options oo = {.clock = &clock_system,
+                                  .net = h->out,
+                                  .issuer = c->oidc_issuer,
+                                  .client_id = c->oidc_client_id,
+                                  .ca_file = c->oidc_ca,
+                                  .scopes = c->oidc_scopes,
+                                  .session_ms = c->oidc_session_ms};
+        struct oidc_rule *rules;
+        char *secret = NULL;
+        size_t n = 0;
+        int rc = 0;
+
+        if (!c->oidc_issuer)
+                return 0;
+        if (!c->oidc_client_id)
+                return err_set(e, E_INVAL,
+                               "oidc-issuer needs oidc-client-id: what the provider calls this hub");
+        if (c->oidc_roles.n > OIDC_RULES_MAX)
+                return err_set(e, E_INVAL, "more than %d oidc-role", OIDC_RULES_MAX);
+        rules = mem_calloc(c->oidc_roles.n + 1, sizeof *rules);
+        if (!rules)
+                return err_set(e, E_NOMEM, "no memory for the hub");
+        for (size_t i = 0; i < c->oidc_roles.n && !rc; i++)
+                rc = oidc_rule_parse(c->oidc_roles.v[i], &rules[i], e);
+        oo.rules = rules;
+        oo.n_rules = c->oidc_roles.n;
+        if (!rc && c->oidc_client_secret_file)
+                rc = file_read(c->oidc_client_secret_file, CLIENT_SECRET_MAX, &secret, &n, e);
+        if (secret)
+                secret[strcspn(secret, "\r\n")] = '\0';
+        oo.client_secret = secret;
+        if (!rc)
+                rc = oidc_create(&oo, &h->oidc, e);
+        if (secret)
+                mem_wipe(secret, n);
+        mem_free(secret);
+        mem_free(rules);
+        return rc;
+}
+
 /* The API shows its authority too: `photon login --ca-sha256` finds there what it pins. */
 static int build_api(struct hub *h, struct err *e)
 {
@@ -473,6 +520,7 @@ static int build_api(struct hub *h, struct err *e)
                 .auth = h->auth,
                 .logs = h->logs,
                 .vault = h->vault,
+                .public_url = c->public_url,
                 .notify = h->notify,
                 .logs_dir = h->logs_dir,
                 .ops = {op_revoke, op_drain, op_label, op_describe, op_describe_all, op_online, op_join_text,
@@ -484,7 +532,11 @@ static int build_api(struct hub *h, struct err *e)
                 .rate_per_ip = c->http_rate_per_ip,
         };
 
-        int rc = chain ? http_create(&ho, &h->http, e) : err_set(e, E_NOMEM, "no memory for the hub");
+        int rc = chain ? build_oidc(h, e) : err_set(e, E_NOMEM, "no memory for the hub");
+
+        ho.oidc = h->oidc;
+        if (!rc)
+                rc = http_create(&ho, &h->http, e);
 
         mem_free(chain);
         return rc;
@@ -578,6 +630,7 @@ static void tear_down(struct hub *h)
         h->http = NULL;
         audit_head_stop(h->audit_head);
         net_close(h->out);
+        oidc_free(h->oidc);
         notify_free(h->notify);
         /* The store goes first: what it still holds becomes durable, and its callbacks have run or never
          * will. */

@@ -31,6 +31,11 @@ const char *req_header(struct http_req *q, const char *name)
         return MHD_lookup_connection_value(q->conn, MHD_HEADER_KIND, name);
 }
 
+const char *req_cookie(struct http_req *q, const char *name)
+{
+        return MHD_lookup_connection_value(q->conn, MHD_COOKIE_KIND, name);
+}
+
 int req_query_bool(struct http_req *q, const char *name, bool def, bool *out, struct err *e)
 {
         const char *v = req_query(q, name);

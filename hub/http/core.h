@@ -57,7 +57,7 @@ struct http {
         pthread_key_t thread_key;       /* [const] struct http_thread */
         bool have_key;
         struct http_thread *loop_thread; /* [loop] */
-        char *cert_pem, *key_pem, *logs_dir;
+        char *cert_pem, *key_pem, *logs_dir, *public_url;
 
         atomic_bool stopping;
         atomic_int parked;                         /* suspended connections; see server.c */

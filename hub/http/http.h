@@ -24,6 +24,7 @@ struct http;
 struct logs;
 struct notify;
 struct mailbox;
+struct oidc;
 struct store;
 struct vault;
 
@@ -54,7 +55,9 @@ struct http_options {
         struct bus *bus;
         struct auth *auth;
         struct logs *logs;
-        struct vault *vault; /* NULL: there is none */
+        struct oidc *oidc;      /* NULL: nobody logs in but with a token */
+        const char *public_url; /* what browsers call this hub; NULL: https:// and the address */
+        struct vault *vault;    /* NULL: there is none */
         struct notify *notify;
         const char *logs_dir; /* as given to logs_create */
         struct http_hub_ops ops;

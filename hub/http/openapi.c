@@ -227,6 +227,8 @@ static const struct {
         {"ResolveRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"outcome\"],"
                            "\"properties\":{\"outcome\":{\"enum\":[\"retry\","
                            "\"succeeded\",\"failed\"]}}}"},
+        {"LoginToken", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"handle\"],"
+                       "\"properties\":{\"handle\":" STRING "}}"},
         {"JoinTokenRequest",
          "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"uses\":{\"type\":\"integer\","
          "\"minimum\":1},\"ttl\":" DURATION ",\"name\":" STRING ",\"labels\":" LABELS "}}"},
@@ -308,6 +310,7 @@ static const char *media_type(const struct route *r)
         return r->flags & ROUTE_STREAM  ? "text/event-stream"
                : r->flags & ROUTE_BYTES ? "application/octet-stream"
                : r->flags & ROUTE_TEXT  ? "text/plain"
+               : r->flags & ROUTE_HTML  ? "text/html"
                                         : "application/json";
 }
 

@@ -48,8 +48,17 @@ static void add_headers(struct http_req *q, struct MHD_Response *r, bool has_bod
                 add(r, "Content-Type", q->content_type ? q->content_type : "application/json");
         add(r, "Cache-Control", "no-store");
         add(r, "X-Content-Type-Options", "nosniff");
-        if (q->location[0])
-                add(r, "Location", q->location);
+        if (q->redirect || q->location[0])
+                add(r, "Location", q->redirect ? q->redirect : q->location);
+        for (size_t i = 0; i < sizeof q->set_cookie / sizeof *q->set_cookie; i++)
+                if (q->set_cookie[i])
+                        add(r, "Set-Cookie", q->set_cookie[i]);
+        if (q->route && q->route->flags & ROUTE_HTML) {
+                add(r, "Content-Security-Policy",
+                    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
+                    "frame-ancestors 'none'");
+                add(r, "Referrer-Policy", "same-origin"); /* a form of ours says that it is */
+        }
         if (q->mcp_session[0])
                 add(r, "Mcp-Session-Id", q->mcp_session);
         if (q->allow[0] && q->status == 405)

@@ -10,6 +10,7 @@
 #include "hub/http/guard.h"
 #include "hub/http/idem.h"
 #include "hub/http/limit.h"
+#include "hub/http/login.h"
 #include "hub/http/problem.h"
 #include "hub/http/reply.h"
 #include "hub/http/stream.h"
@@ -31,6 +32,12 @@ static void req_free(struct http_req *q)
         req_drop_body(q);
         buf_fini(&q->out);
         cJSON_Delete(q->json);
+        mem_free(q->redirect);
+        for (size_t i = 0; i < sizeof q->set_cookie / sizeof *q->set_cookie; i++) {
+                if (q->set_cookie[i])
+                        mem_wipe(q->set_cookie[i], strlen(q->set_cookie[i]));
+                mem_free(q->set_cookie[i]);
+        }
         stream_drop(q->stream);
         idem_free(q->idem);
         mem_free(q->path);
@@ -209,12 +216,18 @@ static int authenticate(struct http_req *q, struct err *e)
         struct http_thread *t;
         int rc;
 
-        if (!a)
+        if (!a && q->route->flags & ROUTE_PAGE) {
+                a = req_cookie(q, LOGIN_COOKIE);
+                if (!a)
+                        return err_set(e, E_UNAUTH, "nobody is logged in: go to /login");
+        } else if (!a) {
                 return err_set(e, E_UNAUTH,
                                "this needs an API token: send \"Authorization: Bearer pat_...\"");
-        if (strncasecmp(a, "Bearer ", 7) != 0)
+        } else if (strncasecmp(a, "Bearer ", 7) != 0) {
                 return err_set(e, E_UNAUTH, "only \"Authorization: Bearer pat_...\" is understood");
-        a += 7 + strspn(a + 7, " ");
+        } else {
+                a += 7 + strspn(a + 7, " ");
+        }
         rc = http_thread(q->h, &t, e);
         if (rc)
                 return rc;
@@ -328,11 +341,26 @@ static enum MHD_Result answer(struct http_req *q)
         return reply_send(q);
 }
 
+/* A page that nobody is logged in for leads to the login, and back to itself. */
+static void to_login(struct http_req *q)
+{
+        const struct route *r = q->route;
+
+        if (!r || !(r->flags & ROUTE_PAGE) || strcmp(r->method, "GET") != 0 || !q->h->o.oidc)
+                return;
+        q->redirect = str_printf("/login?next=%.*s%s", (int)strcspn(r->pattern, "{"), r->pattern,
+                                 q->param[0] ? q->param[0] : "");
+        if (q->redirect)
+                q->status = 303;
+}
+
 static enum MHD_Result answer_problem(struct http_req *q, int rc, struct err *e)
 {
         if (!e->code)
                 err_set(e, -rc, "%s", rc == -E_NOMEM ? "out of memory" : err_name(rc));
         reply_problem(q, rc, e);
+        if (rc == -E_UNAUTH)
+                to_login(q);
         return answer(q);
 }
 

@@ -59,6 +59,8 @@ struct http_req {
         struct buf out;
         const char *content_type; /* NULL: application/json */
         char location[192];
+        char *redirect;      /* owned; in place of `location` */
+        char *set_cookie[2]; /* owned */
         char mcp_session[40];
         struct idem *idem; /* the request has an Idempotency-Key (idem.h) */
         int retry_after_s;
@@ -106,6 +108,7 @@ int req_query_bool(struct http_req *q, const char *name, bool def, bool *out, st
 int req_query_i64(struct http_req *q, const char *name, int64_t min, int64_t max, int64_t *io, struct err *e);
 int req_query_ms(struct http_req *q, const char *name, int64_t max, int64_t *io, struct err *e);
 const char *req_header(struct http_req *q, const char *name);
+const char *req_cookie(struct http_req *q, const char *name);
 /* The body as a JSON object whose members are all in `keys` (NULL-ended); an empty
  * body is {} if `may_be_empty`. */
 int req_body_json(struct http_req *q, const char *const *keys, bool may_be_empty, cJSON **out, struct err *e);

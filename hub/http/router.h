@@ -28,6 +28,9 @@ enum route_flags {
         ROUTE_RAW = 64,        /* takes application/octet-stream */
         ROUTE_ANY_QUERY = 128, /* query names are checked by the handler */
 
+        ROUTE_HTML = 16384, /* answers text/html */
+        ROUTE_PAGE = 32768, /* takes the browser's session cookie for a token; nothing else does */
+
         /* What the route is about, and so in which project the caller must have its permission (guard.h).
          * One of these; none: the hub itself, for which a role in all projects is needed. */
         ROUTE_ANYWHERE = 256,       /* a role in any project will do */

@@ -419,6 +419,12 @@ int http_create(const struct http_options *o, struct http **out, struct err *e)
                 goto fail;
         }
         rc = bind_address(h, e);
+        if (!rc) {
+                h->public_url =
+                        o->public_url ? mem_strdup(o->public_url) : str_printf("https://%s", h->address);
+                h->o.public_url = h->public_url;
+                rc = h->public_url ? 0 : err_set(e, E_NOMEM, "out of memory");
+        }
         if (rc)
                 goto fail;
         /* The bus and the logs cannot take a subscriber back, so they come
@@ -497,6 +503,7 @@ void http_free(struct http *h)
         limit_free(h->failures);
         mcp_sessions_free(h->mcp);
         mem_free((char *)(uintptr_t)h->o.listen);
+        mem_free(h->public_url);
         mem_free(h->cert_pem);
         pki_free_secret(h->key_pem);
         mem_free(h->logs_dir);

@@ -187,9 +187,11 @@ def check_format(root, fix=False):
 # Nobody has to log in for these. A route that joins them is named here on purpose.
 # Permissions that depend on what a body says, and the one handler that asks for each.
 ASKED_INSIDE = {"PERM_SECRETS_USE": "hub/http/submit.c"}
-PUBLIC_ROUTES = {"GET /healthz", "GET /readyz", "GET /version", "GET /api/v1/openapi.json"}
+PUBLIC_ROUTES = {"GET /healthz", "GET /readyz", "GET /version", "GET /api/v1/openapi.json", "POST /api/v1/login/device",
+                 "POST /api/v1/login/token", "GET /login", "GET /callback"}
 # What a path is about follows from its first words.
 ABOUT = [("/api/v1/runs/{", "ROUTE_OF_RUN"), ("/api/v1/checkpoints/{", "ROUTE_OF_CHECKPOINT"),
+         ("/approve/{", "ROUTE_OF_CHECKPOINT"),
          ("/api/v1/projects/{name}/members", "ROUTE_OF_PROJECT")]
 WHERE = {"ROUTE_ANYWHERE", "ROUTE_OF_RUN", "ROUTE_OF_CHECKPOINT", "ROUTE_IN_PROJECT", "ROUTE_LISTS", "ROUTE_OF_PROJECT"}
 
@@ -237,7 +239,7 @@ def check_access(root):
         if inside and os.path.exists(os.path.join(root, inside)) and perm in read(root, inside):
             continue
         yield table, 1, f"no route needs {perm}"
-    for name in sorted(set(re.findall(r"^int (api_\w+)\(struct http_req", read(root, api), re.M)) - handlers):
+    for name in sorted(set(re.findall(r"^int ((?:api|page)_\w+)\(struct http_req", read(root, api), re.M)) - handlers):
         yield api, 1, f"{name} is no route's handler"
     body, first = rows_of(read(root, tools), "mcp_tools")
     found = list(TOOL.finditer(body))
