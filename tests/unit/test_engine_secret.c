@@ -186,3 +186,17 @@ TEST(engine_secret, a_mark_that_comes_out_of_a_step_is_only_text)
         CHECK(strstr(eb_started(b, "b")->input, "\"k\":\"{{photon-secret:b-1-") != NULL);
         eb_close(b);
 }
+
+/* A computed look at the environment is not refused when it is parsed. */
+TEST(engine_secret, no_mark_comes_by_way_of_env)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 1);
+        eb_submit(b, "name: x\nsteps:\n  - {id: a, run: \"x ${{ toJSON(env) }}\", env: {K: \"${{ secrets.KEY "
+                     "}}\"}}\n");
+        CHECK(strstr(eb_started(b, "a")->input, "\"shell\":\"x {") != NULL);
+        CHECK(strstr(eb_started(b, "a")->input, "\"env\":{\"K\":\"{{photon-secret:") != NULL);
+        CHECK(strstr(strstr(eb_started(b, "a")->input, "photon-secret") + 1, "photon-secret") == NULL);
+        eb_close(b);
+}

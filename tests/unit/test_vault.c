@@ -671,6 +671,35 @@ TEST(vault, a_secret_that_is_deleted_or_set_while_it_is_sealed_anew_stays_so)
         vw_close(&x);
 }
 
+/* The disk is slow: a secret is set, the data key renewed and the old one given up before any of it is
+ * durable. */
+TEST(vault, a_data_key_does_not_go_before_what_was_put_under_it)
+{
+        struct vw x = {0};
+        struct vault_put p = {
+                .project = "default", .name = "A", .value = CANARY, .n = sizeof CANARY - 1, .by = "ada"};
+        struct store_tx *tx;
+        const char *code;
+        int64_t version;
+
+        vw_open(&x);
+        tx = store_begin(x.w.store);
+        CHECK_INT(vault_put(x.v, tx, &p, &version, &code, &x.w.err), 0);
+        store_commit(tx, NULL, NULL);
+        tx = store_begin(x.w.store);
+        CHECK_INT(vault_new_key(x.v, tx, &x.w.err), 0);
+        store_commit(tx, NULL, NULL);
+        CHECK(!vault_reseal(x.v)); /* sees nothing under the old one */
+        store_pump(x.w.store);
+        check_value(&x, "A", 0, CANARY);
+        finish_resealing(&x);
+        check_value(&x, "A", 0, CANARY);
+        CHECK_INT(number(&x, "SELECT count(*) FROM vault_keys"), 1);
+        vw_reopen(&x);
+        check_value(&x, "A", 0, CANARY);
+        vw_close(&x);
+}
+
 TEST(vault, a_record_that_cannot_be_opened_keeps_its_data_key_and_stops_nothing)
 {
         struct vw x = {0};
