@@ -301,35 +301,30 @@ static bool concerned(struct engine *en, const struct step *s)
                s->def->estimate.v[BUDGET_TOKENS] != BUDGET_NONE;
 }
 
-bool budget_gate(struct engine *en, struct step *s, struct fleet_agent **a)
+static struct aside judge(struct engine *en, struct step *s, struct fleet_agent *a)
 {
-        struct ledger *l = en->ledger;
-        struct aside w = {0};
-        bool busy = false;
+        struct aside w = {.asked = estimate(en, s, a)};
 
-        l->granted = false;
-        if ((*a)->running >= (*a)->max_running) { /* a step that was meant for another agent took the place */
-                engine_want_flush(en);
-                return false;
-        }
-        if (!concerned(en, s))
-                return true;
-        w.asked = estimate(en, s, *a);
         w.over = (enum budget_over)(BUDGET_ASK + 1); /* none yet: what says stop is said first */
         check_common(en, s, &w);
-        if (w.verdict == BUDGET_OK) {
-                check_agent(en, *a, &w);
-                if (w.verdict != BUDGET_OK && w.verdict != BUDGET_UNPRICED) {
-                        struct fleet_agent *b = other_agent(en, s, &w, &busy);
+        if (w.verdict == BUDGET_OK)
+                check_agent(en, a, &w);
+        return w;
+}
 
-                        if (b) {
-                                *a = b;
-                                w.verdict = BUDGET_OK;
-                                check_agent(en, b, &w); /* what its cap counts */
-                        } else if (busy) {
-                                w.verdict = BUDGET_WAIT;
-                        }
-                }
+static bool ask_gate(struct engine *en, struct step *s, struct fleet_agent **a)
+{
+        struct ledger *l = en->ledger;
+        struct aside w = judge(en, s, *a);
+        struct fleet_agent *other;
+        bool busy = false;
+
+        if (strncmp(w.account, "agent:", 6) == 0 && w.verdict != BUDGET_UNPRICED) {
+                other = other_agent(en, s, &w, &busy);
+                if (other)
+                        w = judge(en, s, *a = other); /* its models may cost something else */
+                else if (busy)
+                        w.verdict = BUDGET_WAIT;
         }
         if (w.verdict == BUDGET_UNPRICED &&
             (s->may_be_unpriced || en->opt.budget_unpriced == BUDGET_UNPRICED_ALLOW))
@@ -343,6 +338,16 @@ bool budget_gate(struct engine *en, struct step *s, struct fleet_agent **a)
         for (int m = 0; m < BUDGET_MEASURES; m++)
                 l->grant.v[m] = w.counts[m] ? w.asked.v[m] : BUDGET_NONE;
         return true;
+}
+
+bool budget_gate(struct engine *en, struct step *s, struct fleet_agent **a)
+{
+        en->ledger->granted = false;
+        if ((*a)->running >= (*a)->max_running) { /* a step that was meant for another agent took the place */
+                engine_want_flush(en);
+                return false;
+        }
+        return !concerned(en, s) || ask_gate(en, s, a);
 }
 
 /* ---- entries ---- */
