@@ -122,6 +122,9 @@ TEST(engine_budget_ask, what_was_allowed_is_allowed_once)
         decide(b, true);
         CHECK_INT(seen(b, "day", "raised"), USD(2));
         CHECK_INT(running(b), 1);
+        eb_reopen(b);
+        eb_agent(b, "a1", 9);
+        CHECK_INT(seen(b, "day", "raised"), USD(2));
         eb_answer(b, "s", ENGINE_SUCCEEDED, NULL);
         eb_submit(b, "steps:\n  - {id: s, " ONE "}\n");
         CHECK_INT(running(b), 0);
