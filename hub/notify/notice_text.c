@@ -65,7 +65,7 @@ static int put_plain(struct buf *b, const struct engine_notice *n, const char *t
                                 "Look and answer, logged in:\n    photon checkpoint show %s\n",
                                 until, n->checkpoint_id);
         if (!rc && base)
-                rc = buf_printf(b, "    %s/api/v1/checkpoints/%s\n", base, n->checkpoint_id);
+                rc = buf_printf(b, "    %s/approve/%s\n", base, n->checkpoint_id);
         return rc;
 }
 
@@ -85,7 +85,7 @@ static bool add_data(cJSON *d, const struct engine_notice *n, const char *base)
                 return cJSON_AddNumberToObject(d, "seq", (double)n->audit_seq) &&
                        cJSON_AddStringToObject(d, "hash", n->sha256);
         clock_format(n->expires_us, until);
-        snprintf(url, sizeof url, "%s/api/v1/checkpoints/%s", base ? base : "", n->checkpoint_id);
+        snprintf(url, sizeof url, "%s/approve/%s", base ? base : "", n->checkpoint_id);
         return cJSON_AddStringToObject(d, "checkpoint", n->checkpoint_id) &&
                cJSON_AddStringToObject(d, "kind", n->kind) && cJSON_AddStringToObject(d, "title", n->title) &&
                cJSON_AddStringToObject(d, "sha256", n->sha256) &&

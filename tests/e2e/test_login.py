@@ -2,14 +2,15 @@
 and every way in which a token of the provider can be wrong."""
 import http.client
 import json
+import os
+import re
 import ssl
 import subprocess
 import sys
-import threading
 import unittest
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
-from harness import CLI, ROOT, World, clean_env, wait_for
+from harness import CLI, ROOT, World, clean_env, free_port, wait_for
 
 sys.path.insert(0, str(ROOT / "tests/peers"))
 from oidc_provider import Provider  # noqa: E402
@@ -318,6 +319,89 @@ class Login(World):
         status, _, body = o.ask("POST", path, good)
         self.assertEqual(status, 403)
         self.assertIn("checkpoints.decide", body)
+
+
+def walk(url, cookies, form=None, steps=20):
+    """A browser at the provider: redirects and cookies, until it is sent to somewhere else than there."""
+    there = urlsplit(url).netloc
+    while steps:
+        steps -= 1
+        u = urlsplit(url)
+        if u.netloc != there:
+            return url, ""
+        c = http.client.HTTPConnection(u.hostname, u.port, timeout=30)
+        h = {"Cookie": "; ".join(f"{k}={v}" for k, v in cookies.items())}
+        if form is not None:
+            h["Content-Type"] = "application/x-www-form-urlencoded"
+        c.request("GET" if form is None else "POST", u.path + ("?" + u.query if u.query else ""), form, h)
+        r = c.getresponse()
+        body = r.read().decode()
+        for one in r.headers.get_all("Set-Cookie") or []:
+            k, v = one.split(";")[0].split("=", 1)
+            cookies[k] = v
+        c.close()
+        if r.status not in (302, 303):
+            return url, body
+        url, form = urljoin(url, r.headers["Location"]), None
+    raise AssertionError("the provider sends in circles")
+
+
+def installed():
+    r = subprocess.run([str(ROOT / "tests/peers/oidc/install.sh")], capture_output=True, text=True, timeout=300)
+    sys.stderr.write(r.stderr)
+    return r.stdout.strip()
+
+
+class RealProvider(World):
+    """The same against oidc-provider from npm, which many run and others are measured with."""
+
+    def start(self, alg):
+        folder = installed()
+        if not folder:
+            self.skipTest("oidc-provider is not installed: run tests/peers/oidc/install.sh where npm works")
+        port = free_port()
+        (self.dir / "secret").write_text("a-secret/with+odd=signs")
+        hub = self.hub("--oidc-issuer", f"http://127.0.0.1:{port}", "--oidc-client-id", "photon hub",
+                       "--oidc-client-secret-file", str(self.dir / "secret"), *ROLES)
+        p = subprocess.Popen(["node", str(ROOT / "tests/peers/oidc/provider.mjs"), folder, str(port), "photon hub",
+                              "a-secret/with+odd=signs", hub.url + "/callback", alg], stdout=subprocess.PIPE, text=True,
+                             stderr=subprocess.DEVNULL, env={"PATH": os.environ["PATH"], "HOME": str(self.dir)})
+        self.addCleanup(lambda: (p.kill(), p.wait(), p.stdout.close()))
+        self.assertEqual(p.stdout.readline().strip(), "ready")
+        return hub
+
+    def code_with_pkce(self, alg):
+        hub = self.start(alg)
+        b = Browser(hub)
+        back, _ = walk(b.ask("GET", "/login")[1], {})
+        self.assertTrue(back.startswith(hub.url + "/callback?"), back)
+        status, where, body = b.ask("GET", back[len(hub.url):])
+        self.assertEqual((status, where), (303, "/"), body)
+        self.assertIn("<b>ann</b>", b.ask("GET", "/")[2])
+
+    def test_code_with_pkce_signed_rs256(self):
+        self.code_with_pkce("RS256")
+
+    def test_code_with_pkce_signed_es256(self):
+        self.code_with_pkce("ES256")
+
+    def test_device_flow(self):
+        hub = self.start("ES256")
+        env = clean_env(self.dir / "ann")
+        p = subprocess.Popen([str(CLI), "login", "--hub", hub.url, "--ca", str(hub.ca)], env=env, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        lines = [p.stderr.readline() for _ in range(3)]
+        whole = lines[2].split()[-1]
+        cookies = {}
+        # The page asks whether it is you who has this code, then who you are, then it is done.
+        url, page = walk(whole, cookies)
+        fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page))
+        self.assertIn("xsrf", fields, page)
+        action = re.search(r'action="([^"]+)"', page).group(1)
+        walk(urljoin(url, action), cookies, urlencode({**fields, "confirm": "yes"}))
+        out, err = p.communicate(timeout=90)
+        self.assertEqual(p.returncode, 0, err)
+        self.assertIn("as ann", err)
 
 
 if __name__ == "__main__":

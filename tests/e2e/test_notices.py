@@ -70,7 +70,7 @@ class Notices(World):
         self.assertEqual(doc["type"], "checkpoint.open")
         self.assertEqual((doc["data"]["checkpoint"], doc["data"]["run"], doc["data"]["users"]), (cp, run, ["ann"]))
         # The link shows; it does not approve, and wants a login.
-        self.assertEqual(doc["data"]["url"], f"https://hub.example.org:7443/api/v1/checkpoints/{cp}")
+        self.assertEqual(doc["data"]["url"], f"https://hub.example.org:7443/approve/{cp}")
         self.assertEqual(hub.api("GET", f"/checkpoints/{cp}", token="")[0], 401)
         self.assertEqual(hub.api("GET", f"/checkpoints/{cp}/approve")[0], 405)
         done, = self.all_done(hub)
