@@ -5,7 +5,7 @@ import threading
 import unittest
 from pathlib import Path
 
-from ai import Models
+from ai import Models, ai_env, ai_policy, models
 from harness import SLOW, World, wait_for
 
 CAP = 1_500_000  # micro-dollars
@@ -156,6 +156,31 @@ exec sleep 1000
         doc = hub.wait_run(hub.submit(ask))
         self.assertEqual(doc["state"], "succeeded", doc)
         self.assertEqual(m.requests("chat/completions")[0]["body"]["max_tokens"], 4096)
+
+    def test_an_ai_tool_keeps_to_what_was_reserved(self):
+        work = self.dir / "work"
+        work.mkdir()
+        hub = self.hub()
+        self.agent(hub, "a1", policy=ai_policy(ai_env(self.dir / "home", models(self), real=False), work))
+        self.set(hub, "day", "--usd", "1", "--tokens", "100000")
+
+        def step(estimate):
+            ask = {"id": "a", "uses": "claude-code.prompt", "estimate": estimate, "retry": 2,
+                   "with": {"prompt": "[[text: hi]] [[usage: 4000 2000 0]]", "cwd": str(work)}}
+            return hub.wait_run(hub.submit({"name": "w", "steps": [ask]}))["steps"][0]
+
+        a = step({"usd": "0.90", "tokens": 50000})
+        self.assertEqual(a["state"], "succeeded", a)
+        cost = float(a["spent"]["usd"])
+        self.assertAlmostEqual(cost, a["usage"]["cost_usd"], delta=0.000002)
+        self.assertGreater(cost, 0)
+        for small in ({"usd": f"{cost / 3:.6f}", "tokens": 50000}, {"usd": "0.50", "tokens": 100}):
+            b = step(small)
+            self.assertEqual(b["error"]["code"], "budget_exceeded", b)
+            self.assertEqual(b["attempt"], 1)
+        left = self.show(hub, "day")
+        self.assertEqual(left["reserved"], {"usd": "0.00", "tokens": 0})
+        self.assertGreater(float(left["spent"]["usd"]), cost)
 
     def test_people_allow_more_once(self):
         _, hub = self.world()
