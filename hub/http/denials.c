@@ -23,6 +23,7 @@ struct denial {
         const struct route *route; /* a row of the table */
         char who[sizeof((struct caller *)0)->name];
         char project[PROJECT_NAME_MAX + 1];
+        char why[240];
         char param[64], address[REQ_ADDRESS_MAX];
 };
 
@@ -64,6 +65,8 @@ static void record(struct denial *d)
                 rc = word(&b, "of", d->param);
         if (!rc)
                 rc = word(&b, "address", d->address);
+        if (!rc)
+                rc = word(&b, "why", d->why);
         if (!rc && left_out)
                 rc = buf_printf(&b, ",\"unrecorded\":%" PRIu64, left_out);
         if (!rc)
@@ -88,7 +91,7 @@ static void on_loop(struct mail *m)
         mem_free(d);
 }
 
-void denials_note(struct http_req *q, const struct route *r, unsigned status)
+void denials_note(struct http_req *q, const struct route *r, unsigned status, const char *why)
 {
         struct http *h = q->h;
         struct denial *d;
@@ -108,6 +111,7 @@ void denials_note(struct http_req *q, const struct route *r, unsigned status)
         snprintf(d->who, sizeof d->who, "%s", q->known_caller ? q->caller.name : "stranger");
         snprintf(d->project, sizeof d->project, "%s", q->project);
         snprintf(d->param, sizeof d->param, "%.63s", q->param[0] ? q->param[0] : "");
+        snprintf(d->why, sizeof d->why, "%.*s", (int)sizeof d->why - 1, why ? why : "");
         req_address(q, d->address);
         d->mail.run = on_loop;
         mailbox_post(h->o.mailbox, &d->mail);

@@ -11,7 +11,8 @@ struct route;
 #define DENIALS_WAITING_MAX     1000
 #define DENIALS_STRANGERS_PER_S 5
 
-/* For the request's answer `status`; others than 401, 403 and a hiding 404 are ignored. Any thread. */
-void denials_note(struct http_req *q, const struct route *r, unsigned status);
+/* For the request's answer `status`; others than 401, 403 and a hiding 404 are ignored. why: as the caller is
+ * told, or NULL. Any thread. */
+void denials_note(struct http_req *q, const struct route *r, unsigned status, const char *why);
 
 #endif

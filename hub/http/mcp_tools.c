@@ -360,7 +360,7 @@ static int admit(struct http_req *q, const struct mcp_call *c, const struct rout
         q->hidden = false;
         rc = guard_check(q, r, e);
         if (rc == -E_DENIED || rc == -E_NOENT)
-                denials_note(q, r, rc == -E_DENIED ? 403 : 404);
+                denials_note(q, r, rc == -E_DENIED ? 403 : 404, e->msg);
         q->inner.active = false;
         return rc;
 }
@@ -373,8 +373,9 @@ static int enter(struct http_req *q, struct mcp_call *c, struct err *e)
         int rc = 0;
 
         if (r && !guard_offers(&q->caller, r)) {
-                denials_note(q, r, 403);
-                return guard_denied(&q->caller, r->perm, e);
+                (void)guard_denied(&q->caller, r->perm, e);
+                denials_note(q, r, 403, e->msg);
+                return -E_DENIED;
         }
         rc = check_args(t, c->args, e);
         if (!rc && t->flags & MCP_FOLLOWS)

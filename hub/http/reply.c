@@ -29,7 +29,7 @@ void reply_problem(struct http_req *q, int rc, const struct err *e)
                 log_warn("http", "request failed", "status=%u method=%s path=%s token=%s why=\"%s\"",
                          q->status, q->route ? q->route->method : "-", q->route ? q->route->pattern : "-",
                          q->known_caller ? q->caller.token_id : "-", e->msg);
-        denials_note(q, q->route, q->status);
+        denials_note(q, q->route, q->status, e->msg);
         q->content_type = PROBLEM_TYPE;
         if (problem_write(&q->out, (int)q->status, q->problem_code, e, NULL, q->problem_extra))
                 buf_reset(&q->out); /* out of memory: the status must do */

@@ -101,8 +101,9 @@ TEST(http_audit, what_is_refused_is_on_record)
         as(w, token, "POST", "/api/v1/agents/fake/drain", NULL, 403);
         a = records(w, "access.denied");
         CHECK_INT(count(&a), 1);
-        CHECK(strstr(a.body, "agents.manage") && strstr(a.body, "POST /api/v1/agents/{name}/drain") &&
-              strstr(a.body, "\"actor\":\"client\"") && strstr(a.body, "127.0.0.1"));
+        CHECK(strstr(a.body, "lacks the permission agents.manage") &&
+              strstr(a.body, "POST /api/v1/agents/{name}/drain") && strstr(a.body, "\"actor\":\"client\"") &&
+              strstr(a.body, "127.0.0.1"));
         answer_fini(&a);
 
         as(w, mine, "GET", path, NULL, 404); /* hidden: it lies in another project */
