@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/sandbox/cgroup.h"
 #include "agent/sandbox/filter.h"
 #include "agent/sandbox/hold.h"
 #include "agent/sandbox/landlock.h"
@@ -43,6 +44,7 @@ struct set {
         uid_t uid;
         gid_t gid;
         int ruleset;
+        int64_t memory, processes;
         char lacks[512];
         char spec[LAUNCH_SPEC_MAX];
 };
@@ -58,6 +60,7 @@ static struct {
         size_t filter_n;
         char no_hiding[256]; /* why the data folder is not hidden; "": it is, or there is none */
         char no_filter[256];
+        const char *no_group; /* why there is no cgroup, or "" */
         char has[512];
 } g = {.fd_user = -1, .fd_mount = -1, .fd_filter = -1};
 
@@ -233,10 +236,12 @@ static int put_limits(struct set *s, const struct sandbox_limits *l)
         for (size_t i = 0; i < sizeof all / sizeof *all && rc == 0; i++)
                 if (all[i].value > 0)
                         rc = put(s, ",r=%d:%lld", all[i].resource, (long long)all[i].value);
-        if (l->memory > 0)
+        s->memory = l->memory;
+        s->processes = l->processes;
+        if (l->memory > 0 && !cgroup_has_memory())
                 lack(s, "no cgroup with a memory controller for limits.memory");
         /* The kernel counts processes by user, and never root's. */
-        if (l->processes > 0 && geteuid() == 0 && !s->other_user)
+        if (l->processes > 0 && !cgroup_has_pids() && geteuid() == 0 && !s->other_user)
                 lack(s, "no cgroup with a pids controller for limits.processes, and root is not bound by a "
                         "user's "
                         "limit");
@@ -299,7 +304,7 @@ static int make_set(struct set *s, const struct sandbox_rules *r, const struct s
 static void describe(void)
 {
         snprintf(g.has, sizeof g.has, "no-new-privs, limits%s%s%s", g.fd_filter >= 0 ? ", seccomp" : "",
-                 g.fd_mount >= 0 ? ", hidden data folder" : "", "");
+                 g.fd_mount >= 0 ? ", hidden data folder" : "", g.no_group && !*g.no_group ? ", cgroup" : "");
         if (g.abi > 0)
                 snprintf(g.has + strlen(g.has), sizeof g.has - strlen(g.has), ", landlock %d", g.abi);
 }
@@ -327,6 +332,7 @@ int sandbox_open(const struct sandbox_options *o, struct err *e)
         if (!all_off(o)) {
                 make_filter();
                 make_hiding(o);
+                g.no_group = cgroup_open();
         }
         describe();
         for (; g.n < o->n_rules && rc == 0; g.n++) {
@@ -356,6 +362,7 @@ void sandbox_close(void)
                 mem_free(g.sets[i].tools);
         }
         mem_free(g.sets);
+        cgroup_close();
         close_fd(&g.fd_user);
         close_fd(&g.fd_mount);
         close_fd(&g.fd_filter);
@@ -399,6 +406,7 @@ int sandbox_start(const char *tool, struct sandbox_start *out, struct err *e)
         int rc = sandbox_permits(tool, e);
 
         memset(out, 0, sizeof *out);
+        out->leaf = out->leaf_fd = -1;
         if (rc || !s || s->mode == SANDBOX_OFF)
                 return rc;
         out->launcher = g.launcher;
@@ -411,7 +419,28 @@ int sandbox_start(const char *tool, struct sandbox_start *out, struct err *e)
                 out->fds[out->n_fds++] = g.fd_filter;
         if (s->ruleset >= 0)
                 out->fds[out->n_fds++] = s->ruleset;
+        out->leaf = cgroup_take(s->memory, s->processes, &out->leaf_fd);
+        /* All are in use, or the limit was refused: better no call than one without the limit that its owner
+         * set. */
+        if (out->leaf < 0 && s->mode == SANDBOX_REQUIRE &&
+            ((s->memory && cgroup_has_memory()) || (s->processes && cgroup_has_pids())))
+                return err_set(e, E_FULL, "there is no free cgroup for another program on this agent");
         return 0;
+}
+
+void sandbox_kill(int leaf)
+{
+        cgroup_kill(leaf);
+}
+
+bool sandbox_left(int leaf)
+{
+        return cgroup_left(leaf);
+}
+
+void sandbox_ended(int leaf)
+{
+        cgroup_give(leaf);
 }
 
 int sandbox_explain(uint32_t stage, int sys, struct err *e)

@@ -78,9 +78,14 @@ struct sandbox_start {
         char spec[2048];          /* of the launcher; what only the call knows is put behind it */
         int fds[SANDBOX_FDS_MAX]; /* that the launcher must find open, besides the report's */
         size_t n_fds;
+        int leaf, leaf_fd; /* of the cgroup that it is born into (CLONE_INTO_CGROUP), or -1 */
 };
 /* Errors of sandbox_permits. Lent until sandbox_close. */
 int sandbox_start(const char *tool, struct sandbox_start *out, struct err *e);
+/* For the leaf of a start, -1 too: SIGKILL to all that is in it; and nothing of it is wanted any more. */
+void sandbox_kill(int leaf);
+bool sandbox_left(int leaf); /* is anybody in it? */
+void sandbox_ended(int leaf);
 
 /* What a report of the launcher (launch.h) means. Always -E_UNAVAIL, with a sentence; not for LAUNCH_EXEC and
  * LAUNCH_CHDIR, which are about the program and not about the sandbox. */

@@ -4,6 +4,7 @@
  * (/proc/PID/task/TID/children); and, of the orphans that came back to us as
  * their subreaper, those of its session, those whose environment holds its
  * marker, and, while it is the only child, all of them. */
+#include "agent/sandbox/sandbox.h"
 #include "agent/tools/spawn_in.h"
 
 #include <dirent.h>
@@ -231,9 +232,13 @@ int child_tree_signal(struct child *ch, int sig)
 
         if (sig)
                 kill(-ch->pid, sig);
+        if (sig == SIGKILL)
+                sandbox_kill(ch->leaf);
         if (!ch->exited)
                 count += signal_below(ch->pid, ch->pid, sig, 0);
-        return count + sweep_orphans(ch, sig);
+        count += sweep_orphans(ch, sig);
+        /* Somebody whom no mark and no parent gives away. */
+        return count == 0 && ch->exited && sandbox_left(ch->leaf) ? 1 : count;
 }
 
 /* --- SIGCHLD -------------------------------------------------------------- */
@@ -354,6 +359,8 @@ void child_release(struct child *ch)
         if (ch->report >= 0)
                 close(ch->report);
         ch->report = -1;
+        sandbox_ended(ch->leaf);
+        ch->leaf = -1;
         list_remove(&ch->link);
         ch->pid = 0;
         if (list_empty(&g.children))

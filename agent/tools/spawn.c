@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,6 +32,7 @@ struct start {
         char *const *argv;
         const int *keep; /* descriptors that the launcher finds where they are */
         size_t n_keep;
+        int cgroup; /* folder that the child is born into, or -1 */
 };
 
 /* What the child could not do, told through the memory it shares with us. */
@@ -94,15 +97,38 @@ bad:
         _exit(127);
 }
 
+/* vfork into a cgroup. glibc has no wrapper for it, and none could be written as a function that returns: the
+ * child would overwrite its return address. -errno: this kernel cannot. */
+static inline __attribute__((always_inline)) long vfork_into(int cgroup)
+{
+        struct clone_args a = {.flags = CLONE_VM | CLONE_VFORK | CLONE_INTO_CGROUP,
+                               .exit_signal = SIGCHLD,
+                               .cgroup = (uint64_t)cgroup};
+#if defined(__x86_64__)
+        long rc;
+
+        __asm__ volatile("syscall"
+                         : "=a"(rc)
+                         : "a"(SYS_clone3), "D"(&a), "S"(sizeof a)
+                         : "rcx", "r11", "memory");
+        return rc;
+#else
+        (void)a;
+        return -ENOSYS;
+#endif
+}
+
 /* Apart and never inlined: vfork returns twice into this frame. */
 static pid_t __attribute__((noinline))
 start(const struct spawn_request *r, const struct start *st, pid_t parent, struct trouble *t)
 {
-        pid_t pid = vfork();
+        long pid = st->cgroup >= 0 ? vfork_into(st->cgroup) : -ENOSYS;
 
+        if (pid < 0)
+                pid = vfork();
         if (pid == 0)
                 become(r, st, parent, t);
-        return pid;
+        return (pid_t)pid;
 }
 
 static int explain(const struct spawn_request *r, enum stage stage, int sys, struct err *e)
@@ -265,7 +291,7 @@ static int run_launcher(struct child *ch, const struct spawn_request *r, struct 
         size_t n = strlen(s->spec);
         int fds[2], keep[SANDBOX_FDS_MAX + 1];
         struct launch_report h;
-        struct start st = {.path = s->launcher, .keep = keep};
+        struct start st = {.path = s->launcher, .keep = keep, .cgroup = s->leaf_fd};
         char **argv = launch_argv(r, s->spec);
         int rc = argv ? open_report(fds, e) : err_set(e, E_NOMEM, "out of memory");
 
@@ -297,18 +323,21 @@ static int run_launcher(struct child *ch, const struct spawn_request *r, struct 
 
 int child_spawn(uv_loop_t *loop, struct child *ch, const struct spawn_request *r, struct err *e)
 {
-        struct start direct = {.path = r->path, .argv = r->argv};
+        struct start direct = {.path = r->path, .argv = r->argv, .cgroup = -1};
         struct sandbox_start s;
         int rc = children_open(loop, e);
 
-        ch->report = -1;
+        ch->report = ch->leaf = -1;
         if (rc == 0)
                 rc = sandbox_start(r->tool, &s, e);
         if (rc)
                 return rc;
         rc = s.launcher ? run_launcher(ch, r, &s, e) : run(ch, r, &direct, e);
-        if (rc)
+        if (rc) {
+                sandbox_ended(s.leaf);
                 return rc;
+        }
+        ch->leaf = s.leaf;
         ch->exited = ch->news = ch->watch = false;
         ch->code = ch->signal = 0;
         children_add(ch);

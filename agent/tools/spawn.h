@@ -36,6 +36,7 @@ struct child {
         int signal; /* that ended it, or 0 */
         bool watch; /* set by the holder: on_change also for grandchildren that ended or came back */
         bool news;  /* spawn's own */
+        int leaf;   /* spawn's own: of its cgroup, or -1 */
         int report; /* spawn's own: what the launcher says, or -1 */
         const char *
                 marker; /* "NAME=value" in the environment of all its descendants; lent until child_release */

@@ -26,7 +26,7 @@ LOCKS = {
     "photon-agent.service": {
         "Type": "notify", "User": "photon-agent", "StateDirectoryMode": "0700", "ProtectSystem": "strict", "ProtectHome": "yes",
         "PrivateTmp": "yes", "PrivateDevices": "yes", "NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "AmbientCapabilities": "",
-        "RestrictSUIDSGID": "yes", "ProtectKernelTunables": "yes", "ProtectControlGroups": "yes", "OOMPolicy": "continue",
+        "RestrictSUIDSGID": "yes", "ProtectKernelTunables": "yes", "Delegate": "memory pids", "OOMPolicy": "continue",
         "KillMode": "mixed", "LoadCredential": "join.token:/etc/photon/join.token", "Restart": "on-failure", "TimeoutStopSec": None,
     },
     "photon-agent-user.service": {

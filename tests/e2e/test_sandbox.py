@@ -199,6 +199,31 @@ class Escapes:
             self.assertFalse(os.path.exists(f"/proc/{pid}"), pid)
 
 
+def has_cgroup():
+    """May this test divide a cgroup v2, as the agent would?"""
+    if not ROOT:
+        return False
+    for line in open("/proc/self/mountinfo"):
+        if " - cgroup2 " in line:
+            own = [x.strip()[3:] for x in open("/proc/self/cgroup") if x.startswith("0::")]
+            where = line.split()[4] + own[0].rstrip("/") if own else None
+            return bool(where) and os.access(where, os.W_OK)
+    return False
+
+
+DAEMON = """
+import os, sys
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.closerange(0, 3)
+        open(sys.argv[1], "w").write(str(os.getpid()))
+        os.execve("/bin/sleep", ["sleep", "1000"], {})
+    os._exit(0)
+os.wait()
+"""
+
+
 class ByRoot(Escapes, Sandboxed):
     """The agent is whoever runs the tests; root, usually."""
 
@@ -223,6 +248,20 @@ class ByRoot(Escapes, Sandboxed):
         f = self.inside / "probe.py"
         s = self.sh(hub, f"/usr/bin/python3 {f}", agent="a2")
         self.assertEqual(s["outputs"]["stdout"].strip(), "open", s)
+
+    @unittest.skipUnless(has_cgroup(), "SKIPPED: no cgroup v2 that may be divided here")
+    def test_a_daemon_without_any_mark_is_ended_with_its_call(self):
+        hub, _ = self.begin()
+        self.assertIn("cgroup", hub.agents()["a1"]["sandbox"]["has"])
+        # Another call runs meanwhile, so that it cannot be told by being the only one.
+        other = hub.submit({"name": "o", "steps": [{"id": "s", "run": f"touch {self.inside}/other; sleep 1000"}]})
+        wait_for("the other call", lambda: (self.inside / "other").exists())
+        pid = self.inside / "pid"
+        self.python(hub, DAEMON, pid)
+        number = int(pid.read_text())
+        wait_for("the daemon to be gone", lambda: not os.path.exists(f"/proc/{number}"))
+        self.assertEqual(hub.api("POST", f"/runs/{other}/cancel", {})[0] // 100, 2)
+        hub.wait_run(other)
 
     def test_off_means_off(self):
         hub, a = self.begin(sandbox="mode: off")
