@@ -57,7 +57,9 @@ static int on_row(void *arg, const struct row_api_token *t)
         enum role role;
         int rc;
 
-        if (strlen(t->sha256_hex) != 2 * SHA256_LEN || !secret_equal(t->sha256_hex, l->hash, 2 * SHA256_LEN))
+        /* Without a hash it was found by its id. */
+        if (l->hash && (strlen(t->sha256_hex) != 2 * SHA256_LEN ||
+                        !secret_equal(t->sha256_hex, l->hash, 2 * SHA256_LEN)))
                 return 0;
         if (t->revoked_us || (t->expires_us && t->expires_us <= l->now_us) || role_parse(t->role, &role) ||
             !t->project)
@@ -94,6 +96,20 @@ int auth_check_api_token(struct store_reader *r, const char *token, int64_t now_
                 return -E_UNAUTH;
         token_hash(token, hash);
         rc = read_api_token(r, hash, on_row, &l);
+        if (rc && rc != -E_NOENT)
+                return rc;
+        if (!l.ok)
+                return -E_UNAUTH;
+        *out = c;
+        return 0;
+}
+
+int auth_recheck_api_token(struct store_reader *r, const char *token_id, int64_t now_us, struct caller *out)
+{
+        struct caller c = {0};
+        struct lookup l = {.r = r, .now_us = now_us, .out = &c};
+        int rc = read_api_token_by_id(r, token_id, on_row, &l);
+
         if (rc && rc != -E_NOENT)
                 return rc;
         if (!l.ok)

@@ -61,6 +61,8 @@ struct new_api_token {
 /* Any thread with its own reader: "pat_..." -> caller. -E_UNAUTH (unknown, expired, revoked: the same
  * sentence). */
 int auth_check_api_token(struct store_reader *r, const char *token, int64_t now_us, struct caller *out);
+/* The same once more for a token that was good, by its id: what its holder is by now. */
+int auth_recheck_api_token(struct store_reader *r, const char *token_id, int64_t now_us, struct caller *out);
 /* Makes one: out_token is shown once. Loop thread (or start-up). */
 int auth_api_token_create(struct store_tx *tx, const struct new_api_token *t, int64_t now_us,
                           char out_token[80], char out_id[32]);

@@ -36,6 +36,7 @@ const char mcp_instructions[] =
 #define RUN        WORD("run", "the run's id")
 #define CHECKPOINT WORD("checkpoint", "the question's id")
 #define STEP       WORD("step", "the step's id")
+#define PROJECT    WORD("project", "the project; your only one, or default, if not given")
 #define LIMIT      NUM("limit", "1", "500", "at most so many; 50 if not given")
 #define CURSOR     WORD("cursor", "next_cursor of the page before")
 #define WAIT                                                                                                 \
@@ -81,7 +82,7 @@ const struct mcp_tool mcp_tools[] = {
          "GET", V1 "/tools", {NULL}, "limit cursor", NULL, MCP_READS,
          OBJ(LIMIT "," CURSOR), PAGE, NULL},
         {"run_tool", "Run a tool on an agent", "Calls one tool on an agent and answers when it is over, with its outputs and the end of what it wrote. Which agent: by name, by labels, or whichever has the tool. Whether it is allowed there the agent's own policy decides.",
-         "POST", V1 "/calls", {NULL}, NULL, "tool input agent labels timeout effect", MCP_DESTROYS | MCP_OPEN | MCP_FOLLOWS | MCP_OWNS,
+         "POST", V1 "/calls", {NULL}, "project", "tool input agent labels timeout effect", MCP_DESTROYS | MCP_OPEN | MCP_FOLLOWS | MCP_OWNS,
          OBJ_REQ(WORD("tool", "the tool's name, as list_tools has it, such as process.exec") ","
                  MAP("input", "the tool's input, by its schema") ","
                  WORD("agent", "run it on this agent") ","
@@ -89,19 +90,19 @@ const struct mcp_tool mcp_tools[] = {
                  TEXT("timeout", "stop the tool after this long, such as 30s or 10m") ","
                  ONE_OF("effect", "\"pure\",\"idempotent\",\"at-most-once\"", "may it run twice if an agent is lost; at-most-once if not given") ","
                  WAIT ","
-                 NUM("tail_bytes", "0", "65536", "how much of the end of its output to answer with; 4096 if not given"), "\"tool\""),
+                 NUM("tail_bytes", "0", "65536", "how much of the end of its output to answer with; 4096 if not given") "," PROJECT, "\"tool\""),
          CALL_OUT, NULL},
         {"start_run", "Start a run", "Submits a workflow and answers at once with the run's id; watch_run waits for its end.",
-         "POST", V1 "/runs", {NULL}, NULL, "workflow inputs priority", MCP_DESTROYS | MCP_OPEN,
-         OBJ_REQ(WORKFLOW "," MAP("inputs", "the workflow's inputs") "," NUM("priority", "-100", "100", "added to the workflow's"), "\"workflow\""),
+         "POST", V1 "/runs", {NULL}, "project", "workflow inputs priority", MCP_DESTROYS | MCP_OPEN,
+         OBJ_REQ(WORKFLOW "," MAP("inputs", "the workflow's inputs") "," NUM("priority", "-100", "100", "added to the workflow's") "," PROJECT, "\"workflow\""),
          RUN_OUT, NULL},
         {"validate_workflow", "Check a workflow", "Says what is wrong with a workflow, with line and column, without running it.",
          "POST", V1 "/validate", {NULL}, NULL, "workflow", MCP_READS,
          OBJ_REQ(WORKFLOW, "\"workflow\""), OUT_OBJ, NULL},
         {"list_runs", "List runs", "Runs and calls, newest first.",
-         "GET", V1 "/runs", {NULL}, "state workflow kind limit cursor", NULL, MCP_READS,
+         "GET", V1 "/runs", {NULL}, "state workflow kind project limit cursor", NULL, MCP_READS,
          OBJ(ONE_OF("state", "\"queued\",\"running\",\"waiting\",\"succeeded\",\"failed\",\"cancelled\"", "only those in this state") ","
-             WORD("workflow", "only those of this workflow") "," ONE_OF("kind", "\"run\",\"call\"", "only workflows' runs, or only single calls") "," LIMIT "," CURSOR),
+             WORD("workflow", "only those of this workflow") "," ONE_OF("kind", "\"run\",\"call\"", "only workflows' runs, or only single calls") "," PROJECT "," LIMIT "," CURSOR),
          PAGE, NULL},
         {"get_run", "Show a run", "One run as it is now, with its steps and their outputs.",
          "GET", V1 "/runs/{id}", {"run"}, "steps", NULL, MCP_READS,
@@ -130,8 +131,8 @@ const struct mcp_tool mcp_tools[] = {
                  FLAG("tail", "true: the end instead"), "\"run\""),
          LOGS_OUT, mcp_read_logs},
         {"list_checkpoints", "List questions to people", "Questions to people, of tools and of approval steps, newest first: what waits for an answer, and until when. The open ones, if no state is given.",
-         "GET", V1 "/checkpoints", {NULL}, "state run limit cursor", NULL, MCP_READS,
-         OBJ(ONE_OF("state", "\"open\",\"approved\",\"rejected\",\"expired\",\"withdrawn\",\"all\"", "only those in this state") "," RUN "," LIMIT "," CURSOR), PAGE, NULL},
+         "GET", V1 "/checkpoints", {NULL}, "state run project limit cursor", NULL, MCP_READS,
+         OBJ(ONE_OF("state", "\"open\",\"approved\",\"rejected\",\"expired\",\"withdrawn\",\"all\"", "only those in this state") "," RUN "," PROJECT "," LIMIT "," CURSOR), PAGE, NULL},
         {"get_checkpoint", "Show a question", "One question to people with the exact arguments it asks about, and their SHA-256.",
          "GET", V1 "/checkpoints/{id}", {"checkpoint"}, NULL, NULL, MCP_READS,
          OBJ_REQ(CHECKPOINT, "\"checkpoint\""), OUT_OBJ, NULL},

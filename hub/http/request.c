@@ -194,6 +194,7 @@ static int check_token(struct http_req *q, struct http_thread *t, const char *to
         uint8_t sha[SHA256_LEN];
         int rc;
 
+        q->known_changes = changes;
         secret_sha256(token, strlen(token), sha);
         if (recall_token(q, t, sha))
                 return 0;

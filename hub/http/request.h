@@ -49,7 +49,8 @@ struct http_req {
         struct caller caller;
         char project[PROJECT_NAME_MAX + 1]; /* what the request is about (guard.h); "": no single one */
         bool known_caller;
-        bool hidden; /* answered 404 because the caller has no role where it lies */
+        unsigned known_changes; /* http.token_changes when that was found out */
+        bool hidden;            /* answered 404 because the caller has no role where it lies */
         struct buf body;
         int64_t started_us;
 

@@ -19,7 +19,9 @@ struct stream {
         int fd;
         const struct stream_ops *ops;
         void *state;
-        struct buf out; /* HTTP thread */
+        struct caller who; /* HTTP thread; token_id "": nobody had to say */
+        unsigned changes;  /* http.token_changes when that was so */
+        struct buf out;    /* HTTP thread */
         size_t off;
         bool joined; /* HTTP thread: the loop knows it */
         bool parted; /* HTTP thread: the last words are said */
@@ -62,6 +64,8 @@ int stream_create(struct http_req *q, const struct stream_ops *ops, void *state,
         s->fd = q->fd;
         s->ops = ops;
         s->state = state;
+        s->who = q->caller;
+        s->changes = q->known_changes;
         buf_init(&s->out, 0);
         list_init(&s->link);
         atomic_init(&s->refs, 1);
@@ -268,6 +272,28 @@ static ssize_t give(struct stream *s, char *to, size_t max)
         return (ssize_t)n;
 }
 
+/* Who follows for days may have lost their token, or a role, since: then the stream ends before anything more
+ * is said, and whoever still may begins another. */
+static bool still_may(struct stream *s, struct http_thread *t)
+{
+        unsigned changes = atomic_load(&s->h->token_changes);
+        int64_t now = clock_now_us(s->h->o.clock);
+        struct caller again = {0};
+
+        if (!s->who.token_id[0])
+                return true;
+        if (s->who.expires_us && s->who.expires_us <= now)
+                return false;
+        if (changes == s->changes)
+                return true;
+        if (auth_recheck_api_token(t->reader, s->who.token_id, now, &again) ||
+            again.permissions != s->who.permissions ||
+            memcmp(&again.roles, &s->who.roles, sizeof again.roles) != 0)
+                return false;
+        s->changes = changes;
+        return true;
+}
+
 static ssize_t on_read(void *cls, uint64_t pos, char *to, size_t max)
 {
         struct stream *s = cls;
@@ -293,6 +319,9 @@ static ssize_t on_read(void *cls, uint64_t pos, char *to, size_t max)
                         return s->ops->events ? MHD_CONTENT_READER_END_OF_STREAM
                                               : MHD_CONTENT_READER_END_WITH_ERROR;
                 }
+                if (!still_may(s, t))
+                        return s->ops->events ? MHD_CONTENT_READER_END_OF_STREAM
+                                              : MHD_CONTENT_READER_END_WITH_ERROR;
                 switch (s->ops->fill(s->state, s, t, &s->out)) {
                 case STREAM_DATA:
                         break;

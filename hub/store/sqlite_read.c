@@ -31,6 +31,7 @@ enum query {
         Q_MODELS,
         Q_API_TOKENS,
         Q_API_TOKEN,
+        Q_API_TOKEN_BY_ID,
         Q_IDEMPOTENCY,
         Q_CHECKPOINT,
         Q_CHECKPOINTS,
@@ -74,6 +75,7 @@ static const struct {
         [Q_USER] = {ROW_USER, "WHERE id=?1"},
         [Q_MODELS] = {ROW_MODEL, "ORDER BY updated_us"},
         [Q_API_TOKENS] = {ROW_API_TOKEN, "ORDER BY created_us,id"},
+        [Q_API_TOKEN_BY_ID] = {ROW_API_TOKEN, "WHERE id=?1"},
         [Q_API_TOKEN] = {ROW_API_TOKEN, "WHERE sha256=?1"},
         [Q_IDEMPOTENCY] = {ROW_IDEMPOTENCY, "WHERE token_id=?1 AND key=?2"},
         [Q_CHECKPOINT] = {ROW_CHECKPOINT, "WHERE id=?1"},
@@ -783,6 +785,21 @@ int read_api_token(struct store_reader *r, const char *sha256_hex,
         if (rc)
                 return rc;
         bind_text(st, 1, sha256_hex);
+        rc = next(r, st, ROW_API_TOKEN, &row);
+        rc = rc == 1 ? cb(arg, &row) : rc == 0 ? -E_NOENT : rc;
+        return finish(st, rc);
+}
+
+int read_api_token_by_id(struct store_reader *r, const char *id,
+                         int (*cb)(void *, const struct row_api_token *), void *arg)
+{
+        struct row_api_token row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_API_TOKEN_BY_ID, &st);
+
+        if (rc)
+                return rc;
+        bind_text(st, 1, id);
         rc = next(r, st, ROW_API_TOKEN, &row);
         rc = rc == 1 ? cb(arg, &row) : rc == 0 ? -E_NOENT : rc;
         return finish(st, rc);

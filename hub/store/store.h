@@ -492,6 +492,8 @@ int read_ledger_steps(struct store_reader *r, int64_t run_seq,
 int read_api_tokens(struct store_reader *r, int (*cb)(void *, const struct row_api_token *), void *arg);
 int read_api_token(struct store_reader *r, const char *sha256_hex,
                    int (*cb)(void *, const struct row_api_token *), void *arg);
+int read_api_token_by_id(struct store_reader *r, const char *id,
+                         int (*cb)(void *, const struct row_api_token *), void *arg); /* -E_NOENT */
 int read_projects(struct store_reader *r, int (*cb)(void *, const struct row_project *), void *arg);
 int read_project(struct store_reader *r, const char *name, int (*cb)(void *, const struct row_project *),
                  void *arg); /* -E_NOENT */
