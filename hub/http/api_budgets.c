@@ -99,6 +99,26 @@ static int set_after(struct http_req *q, struct err *e)
         return 0;
 }
 
+static int is_there(void *arg, const struct row_project *p)
+{
+        (void)arg, (void)p;
+        return 0;
+}
+
+/* A cap on a project that is not there would hold nobody back. Agents may join later. */
+static int check_name(struct http_req *q, struct err *e)
+{
+        struct store_reader *r = req_reader(q, e);
+        enum budget_kind kind;
+        const char *name;
+        int rc = r ? budget_id_parse(q->param[0], &kind, &name, e) : -E_UNAVAIL;
+
+        if (rc || (kind != BUDGET_PROJECT && kind != BUDGET_PROJECT_DAY) || !strcmp(name, PROJECT_DEFAULT))
+                return rc;
+        rc = read_project(r, name, is_there, NULL);
+        return rc == -E_NOENT ? err_set(e, E_NOENT, "there is no project '%.64s'", name) : rc;
+}
+
 int api_budget_set(struct http_req *q, struct err *e)
 {
         static const char *const keys[] = {"usd", "tokens", "over", "restart", NULL};
@@ -107,6 +127,8 @@ int api_budget_set(struct http_req *q, struct err *e)
         cJSON *doc = NULL;
         int rc = s ? req_body_json(q, keys, false, &doc, e) : err_set(e, E_NOMEM, "out of memory");
 
+        if (!rc)
+                rc = check_name(q, e);
         if (!rc)
                 rc = budget_amount_read(doc, &s->cap.max, e);
         if (!rc)

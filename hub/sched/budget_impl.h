@@ -55,10 +55,16 @@ struct aside {
         char account[BUDGET_ID_MAX + 16];
 };
 
+/* A question that is open; in ledger.asking, owned. */
+struct asking {
+        struct step *step;
+        struct budget_amount asked;
+};
+
 struct ledger {
         struct map *budgets, *accounts, *raises, *history;
         struct map *live;   /* while the hub starts: attempt -> struct hold */
-        struct map *asking; /* account -> the step whose question is open */
+        struct map *asking; /* account -> struct asking */
         struct map *old;    /* attempts of earlier lives whose end this life has written */
         size_t n_caps;
         struct list fresh; /* put aside in this turn, not yet acted on */
@@ -83,7 +89,8 @@ void history_note(struct engine *en, const char *tool, const char *model, const 
 size_t accounts_of(struct engine *en, const struct row_ledger *row, struct account *v[ENTRY_ACCOUNTS]);
 const char *budget_why(const struct aside *w, char *out, size_t size);
 bool budget_asks(const struct engine *en, const char *account);
-void budget_ask(struct step *s); /* put aside, over a cap that asks: its question */
+void budget_ask_again(struct engine *en); /* caps are others: whose question has become idle? */
+void budget_ask(struct step *s);          /* put aside, over a cap that asks: its question */
 void budget_audit_stop(struct step *s, const char *when, const char *text);
 /* Moves a reservation, or none, to its end: accounts and row. */
 void entry_settle(struct engine *en, struct hold *h, enum budget_end how, const struct budget_amount *said);

@@ -64,9 +64,9 @@ static void add_amount(cJSON *o, const char *key, const struct budget_amount *a)
         cJSON *x = must(cJSON_AddObjectToObject(o, key));
         char text[BUDGET_MONEY_LEN];
 
-        if (a->v[BUDGET_MONEY] > 0)
+        if (a->v[BUDGET_MONEY] >= 0)
                 must(cJSON_AddStringToObject(x, "usd", budget_money_text(a->v[BUDGET_MONEY], text)));
-        if (a->v[BUDGET_TOKENS] > 0)
+        if (a->v[BUDGET_TOKENS] >= 0)
                 must(cJSON_AddNumberToObject(x, "tokens", (double)a->v[BUDGET_TOKENS]));
 }
 
@@ -82,15 +82,16 @@ static void question_of(struct step *s, const struct aside *w, char *title, size
         must(cJSON_AddStringToObject(shown, "why", why));
         must(cJSON_AddStringToObject(shown, "project", s->run->project));
         must(cJSON_AddNumberToObject(shown, "steps", steps));
+        add_amount(shown, "asked", &w->asked);
         if (w->verdict == BUDGET_UNPRICED) {
                 must(cJSON_AddTrueToObject(shown, "unpriced"));
                 snprintf(title, size, "Nobody can say what step %s (%s) costs, and %s. Run it all the same?",
                          s->id, s->def->tool, why);
                 return;
         }
-        add_amount(shown, "raise", &raise);
         for (int m = 0; m < BUDGET_MEASURES; m++)
                 text.v[m] = raise.v[m] > 0 ? raise.v[m] : BUDGET_NONE;
+        add_amount(shown, "raise", &text);
         snprintf(title, size, "%s. Allow %s more, once, so that %d step%s can run?", why,
                  budget_amount_text(&text, more, sizeof more), steps, steps == 1 ? "" : "s");
 }
@@ -100,16 +101,23 @@ bool budget_asks(const struct engine *en, const char *account)
         return map_get(en->ledger->asking, account) != NULL;
 }
 
-static void note_asking(struct step *s, const char *account)
+static void note_asking(struct step *s, const char *account, const struct budget_amount *asked)
 {
+        struct asking *k = engine_alloc(sizeof *k);
+        void *old = NULL;
+
+        k->step = s;
+        k->asked = *asked;
         set_text(&s->asks_budget, account);
-        if (map_put(s->run->en->ledger->asking, account, s, NULL))
+        if (map_put(s->run->en->ledger->asking, account, k, &old))
                 abort();
+        mem_free(old);
 }
 
 void budget_ask(struct step *s)
 {
         char title[5 * BUDGET_TEXT_LEN], account[sizeof s->aside->account];
+        struct budget_amount asked = s->aside->asked;
         cJSON *shown = must(cJSON_CreateObject());
         struct gate_question q = {.kind = KIND_BUDGET, .title = title, .shown = shown};
 
@@ -117,7 +125,7 @@ void budget_ask(struct step *s)
         q.denied_code = s->aside->verdict == BUDGET_UNPRICED ? "budget_unpriced" : "budget_exceeded";
         snprintf(account, sizeof account, "%s", s->aside->account);
         budget_forget(s);
-        note_asking(s, account);
+        note_asking(s, account, &asked);
         step_gate(s, &q);
         cJSON_Delete(shown);
 }
@@ -131,7 +139,7 @@ void budget_asked(struct step *s)
 
         if (!s->asks_budget)
                 return;
-        map_del(l->asking, s->asks_budget);
+        mem_free(map_del(l->asking, s->asks_budget));
         if (no && !s->run->en->closing)
                 LIST_EACH (it, &l->aside) {
                         struct aside *w = container_of(it, struct aside, link);
@@ -141,6 +149,34 @@ void budget_asked(struct step *s)
         set_text(&s->asks_budget, NULL);
         if (!s->run->en->closing)
                 budget_changed(s->run->en);
+}
+
+/* A cap was raised, or taken away, while people were asked: nobody needs to answer any more. */
+void budget_ask_again(struct engine *en)
+{
+        struct step *again[64];
+        size_t n = 0, at = 0;
+        void *v;
+
+        while (n < sizeof again / sizeof *again && map_next(en->ledger->asking, &at, NULL, &v)) {
+                const struct asking *k = v;
+                struct aside now = {.asked = k->asked};
+
+                check_common(en, k->step, &now);
+                if (now.verdict == BUDGET_OK || now.verdict == BUDGET_WAIT)
+                        again[n++] = k->step;
+        }
+        for (size_t i = 0; i < n; i++) {
+                LIST_EACH (it, &again[i]->asks) {
+                        struct ask *a = container_of(it, struct ask, of_step);
+
+                        if (a->kind == KIND_BUDGET && a->state == CHECKPOINT_OPEN)
+                                ask_decide(a, CHECKPOINT_WITHDRAWN, "hub", "there is room in the budget now");
+                }
+                step_asks_end(again[i]);
+                budget_asked(again[i]);
+                step_prepare(again[i]);
+        }
 }
 
 /* ---- granted ---- */
@@ -204,16 +240,18 @@ void budget_asks_load(struct engine *en)
 
         while (map_next(en->asks, &it, NULL, &v)) {
                 const struct ask *a = v;
-                const cJSON *account;
+                struct budget_amount asked;
+                const cJSON *about, *account;
                 cJSON *doc = NULL;
 
                 if (a->kind != KIND_BUDGET || a->state != CHECKPOINT_OPEN || !a->step ||
                     json_parse(a->arguments, strlen(a->arguments), &doc, NULL))
                         continue;
-                account = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(doc, "about"),
-                                                           "account");
-                if (cJSON_IsString(account))
-                        note_asking(a->step, account->valuestring);
+                about = cJSON_GetObjectItemCaseSensitive(doc, "about");
+                account = cJSON_GetObjectItemCaseSensitive(about, "account");
+                if (cJSON_IsString(account) &&
+                    !budget_amount_read(cJSON_GetObjectItemCaseSensitive(about, "asked"), &asked, NULL))
+                        note_asking(a->step, account->valuestring, &asked);
                 cJSON_Delete(doc);
         }
 }

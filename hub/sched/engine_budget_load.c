@@ -76,7 +76,7 @@ void budgets_free(struct engine *en)
         free_all(l->raises, free_plain);
         free_all(l->history, free_plain);
         free_all(l->live, free_live);
-        map_free(l->asking);
+        free_all(l->asking, free_plain);
         map_free(l->old);
         mem_free(l);
         en->ledger = NULL;

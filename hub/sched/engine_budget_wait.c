@@ -143,6 +143,7 @@ void budget_wake(struct engine *en)
         if (!l->wake)
                 return;
         l->wake = false;
+        budget_ask_again(en);
         LIST_EACH (it, &l->aside) {
                 struct aside *w = container_of(it, struct aside, link);
                 bool now_full = false;

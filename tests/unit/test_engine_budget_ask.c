@@ -177,3 +177,30 @@ TEST(engine_budget_ask, people_may_let_run_what_nobody_can_price)
         check_column(b, "s", "error_code", "budget_unpriced");
         eb_close(b);
 }
+
+TEST(engine_budget_ask, a_cap_that_is_raised_meanwhile_answers_the_question)
+{
+        struct eb *b = eb_open();
+        struct engine_budget_set s = {
+                .id = "day", .cap = {.max = {{USD(0.5), NONE}}, .over = BUDGET_ASK}, .by = "eve"};
+
+        eb_agent(b, "a1", 9);
+        engine_budget_set(b->en, &s, on_answer, b);
+        eb_submit(b, "steps:\n  - {id: s, " ONE "}\n  - {id: t, " ONE "}\n");
+        CHECK_INT(open_questions(b), 1);
+        s.cap.max.v[BUDGET_MONEY] = USD(0.7); /* not enough: it stays */
+        engine_budget_set(b->en, &s, on_answer, b);
+        eb_turn(b);
+        CHECK_INT(open_questions(b), 1);
+        eb_reopen(b);
+        eb_agent(b, "a1", 9);
+        CHECK_INT(running(b), 0);
+        s.cap.max.v[BUDGET_MONEY] = USD(2);
+        engine_budget_set(b->en, &s, on_answer, b);
+        eb_turn(b);
+        CHECK_INT(open_questions(b), 0);
+        CHECK_INT(running(b), 2);
+        answer_all(b, NULL);
+        CHECK_STR(eb_run_state(b), "succeeded");
+        eb_close(b);
+}

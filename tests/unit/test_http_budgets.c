@@ -98,6 +98,8 @@ TEST(http_budgets, a_wrong_one_is_refused_with_the_reason)
                         test_fail(__FILE__, __LINE__, "row %zu: %ld %s", i, a.status, a.body);
                 answer_fini(&a);
         }
+        EXPECT(as(w, NULL, "PUT", "/api/v1/budgets/project:onw", "{\"usd\":1}"), 404, "there is no project");
+        EXPECT(as(w, NULL, "PUT", "/api/v1/budgets/day:onw", "{\"usd\":1}"), 404, "there is no project");
         EXPECT(get(w, "/api/v1/ledger?day=29.11.2026"), 400, "is no day");
         EXPECT(get(w, "/api/v1/ledger?state=open"), 400, "is no state");
         EXPECT(get(w, "/api/v1/ledger?cursor=x"), 400, "cursor");
