@@ -36,6 +36,7 @@ struct batch {
         struct vault *v;
         struct store_tx *tx;
         int done;
+        size_t bytes;
         int64_t bad;
 };
 
@@ -61,6 +62,7 @@ static int reseal_one(void *arg, const struct row_secret_version *r)
                 now.sealed = sealed;
                 store_reseal_secret(b->tx, &now, from);
                 b->done++;
+                b->bytes += r->sealed_len;
         } else if (rc == -E_CORRUPT) {
                 log_error("vault", "a sealed version cannot be opened and stays under its key",
                           "project=%s secret=%s version=%" PRId64, r->project, r->name, r->version);
@@ -71,7 +73,7 @@ static int reseal_one(void *arg, const struct row_secret_version *r)
                 mem_wipe(plain, r->sealed_len);
         mem_free(plain);
         mem_free(sealed);
-        return rc ? rc : b->done == VAULT_RESEAL;
+        return rc ? rc : b->done == VAULT_RESEAL || b->bytes >= VAULT_RESEAL_BYTES;
 }
 
 struct kept {

@@ -288,7 +288,7 @@ inputs: {{folder: {{type: string}}}}
 
     def relayed_agent(self, hub, name, relay):
         """An agent that reaches its hub through the relay."""
-        a = Agent(_Ctx(self), hub, name, token=hub.join_token(uses=1))
+        a = Agent(_Ctx(self), hub, name, token=hub.join_token(uses=1), args=("--log-level", "debug"))
         r = a.join()
         self.assertEqual(r.returncode, 0, r.stderr)
         identity = a.dir / "identity.json"
@@ -352,7 +352,7 @@ inputs: {{folder: {{type: string}}}}
     def test_the_canary_is_found_nowhere(self):
         canary, plain = Canary(), Canary()
         plain.value = "pl" + plain.core
-        hub = self.hub()
+        hub = self.hub("--log-level", "debug")
         relay = Relay(hub.ports[0])
         self.addCleanup(relay.close)
         agent = self.relayed_agent(hub, "a1", relay)
@@ -391,18 +391,20 @@ inputs: {{folder: {{type: string}}}}
 
     def test_nothing_is_left_when_hub_and_agent_are_killed(self):
         canary = Canary()
-        hub = self.hub("--lost-after", "2s")
+        hub = self.hub("--lost-after", "2s", "--log-level", "debug")
         relay = Relay(hub.ports[0])
         self.addCleanup(relay.close)
         agent = self.relayed_agent(hub, "a1", relay)
         self.secret(hub, "CANARY", canary.value)
-        go = self.dir / "go"
+        go, more = self.dir / "go", self.dir / "more"
         steps = f"""
 steps:
   - id: long
     run: |
       python3 -c 'import os; os.write(1, (os.environ["CANARY"] + "\\n").encode() * 50000)'
       echo started; cat "$F" > /dev/null
+      while [ ! -e {more} ]; do sleep 0.05; done
+      python3 -c 'import os; os.write(1, (os.environ["CANARY"] + " for the spool\\n").encode() * 200000)'
       while [ ! -e {go} ]; do sleep 0.05; done
       printf 'len=%s\\n' "${{#CANARY}}" >> "$PHOTON_OUTPUT"
     secrets: [CANARY, {{name: CANARY, as: F, file: true}}]
@@ -415,6 +417,8 @@ steps:
 
         wait_for("the step", started)
         hub.kill9()
+        more.touch()  # what it writes now the agent has to keep
+        wait_for("output on the agent's disk", lambda: Canary.text_in_files("*** for the spool", agent.dir))
         self.assertEqual(canary.found_in_files(self.dir)[0], [])
         hub.restart()
         wait_for("the agent", lambda: hub.agents()["a1"]["state"] == "online")
