@@ -37,9 +37,10 @@ static int ask_hidden(const char *prompt, size_t max, char **out, struct err *e)
                 return wipe(line, 0), err_set(e, err_from_errno(errno), "the terminal: %s", strerror(errno));
         hidden = was;
         hidden.c_lflag &= ~(tcflag_t)(ECHO | ECHOE | ECHOK | ECHONL);
+        /* Before the prompt: it drops what was typed unseen, and nothing that answers the question. */
+        tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
         fputs(prompt, stderr);
         fflush(stderr);
-        tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
         if (!fgets(line, (int)max + 2, stdin))
                 rc = err_set(e, E_CANCELLED, "nothing was entered");
         tcsetattr(STDIN_FILENO, TCSAFLUSH, &was);
