@@ -373,18 +373,13 @@ static int parse_section(const struct doc *d, struct targets *t, struct err *e)
         return rc;
 }
 
-int targets_read(const char *path, struct targets *out, struct err *e)
+int targets_parse(const char *text_, size_t n, const char *path, struct targets *out, struct err *e)
 {
-        struct targets t = {.give_up_ms = NOTICE_GIVE_UP_MS, .audit_head_ms = NOTICE_AUDIT_HEAD_MS};
+        struct targets t = {.give_up_ms = NOTICE_GIVE_UP_MS};
         struct doc *root = NULL, *d;
-        char *all = NULL;
-        size_t n = 0;
         struct err why = {0};
-        int rc = path ? file_read(path, CONFIG_MAX, &all, &n, e) : 0;
+        int rc = doc_parse(text_, n, &root, e);
 
-        if (!rc && path)
-                rc = doc_parse(all, n, &root, e);
-        mem_free(all);
         d = root && root->kind == DOC_MAP ? doc_get(root, "notices") : NULL;
         if (!rc && d && d->kind != DOC_NULL) {
                 rc = parse_section(d, &t, &why);
@@ -397,6 +392,23 @@ int targets_read(const char *path, struct targets *out, struct err *e)
                 targets_fini(&t);
         else
                 *out = t;
+        return rc;
+}
+
+int targets_read(const char *path, struct targets *out, struct err *e)
+{
+        char *all = NULL;
+        size_t n = 0;
+        int rc;
+
+        if (!path) {
+                *out = (struct targets){.give_up_ms = NOTICE_GIVE_UP_MS};
+                return 0;
+        }
+        rc = file_read(path, CONFIG_MAX, &all, &n, e);
+        if (!rc)
+                rc = targets_parse(all, n, path, out, e);
+        mem_free(all);
         return rc;
 }
 

@@ -60,6 +60,8 @@ struct targets {
  * file, line and column. A file with a secret in it that others may read is refused. Blocking, at start-up.
  */
 int targets_read(const char *path, struct targets *out, struct err *e);
+/* The same from text; path: for messages. */
+int targets_parse(const char *text, size_t n, const char *path, struct targets *out, struct err *e);
 void targets_fini(struct targets *t); /* wipes secrets */
 const struct target *targets_find(const struct targets *t, const char *name);
 
