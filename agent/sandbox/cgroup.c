@@ -103,8 +103,9 @@ static bool find_own(char *out, size_t size)
                 if (strncmp(line, "0::/", 4) != 0)
                         continue;
                 line[strcspn(line, "\n")] = '\0';
-                snprintf(out, size, "%s", line[4] ? line + 3 : "");
-                found = true;
+                found = strlen(line + 3) < size;
+                if (found)
+                        memcpy(out, line[4] ? line + 3 : "", line[4] ? strlen(line + 3) + 1 : 1);
         }
         if (f)
                 fclose(f);
