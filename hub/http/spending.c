@@ -17,9 +17,10 @@ bool spending_may_be(const struct row_step *s, const struct workflow *wf)
         const struct step_def *d =
                 wf && s->def >= 0 && (size_t)s->def < wf->n_steps ? &wf->steps[s->def] : NULL;
 
-        return s->attempt > 0 && (s->usage || !budget_tool_is_free(s->tool) ||
-                                  (d && (d->estimate.v[BUDGET_MONEY] != BUDGET_NONE ||
-                                         d->estimate.v[BUDGET_TOKENS] != BUDGET_NONE)));
+        return s->attempt > 0 && s->tool &&
+               (s->usage || !budget_tool_is_free(s->tool) ||
+                (d && (d->estimate.v[BUDGET_MONEY] != BUDGET_NONE ||
+                       d->estimate.v[BUDGET_TOKENS] != BUDGET_NONE)));
 }
 
 static int on_step(void *arg, uint32_t idx, const struct budget_account *a)

@@ -9,9 +9,9 @@
 static int refuse_others(struct wf_parser *p, const struct doc *const *slot)
 {
         static const enum step_slot none[] = {
-                S_RUN,        S_USES,  S_WITH,   S_SHELL,   S_CWD,     S_STDIN,           S_ENV,
-                S_SECRETS,    S_AGENT, S_EFFECT, S_RUNS_ON, S_TIMEOUT, S_TIMEOUT_MINUTES, S_RETRY,
-                S_CONCURRENCY};
+                S_RUN,      S_USES,       S_WITH,   S_SHELL,   S_CWD,     S_STDIN,           S_ENV,
+                S_SECRETS,  S_AGENT,      S_EFFECT, S_RUNS_ON, S_TIMEOUT, S_TIMEOUT_MINUTES, S_RETRY,
+                S_ESTIMATE, S_CONCURRENCY};
 
         for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
                 const struct doc *d = slot[none[i]];

@@ -141,6 +141,29 @@ exec sleep 1000
         self.assertEqual(len(json.loads(r.stdout)), 1, r.stdout)
         self.assertEqual(hub.cli("audit", "verify").returncode, 0)
 
+    def test_what_an_agent_that_is_killed_had_reserved_stays_spent(self):
+        hub = self.hub()
+        agent = self.agent(hub, "a1")
+        folder, pid = agent.dir / "tools.d", self.dir / "pid"
+        put(folder / "slow.sh", f"#!/bin/sh\nread -r line\necho $$ >{pid}\nexec sleep 1000\n", 0o755)
+        put(folder / "slow.yaml", "name: demo.slow\ndescription: Slow\ncommand: [./slow.sh]\n")
+        wait_for("the tool", lambda: "demo.slow" in json.loads(hub.cli("agent", "show", "a1", "-o", "json").stdout)["tools"])
+        self.set(hub, "agent:a1", "--usd", "1")
+        run = hub.submit({"name": "w", "steps": [{"id": "a", "uses": "demo.slow", "estimate": {"usd": "0.75"}}]})
+        wait_for("it to run", pid.exists)
+        hub.kill9()
+        agent.kill9()
+        hub.restart()
+        self.assertEqual(self.show(hub, "agent:a1")["reserved"]["usd"], "0.75")
+        agent.start()
+        wait_for("the step to be unknown", lambda: hub.run_json(run)["steps"][0]["state"] == "unknown")
+        self.assertEqual(self.show(hub, "agent:a1")["left"]["usd"], "0.25")  # nobody knows yet
+        hub.cli("run", "resolve", run, "a", "failed")
+        doc = hub.wait_run(run)
+        self.assertEqual(doc["steps"][0]["spent"]["usd"], "0.75")
+        self.assertEqual([e["state"] for e in json.loads(hub.cli("budget", "ledger", "-o", "json").stdout)], ["lost"])
+        self.assertEqual(self.show(hub, "agent:a1")["reserved"]["usd"], "0.00")
+
     def test_without_a_price_the_answer_is_no_and_with_one_the_model_is_told_its_limit(self):
         m, hub = self.world(price=None)
         self.set(hub, "day", "--usd", "5")

@@ -397,6 +397,7 @@ TEST(budget, a_wrong_one_is_refused_where_it_stands)
                 {"budget: {tokens: -1}\nsteps:\n  - {id: a, run: x}\n", "tokens", 1},
                 {"budget: {tokens: 1.5}\nsteps:\n  - {id: a, run: x}\n", "tokens", 1},
                 {"steps:\n  - id: a\n    run: x\n    estimate: {usd: 1, over: ask}\n", "over", 4},
+                {"steps:\n  - id: a\n    approval: {question: ok?}\n    estimate: {usd: 1}\n", "estimate", 4},
                 {"steps:\n  - id: a\n    run: x\n    estimate: {usd: \"1.0000001\"}\n", "six decimals", 4},
         };
 

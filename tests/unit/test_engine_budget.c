@@ -419,6 +419,28 @@ TEST(engine_budget, a_run_has_a_budget_of_its_own)
         eb_close(b);
 }
 
+TEST(engine_budget, a_retry_of_the_run_counts_what_it_spent_before)
+{
+        struct eb *b = eb_open();
+
+        eb_agent(b, "a1", 9);
+        eb_submit(b, "budget: {usd: 2}\nsteps:\n"
+                     "  - {id: s, " ONE "}\n"
+                     "  - {id: t, needs: [s], " ONE "}\n"
+                     "  - {id: u, needs: [t], uses: acme.think, estimate: {usd: 0.5}}\n");
+        b->usage = "{\"cost_usd\":0.6}";
+        eb_answer(b, "s", ENGINE_SUCCEEDED, NULL);
+        eb_answer(b, "t", ENGINE_FAILED, NULL);
+        CHECK_INT(b->finished_state, RUN_FAILED);
+        engine_retry(b->en, b->run, "eve", on_answer, b);
+        eb_turn(b);
+        CHECK_INT(b->answer_rc, 0);
+        check_column(b, "t", "error_code", "budget_exceeded"); /* 1.2 are spent */
+        check_column(b, "t", "error_message", "1.20 spent");
+        CHECK_INT(ledger(b).spent, USD(1.2));
+        eb_close(b);
+}
+
 /* ---- agents ---- */
 
 TEST(engine_budget, an_agent_without_budget_is_passed_over)
