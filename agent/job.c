@@ -491,7 +491,7 @@ void tool_finish(struct tool_call *c, struct tool_result *r)
                 .error_message = "the agent has no memory left to take the secrets out of the result",
         };
         struct job *j = c->job;
-        char *message = NULL;
+        char *message = NULL, *sentence = NULL;
 
         if (j->state == JOB_FINISHED) {
                 log_error("job", "a tool finished twice", "attempt=%" PRIu64 " tool=%s", j->id, j->tool_name);
@@ -502,6 +502,10 @@ void tool_finish(struct tool_call *c, struct tool_result *r)
         if (j->timer_open)
                 uv_timer_stop(&j->timer);
         job_asks_end(j);
+        if (r->error_message && j->mask && !(sentence = job_masked_text(j, r->error_message)))
+                r->error_message = no_memory.error_message;
+        else if (sentence)
+                r->error_message = sentence; /* before the event says it */
         if (c->has_events)
                 event_result(c, outcome_names[r->outcome], r->error_code, r->error_message);
         if (job_mask_result(j, r, &message)) {
@@ -511,6 +515,7 @@ void tool_finish(struct tool_call *c, struct tool_result *r)
         }
         job_finished(j, r);
         mem_free(message);
+        mem_free(sentence);
         list_remove(&j->started);
         list_remove(&j->stdin_due);
         list_push_back(&j->jobs->reap, &j->reap);

@@ -154,7 +154,8 @@ int job_mask_output(struct job *j, int ch, const void *p, size_t n);
  * when r was used. -E_NOMEM: nothing of r may leave. */
 int job_mask_result(struct job *j, struct tool_result *r, char **out_message);
 void job_mask_free(struct job *j);
-/* A masked copy, mem_free; NULL: no memory. Of a text; of a tree (cJSON_Delete). Without secrets: a copy. */
+/* A masked copy, mem_free; NULL: no memory. Of a sentence (mask_sentence); of a tree (cJSON_Delete). Without
+ * secrets: a copy. */
 char *job_masked_text(const struct job *j, const char *text);
 cJSON *job_masked_tree(const struct job *j, const cJSON *v);
 

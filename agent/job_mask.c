@@ -146,7 +146,7 @@ static bool mask_tree(const struct mask *m, cJSON *v, unsigned depth)
 
 char *job_masked_text(const struct job *j, const char *text)
 {
-        return j->mask ? mask_text(j->mask->m, text) : mem_strdup(text);
+        return j->mask ? mask_sentence(j->mask->m, text) : mem_strdup(text);
 }
 
 cJSON *job_masked_tree(const struct job *j, const cJSON *v)
@@ -218,7 +218,7 @@ int job_mask_result(struct job *j, struct tool_result *r, char **out_message)
             (r->usage && !mask_tree(m, r->usage, JSON_DEPTH_MAX)))
                 return -E_NOMEM;
         if (r->error_message) {
-                *out_message = mask_text(m, r->error_message);
+                *out_message = mask_sentence(m, r->error_message);
                 if (!*out_message)
                         return -E_NOMEM;
                 r->error_message = *out_message;

@@ -135,7 +135,7 @@ void job_secrets_hide(const Photon__V1__StepStart *m, struct err *e)
                 rc = mask_add(mask, m->secrets[i]->value.data, m->secrets[i]->value.len);
                 rc = rc == -E_INVAL ? 0 : rc;
         }
-        if (!rc && (text = mask_text(mask, e->msg)))
+        if (!rc && (text = mask_sentence(mask, e->msg)))
                 snprintf(e->msg, sizeof e->msg, "%s", text);
         else
                 snprintf(e->msg, sizeof e->msg,

@@ -11,7 +11,8 @@
 #include "common/mem.h"
 #include "common/str.h"
 
-#define PATTERNS_MAX 8192
+#define PATTERNS_MAX 16384
+#define PART_MIN     12 /* of a secret in a sentence that was cut */
 #define LINES_ALL_MAX                                                                                        \
         1024       /* up to here wherever the lines of base64 end, longer ones only from a line's start */
 #define LINE_MIN 8 /* a line of a secret of several lines is masked by itself from here on */
@@ -184,6 +185,45 @@ static int add_lines(struct mask *m, const uint8_t *v, size_t n)
         return rc;
 }
 
+/* As od, hexdump and xxd write it: `sep` before each byte, another line after `width` bytes (0: none). */
+static int add_hex_apart(struct mask *m, const uint8_t *v, size_t n, size_t at, size_t width, const char *sep,
+                         const char *line)
+{
+        static const char digits[] = "0123456789abcdef";
+        struct buf b;
+        int rc = 0;
+
+        buf_init(&b, 0);
+        for (size_t i = 0; i < n && !rc; i++) {
+                if (i > 0)
+                        rc = buf_puts(&b, width && (at + i) % width == 0 ? line : sep);
+                if (!rc)
+                        rc = buf_putc(&b, digits[v[i] >> 4]);
+                if (!rc)
+                        rc = buf_putc(&b, digits[v[i] & 15]);
+        }
+        if (!rc)
+                rc = add_pattern(m, b.data, b.len);
+        if (b.data)
+                mem_wipe(b.data, b.cap);
+        buf_fini(&b);
+        return rc;
+}
+
+static int add_dumps(struct mask *m, const uint8_t *v, size_t n)
+{
+        int rc = add_hex_apart(m, v, n, 0, 0, " ", "");
+        size_t starts = n <= LINES_ALL_MAX ? 30 : 1;
+
+        for (size_t at = 0; at < starts && !rc; at++) /* xxd -p */
+                if (at + n > 30)
+                        rc = add_hex_apart(m, v, n, at, 30, "", "\n");
+        for (size_t at = 0; at < starts && at < 16 && !rc; at++) /* od -An -tx1 */
+                if (at + n > 16)
+                        rc = add_hex_apart(m, v, n, at, 16, " ", "\n ");
+        return rc;
+}
+
 static int add_hex(struct mask *m, const uint8_t *v, size_t n, const char *digits)
 {
         char *text = mem_alloc(2 * n);
@@ -324,7 +364,9 @@ static int add_forms(struct mask *m, const uint8_t *v, size_t n)
         }
         for (int i = 0; i < 8 && !rc; i++)
                 rc = add_json(m, v, n, i & 1, i & 2, i & 4);
-        return rc ? rc : add_lines(m, v, n);
+        if (!rc)
+                rc = add_lines(m, v, n);
+        return rc ? rc : add_dumps(m, v, n);
 }
 
 int mask_add(struct mask *m, const void *secret, size_t n)
@@ -495,5 +537,42 @@ char *mask_text(const struct mask *m, const char *text)
                 mem_wipe(out.data, out.cap);
         buf_fini(&out);
         mask_stream_free(s);
+        return copy;
+}
+
+/* How much of v is a pattern, or the beginning of one. */
+static size_t begins(const struct mask *m, const uint8_t *v, size_t n)
+{
+        size_t best = 0;
+
+        if (n < 2 || !has(m->pair, pair_of(v)))
+                return 0;
+        for (const struct pattern *x = m->by_pair[v[0] ^ v[1]]; x; x = x->next) {
+                size_t k = 0;
+
+                while (k < x->n && k < n && x->v[k] == v[k])
+                        k++;
+                if ((k == x->n || k >= PART_MIN) && k > best)
+                        best = k;
+        }
+        return best;
+}
+
+char *mask_sentence(const struct mask *m, const char *text)
+{
+        const uint8_t *v = (const uint8_t *)text;
+        size_t n = strlen(text), len;
+        char *copy = NULL;
+        struct buf out;
+        int rc = 0;
+
+        buf_init(&out, 0);
+        for (size_t at = 0; at < n && !rc; at += len ? len : 1) {
+                len = begins(m, v + at, n - at);
+                rc = len ? buf_puts(&out, MASK_TEXT) : buf_putc(&out, text[at]);
+        }
+        if (!rc)
+                copy = buf_steal_str(&out);
+        buf_fini(&out);
         return copy;
 }

@@ -2,10 +2,11 @@
  *
  * A mask knows a call's secrets in the forms in which they leak: as they are
  * (each line of a long one too), base64 and base64url at each of the three
- * alignments, base64 broken into lines of 76 or 64, hex, percent-encoded (either case, and with "+" for a
- * space), and as JSON strings escape them. What matches is replaced by "***", overlapping matches by one. A
- * stream is masked piece by piece: bytes that may be the beginning of a secret are held back until what
- * follows decides, so that no split lets one through; the end of the stream gives them free.
+ * alignments, base64 broken into lines of 76 or 64, hex (also as od and xxd write it), percent-encoded
+ * (either case, and with "+" for a space), and as JSON strings escape them. What matches is replaced by
+ * "***", overlapping matches by one. A stream is masked piece by piece: bytes that may be the beginning of a
+ * secret are held back until what follows decides, so that no split lets one through; the end of the stream
+ * gives them free.
  *
  * It is no defence against a tool that wants to leak (which can reverse or
  * encrypt): it is one against accidents. One owner; no locks. */
@@ -37,5 +38,7 @@ int mask_end(struct mask_stream *s, struct buf *out);
 void mask_stream_free(struct mask_stream *s); /* wipes */
 /* A masked copy of one text; mem_free. NULL: no memory. */
 char *mask_text(const struct mask *m, const char *text);
+/* The same for a sentence that others may have cut short: the beginning of a secret goes too. */
+char *mask_sentence(const struct mask *m, const char *text);
 
 #endif

@@ -255,6 +255,8 @@ steps:
       python3 {script}
       printf '%s\\n' "$CANARY" | base64
       printf %s "$CANARY" | od -An -tx1 -v | tr -d ' \\n'
+      printf 'x%s' "$CANARY" | od -An -tx1 -v
+      printf %s "$CANARY" | python3 -c 'import sys; h = sys.stdin.buffer.read().hex(); print("\\n".join(h[i:i+60] for i in range(0, len(h), 60)))'
     secrets: [CANARY]
   - id: output
     run: |

@@ -258,6 +258,23 @@ TEST(job_secret, what_a_tool_keeps_is_masked_before_it_is_cut)
         rig_fini(&r);
 }
 
+TEST(job_secret, a_sentence_that_was_cut_does_not_tell_its_beginning)
+{
+        struct rig r;
+        char *text;
+
+        rig_init(&r);
+        add(&r, "KEY", "abcdefghijklmnopqrstuvwxyz0123456789", 36, "KEY", false);
+        CHECK_INT(job_secrets_take(&r.j, &exec, &r.m, &r.e), 0);
+        text = job_masked_text(&r.j, "url: abcdefghijklmnopqrst");
+        CHECK_STR(text, "url: ***");
+        mem_free(text);
+        text = job_masked_text(&r.j, "\"abcdefghijklmnopqrst...\" and 6162636465666768 and abcdefgh");
+        CHECK_STR(text, "\"***...\" and *** and abcdefgh"); /* a short beginning may be any word */
+        mem_free(text);
+        rig_fini(&r);
+}
+
 /* A constructor that fails at each allocation leaves nothing behind and tells nothing. */
 TEST(job_secret, taking_them_survives_every_lack_of_memory)
 {
