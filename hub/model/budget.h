@@ -132,6 +132,9 @@ enum budget_end {
 struct budget_amount budget_charge(enum budget_end how, const struct budget_amount *reserved,
                                    const struct budget_amount *seen, const struct budget_amount *said);
 
+/* Did a model call that failed with this code, before its first token, certainly cost nothing? */
+bool budget_code_is_free(const char *code);
+
 /* ---- estimates ---- */
 
 /* From a usage object (docs/EVENTS.md): tokens are those read and written, without those of the cache. */

@@ -70,7 +70,8 @@ struct ledger {
         struct list fresh; /* put aside in this turn, not yet acted on */
         struct list aside;
         size_t n_aside;
-        bool wake; /* something was given back, or a cap is another */
+        bool wake;      /* something was given back, or a cap is another */
+        bool day_armed; /* something waits for a day's account: the next one is waited for */
         /* What the gate granted, for dispatch to take. */
         bool granted;
         struct budget_amount grant;
@@ -91,6 +92,7 @@ const char *budget_why(const struct aside *w, char *out, size_t size);
 bool budget_asks(const struct engine *en, const char *account);
 void budget_ask_again(struct engine *en); /* caps are others: whose question has become idle? */
 void budget_ask(struct step *s);          /* put aside, over a cap that asks: its question */
+void budget_await_day(struct engine *en, const char *account);
 void budget_audit_stop(struct step *s, const char *when, const char *text);
 /* Moves a reservation, or none, to its end: accounts and row. */
 void entry_settle(struct engine *en, struct hold *h, enum budget_end how, const struct budget_amount *said);

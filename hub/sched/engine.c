@@ -513,6 +513,10 @@ static void on_timer(struct engine *en, const struct timer *t)
                         fleet_lost(en, a, "its agent has been offline too long");
                 return;
         }
+        if (t->kind == TIMER_DAY) {
+                budget_new_day(en);
+                return;
+        }
         if (t->kind == TIMER_ASK) {
                 ask_expired(en, (int64_t)t->serial);
                 return;

@@ -546,6 +546,13 @@ static bool ended_by_limit(const struct step *s)
                (!strcmp(s->error_code, "cost_limit") || !strcmp(s->error_code, "token_limit"));
 }
 
+static bool nothing_ran(const struct step *s, const struct engine_result *r)
+{
+        return r->outcome == ENGINE_REFUSED || (r->outcome == ENGINE_CANCELLED && !r->started_us) ||
+               (r->outcome == ENGINE_FAILED && s->route && !r->usage && budget_code_is_free(r->error_code) &&
+                !route_had_begun(s));
+}
+
 bool budget_on_result(struct step *s, const struct engine_result *r)
 {
         struct engine *en = s->run->en;
@@ -573,7 +580,7 @@ bool budget_on_result(struct step *s, const struct engine_result *r)
         }
         ended = s->hold && r->outcome != ENGINE_SUCCEEDED && r->outcome != ENGINE_REFUSED &&
                 !s->cancel_requested && (h->row.stopped || ended_by_limit(s));
-        if (r->outcome == ENGINE_REFUSED || (r->outcome == ENGINE_CANCELLED && !r->started_us))
+        if (nothing_ran(s, r))
                 entry_settle(en, h, BUDGET_END_NOTHING, &said);
         else
                 entry_settle(en, h, BUDGET_END_SAID, &said);

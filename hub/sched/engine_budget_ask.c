@@ -112,6 +112,7 @@ static void note_asking(struct step *s, const char *account, const struct budget
         if (map_put(s->run->en->ledger->asking, account, k, &old))
                 abort();
         mem_free(old);
+        budget_await_day(s->run->en, account);
 }
 
 void budget_ask(struct step *s)

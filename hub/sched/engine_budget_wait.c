@@ -95,6 +95,7 @@ void budget_act(struct engine *en)
                 struct aside *w = container_of(it, struct aside, link);
 
                 list_push_back(&l->aside, &w->link);
+                budget_await_day(en, w->account);
                 act(w);
         }
 }
@@ -172,6 +173,34 @@ void budget_wake(struct engine *en)
                 l->wake = true;
                 engine_want_flush(en);
         }
+}
+
+/* What waits for a day's account may have its turn when the day is over. */
+void budget_await_day(struct engine *en, const char *account)
+{
+        const int64_t day_us = INT64_C(86400) * 1000000;
+        int64_t now = engine_now(en), left_us = (budget_day(now) + 1) * day_us - now;
+        struct timer t = {.kind = TIMER_DAY, .at_ms = clock_mono_ms(&en->clock) + left_us / 1000 + 1};
+
+        if (en->ledger->day_armed || strncmp(account, "day:", 4) != 0)
+                return;
+        en->ledger->day_armed = true;
+        if (timers_add(&en->timers, &t))
+                abort();
+}
+
+void budget_new_day(struct engine *en)
+{
+        const char *account;
+        size_t at = 0;
+
+        en->ledger->day_armed = false;
+        en->ledger->wake = true;
+        LIST_EACH (it, &en->ledger->aside)
+                budget_await_day(en, container_of(it, struct aside, link)->account);
+        while (map_next(en->ledger->asking, &at, &account, NULL))
+                budget_await_day(en, account);
+        engine_want_flush(en);
 }
 
 void budget_changed(struct engine *en)

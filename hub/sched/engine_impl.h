@@ -439,6 +439,7 @@ void route_choose(struct engine *en, struct step *s, const struct demand *d, str
 void route_on_result(struct step *s, const struct engine_result *r);
 /* It failed by its endpoint's fault, and there is another: true, and the step is ready again. */
 bool route_again(struct step *s);
+bool route_had_begun(const struct step *s); /* its model has said its first word */
 void route_explain(struct engine *en, const struct step_route *r, const struct plan_want *w, cJSON *list,
                    size_t max);
 int route_load(struct engine *en, struct err *e);
@@ -462,6 +463,7 @@ bool budget_granted(const struct engine *en);        /* the step in hand reserve
 void budget_take(struct engine *en, struct step *s); /* dispatched: reserves what the gate granted */
 void budget_act(struct engine *en);                  /* after the picks: those put aside wait or fail */
 void budget_wake(struct engine *en);                 /* before them */
+void budget_new_day(struct engine *en);              /* TIMER_DAY */
 void budget_changed(struct engine *en);              /* something is free: those put aside are looked at */
 /* Takes the usage. true: the budget ended the call (error_code and error_message say so). */
 bool budget_on_result(struct step *s, const struct engine_result *r);

@@ -498,7 +498,7 @@ struct budget_amount route_estimate(struct engine *en, struct step *s, struct fl
 
 /* ---- failed ---- */
 
-static bool had_begun(const struct step *s)
+bool route_had_begun(const struct step *s)
 {
         cJSON *out = NULL;
         bool begun;
@@ -517,7 +517,7 @@ bool route_again(struct step *s)
 
         if (!r || !r->others || s->cancel_requested || s->run->cancel_requested || !s->agent || !s->input ||
             cJSON_GetArraySize(r->tried) + 1 >= TRIES_MAX || !route_code_is_endpoints(s->error_code) ||
-            had_begun(s) || json_parse(s->input, strlen(s->input), &input, NULL))
+            route_had_begun(s) || json_parse(s->input, strlen(s->input), &input, NULL))
                 return false;
         t = must(cJSON_CreateObject());
         cJSON_AddStringToObject(t, "agent", s->agent->id);

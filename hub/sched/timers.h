@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum timer_kind { TIMER_STEP, TIMER_RUN, TIMER_AGENT, TIMER_ASK };
+enum timer_kind { TIMER_STEP, TIMER_RUN, TIMER_AGENT, TIMER_ASK, TIMER_DAY };
 
 struct timer {
         int64_t at_ms; /* monotonic */

@@ -17,13 +17,14 @@
 #include "hub/vault/record.h"
 #include "hub/vault/vault.h"
 
-#define VAULT_KEYS_MAX     64 /* data keys at once; the older ones go when their texts are sealed anew */
-#define VAULT_KEY_USES     (INT64_C(1) << 24)  /* texts under one data key: random nonces bear 2^32 */
-#define VAULT_RESEAL       32                  /* versions in one transaction */
-#define VAULT_RESEAL_BYTES ((size_t)128 << 10) /* and no more than this: the loop does it, between its work  \
-                                                */
-#define VAULT_KDF_MS     500                   /* what a try at the passphrase costs */
-#define VAULT_FREE_TRIES 5                     /* wrong passphrases before each further one has to wait */
+#define VAULT_KEYS_MAX 64 /* data keys at once; the older ones go when their texts are sealed anew */
+#define VAULT_KEY_USES (INT64_C(1) << 24) /* texts under one data key: random nonces bear 2^32 */
+#define VAULT_RESEAL   32                 /* versions in one transaction */
+#define VAULT_RESEAL_BYTES                                                                                   \
+        ((size_t)128 << 10)  /* and no more than this: the loop does it, between its work                    \
+                              */
+#define VAULT_KDF_MS     500 /* what a try at the passphrase costs */
+#define VAULT_FREE_TRIES 5   /* wrong passphrases before each further one has to wait */
 #define VAULT_WAIT_MAX_S 300
 #define VAULT_CREDENTIAL "photon-vault-key" /* its name under $CREDENTIALS_DIRECTORY */
 #define VAULT_FILE       "vault.key"

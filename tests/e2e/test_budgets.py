@@ -205,6 +205,21 @@ exec sleep 1000
         self.assertEqual(left["reserved"], {"usd": "0.00", "tokens": 0})
         self.assertGreater(float(left["spent"]["usd"]), cost)
 
+    def test_a_model_that_was_not_reached_costs_nothing_and_one_that_broke_off_does(self):
+        m, hub = self.world()
+        self.set(hub, "day", "--usd", "5")
+
+        def spent(prompt):
+            ask = {"id": "a", "uses": "llm.chat", "with": {"prompt": prompt, "max_tokens": 1000, "retries": 0}}
+            step = hub.wait_run(hub.submit({"name": "w", "steps": [ask]}))["steps"][0]
+            return step["error"]["code"], float(step["spent"]["usd"])
+
+        self.assertEqual(spent("[[status: 429]]"), ("rate_limited", 0))
+        code, usd = spent("[[text: one two three four five six seven]] [[cut: 2]]")
+        self.assertGreater(usd, 0.09, code)  # nobody said what it cost: all that was reserved
+        m.stop()
+        self.assertEqual(spent("hi"), ("connect_failed", 0))
+
     def test_people_allow_more_once(self):
         _, hub = self.world()
         text = "budget: {usd: \"0.15\", over: ask}\nsteps:\n"

@@ -411,6 +411,17 @@ TEST(budget, a_wrong_one_is_refused_where_it_stands)
         }
 }
 
+TEST(budget, only_what_certainly_did_not_run_is_free)
+{
+        CHECK(budget_code_is_free("connect_failed"));
+        CHECK(budget_code_is_free("rate_limited"));
+        CHECK(!budget_code_is_free("timeout"));
+        CHECK(!budget_code_is_free("stream_ended"));
+        CHECK(!budget_code_is_free("server_error"));
+        CHECK(!budget_code_is_free(""));
+        CHECK(!budget_code_is_free(NULL));
+}
+
 TEST(budget, tools_that_use_no_model_need_no_estimate)
 {
         CHECK(budget_tool_is_free("process.exec"));

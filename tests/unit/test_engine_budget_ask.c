@@ -158,6 +158,30 @@ TEST(engine_budget_ask, when_the_asking_run_is_cancelled_another_asks)
         eb_close(b);
 }
 
+TEST(engine_budget_ask, a_new_day_answers_the_question_of_the_day)
+{
+        struct eb *b = eb_open();
+        struct engine_budget_set s = {
+                .id = "day", .cap = {.max = {{USD(1), NONE}}, .over = BUDGET_ASK}, .by = "eve"};
+        const int64_t day_ms = INT64_C(86400000);
+        int64_t now = 1790000000000 + b->now_ms;
+
+        b->now_ms += day_ms - now % day_ms - 30000; /* before midnight */
+        eb_agent(b, "a1", 9);
+        engine_budget_set(b->en, &s, on_answer, b);
+        eb_submit(b, "steps:\n  - {id: s, " ONE "}\n  - {id: t, needs: [s], " ONE "}\n");
+        eb_answer(b, "s", ENGINE_SUCCEEDED, NULL);
+        CHECK_INT(open_questions(b), 1);
+        eb_pass(b, 10000);
+        CHECK_INT(open_questions(b), 1);
+        eb_reopen(b);
+        eb_agent(b, "a1", 9);
+        eb_pass(b, 21000);
+        CHECK_INT(open_questions(b), 0);
+        CHECK_INT(running(b), 1);
+        eb_close(b);
+}
+
 TEST(engine_budget_ask, people_may_let_run_what_nobody_can_price)
 {
         struct eb *b = eb_open();
