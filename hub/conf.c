@@ -2,6 +2,14 @@
 
 #include <stddef.h>
 
+#include "common/err.h"
+#include "common/file.h"
+#include "common/mem.h"
+#include "common/yaml.h"
+#include "hub/model/askfirst.h"
+
+#define CONFIG_MAX ((size_t)1 << 20)
+
 #define OFF(field) offsetof(struct hub_conf, field)
 
 #define COMMON_OPTS                                                                                          \
@@ -71,7 +79,8 @@ const struct conf_opt hub_serve_opts[] = {
          "nobody "
          "else could",
          0, 0},
-        {"notices", 0, CONF_SECTION, 0, NULL, NULL, NULL, NULL, 0, 0}, /* hub/notify/targets.h */
+        {"ask-first", 0, CONF_SECTION, 0, NULL, NULL, NULL, NULL, 0, 0}, /* hub/model/askfirst.h */
+        {"notices", 0, CONF_SECTION, 0, NULL, NULL, NULL, NULL, 0, 0},   /* hub/notify/targets.h */
         {"heartbeat", 0, CONF_DURATION, OFF(heartbeat_ms), "15s", "PHOTON_HUB_HEARTBEAT", "TIME",
          "a silent agent is asked this often, and given up after twice this", 100, INT64_C(31536000000)},
         {"drain", 0, CONF_DURATION, OFF(drain_ms), "3s", "PHOTON_HUB_DRAIN", "TIME",
@@ -120,3 +129,27 @@ const struct conf_opt hub_serve_opts[] = {
         {"log-json", 0, CONF_BOOL, OFF(log_json), NULL, "PHOTON_LOG_JSON", "", "log lines as JSON", 0, 0},
         {0},
 };
+
+int hub_conf_ask_first(const struct hub_conf *c, struct askfirst *out, struct err *e)
+{
+        struct doc *root = NULL;
+        struct err why = {0};
+        char *text = NULL;
+        size_t n = 0;
+        int rc;
+
+        *out = (struct askfirst){0};
+        if (!c->config)
+                return 0;
+        rc = file_read(c->config, CONFIG_MAX, &text, &n, e);
+        if (!rc)
+                rc = doc_parse(text, n, &root, e);
+        mem_free(text);
+        if (rc)
+                return rc;
+        if (root->kind == DOC_MAP && askfirst_read(doc_get(root, "ask-first"), out, &why))
+                rc = err_at(e, why.code, why.line, why.col, "%s:%d:%d: %s", c->config, why.line, why.col,
+                            why.msg);
+        doc_free(root);
+        return rc;
+}

@@ -27,6 +27,11 @@ struct hub_conf {
         int64_t max_agents, http_threads, http_connections, http_per_ip, http_rate, http_rate_per_ip;
 };
 
+struct askfirst;
+struct err;
+/* The section "ask-first" of the configuration file; without a file, or the section, no rules. */
+int hub_conf_ask_first(const struct hub_conf *c, struct askfirst *out, struct err *e);
+
 extern const struct conf_opt hub_init_opts[];
 extern const struct conf_opt hub_serve_opts[];
 

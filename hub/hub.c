@@ -29,6 +29,7 @@
 #include "hub/logs/logs.h"
 #include "hub/auth/oidc.h"
 #include "hub/net/net.h"
+#include "hub/model/askfirst.h"
 #include "hub/notify/audit_head.h"
 #include "hub/notify/notify.h"
 #include "hub/sched/engine.h"
@@ -48,6 +49,7 @@ struct hub {
         struct link_net *net;
         struct oidc *oidc;
         struct notify *notify;
+        struct askfirst ask_first;     /* lent to the engine */
         struct audit_head *audit_head; /* NULL: nobody is told */
         struct net *out;               /* what the hub sends and fetches by itself */
         struct store *store;
@@ -446,7 +448,10 @@ static int build_work(struct hub *h, struct err *e)
                         return err_set(e, E_INVAL,
                                        "budget-unpriced is \"%.32s\"; it must be deny, ask or allow",
                                        c->budget_unpriced);
-                rc = engine_create(&eo, &h->engine, e);
+                eo.ask_first = &h->ask_first;
+                rc = hub_conf_ask_first(c, &h->ask_first, e);
+                if (!rc)
+                        rc = engine_create(&eo, &h->engine, e);
         }
         if (!rc) {
                 agents_set_engine(h->agents, h->engine);
@@ -639,6 +644,7 @@ static void tear_down(struct hub *h)
         if (h->store)
                 store_close(h->store);
         step_key_free(h->step_key);
+        askfirst_fini(&h->ask_first);
         ca_fini(&h->ca);
         mem_free(h->logs_dir);
         if (h->lock_fd >= 0)

@@ -399,7 +399,7 @@ static void dispatch(struct engine *en, struct step *s, struct fleet_agent *a, u
 {
         char plain[160], *why = plain;
 
-        if (!budget_gate(en, s, &a))
+        if (!budget_gate(en, s, &a) || !policy_gate(en, s, a))
                 return;
         if (s->route)
                 why = why_there(en, s, a, eligible);
@@ -585,6 +585,7 @@ int engine_create(const struct engine_options *o, struct engine **out, struct er
                 return err_set(e, E_NOMEM, "no memory for the scheduler");
         }
         budget_asks_begin(en);
+        policy_begin(en);
         *out = en;
         return 0;
 }

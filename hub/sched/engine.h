@@ -100,6 +100,7 @@ struct engine_options {
          * told of it. NULL: nobody is. */
         void (*notice)(void *ctx, struct store_tx *tx, const struct engine_notice *n);
         void (*notice_durable)(void *ctx);    /* one that was added is on disk */
+        const struct askfirst *ask_first;     /* lent; NULL: no rules */
         enum budget_unpriced budget_unpriced; /* steps whose cost nobody knows, where a cap is set */
         const uint8_t
                 *seal_key; /* 32 bytes, not from the database: rows are sealed with it; NULL: they are not */

@@ -8,6 +8,7 @@
  *   engine_fleet.c   agents: online, offline, held, lost
  *   engine_ask.c     questions to people
  *   engine_gate.c    steps that wait for people: approvals, budgets, policies
+ *   engine_policy.c  steps that the hub's own policy asks about
  *   engine_secret.c  steps that name secrets
  *   engine_people.c  cancel, retry, resolve, standard input
  *   engine_explain.c why here, why not
@@ -98,6 +99,7 @@ struct step {
         struct hold *hold;        /* what its current attempt has reserved, or NULL */
         struct aside *aside;      /* it is ready, and a budget holds it up; or NULL */
         char *asks_budget;        /* the account for which its question is open, or NULL */
+        char *allowed_sha256;     /* engine_policy.c: what people said yes to */
         bool may_be_unpriced;     /* people said so, of its next attempt */
         struct step_route *route; /* of a step that asks for a model, once it was ready */
         char *placement;
@@ -393,6 +395,11 @@ struct gate_answer {
 };
 typedef void (*gate_granted)(struct step *s, const struct gate_answer *a);
 void gate_on_granted(struct engine *en, enum checkpoint_kind kind, gate_granted fn);
+
+/* ---- engine_policy.c ---- */
+/* False: the step waits for people now, and is not sent. */
+bool policy_gate(struct engine *en, struct step *s, const struct fleet_agent *a);
+void policy_begin(struct engine *en);
 
 /* ---- engine_secret.c ---- */
 bool secrets_must_wait(const struct step *s);

@@ -71,6 +71,7 @@ void step_free(struct step *s)
         mem_free(s->id);
         mem_free(s->agent_boot);
         mem_free(s->input);
+        mem_free(s->allowed_sha256);
         mem_free(s->placement);
         route_free(s);
         budget_free(s);

@@ -1,11 +1,12 @@
 """Steps that ask people: real hub, real agent, answers at the API and at the shell."""
 import hashlib
 import json
+import subprocess
 import threading
 import time
 import unittest
 
-from harness import World, wait_for
+from harness import HUB, World, clean_env, wait_for
 
 SHIP = """
 name: release
@@ -122,6 +123,46 @@ class Approvals(World):
         self.assertEqual(self.post(hub, cp["id"], "approve", yes, token=cat)["state"], "approved")
         end = hub.wait_run(run)
         self.assertEqual((end["state"], end["steps"][0]["outputs"]["by"]), ("succeeded", ["ann", "cat"]))
+
+    def test_the_hubs_policy_asks_before_a_step_is_sent_and_over_kill_9(self):
+        conf = self.dir / "hub.json"
+        conf.write_text(json.dumps({"ask-first": [{"tools": ["process.*"], "agents": ["prod-*"], "question": "Touch production?"}]}))
+        hub = self.hub("--config", str(conf))
+        self.agent(hub, "dev-1")
+        tess, = self.people(hub, "tess")
+        touch = self.dir / "touched"
+        text = f"name: t\nsteps:\n  - {{id: a, agent: %s, run: echo x >>{touch}, retry: {{limit: 1}}}}\n"
+        self.assertEqual(hub.wait_run(self.submit(hub, text=text % "dev-1"))["state"], "succeeded")
+        self.agent(hub, "prod-1")
+        run = self.submit(hub, text=text % "prod-1")
+        cp = self.show(hub, self.open_one(hub, run)["id"])
+        self.assertEqual((cp["kind"], cp["title"]), ("policy", "Touch production?"))
+        about = json.loads(cp["arguments"])["about"]
+        self.assertEqual((about["tool"], about["agents"]), ("process.exec", ["prod-*"]))
+        self.assertIn(str(touch), json.dumps(about["input"]))
+        self.assertEqual(self.post(hub, cp["id"], "approve", {"sha256": cp["sha256"]}, 403)["code"], "own_request")
+        hub.kill9()
+        hub.start()
+        self.assertEqual(self.show(hub, cp["id"])["state"], "open")
+        self.post(hub, cp["id"], "approve", {"sha256": cp["sha256"]}, token=tess)
+        hub.kill9()  # between the yes and the dispatch, or after it: the yes holds
+        hub.start()
+        self.assertEqual(hub.wait_run(run)["state"], "succeeded")
+        self.assertEqual(len(hub.api("GET", f"/checkpoints?run={run}&state=all")[1]["items"]), 1)
+        # A no fails the step; nothing was run.
+        before = touch.read_text()
+        run = self.submit(hub, text=text % "prod-1")
+        cp = self.open_one(hub, run)
+        self.post(hub, cp["id"], "reject", {"sha256": self.show(hub, cp["id"])["sha256"]}, token=tess)
+        step = hub.wait_run(run)["steps"][0]
+        self.assertEqual((step["state"], step["error"]["code"]), ("failed", "not_allowed_by_people"))
+        self.assertEqual(touch.read_text(), before)
+        # A call asks as a workflow does, and a rule that makes no sense stops the hub.
+        conf.write_text(json.dumps({"ask-first": [{"tool": "x"}]}))
+        hub.kill9()
+        said = subprocess.run([HUB, "serve", "--data", str(self.dir / "hub"), "--config", str(conf)], env=clean_env(self.dir), capture_output=True, text=True, timeout=60)
+        self.assertNotEqual(said.returncode, 0)
+        self.assertIn('unknown key "tool": did you mean "tools"', said.stderr)
 
     def test_of_two_answers_at_once_one_stands(self):
         hub = self.hub()
