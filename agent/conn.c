@@ -386,6 +386,7 @@ static void on_ready(struct rpc_conn *rpc, const struct link_peer *peer, void *a
         m.software = lend("photon-agent/" PHOTON_VERSION);
         m.kind = lend(c->o.kind);
         m.max_running = (uint32_t)c->o.max_running;
+        m.takes_secrets = true;
         m.policy_sha256 = lend(policy_sha256(c->o.policy));
         m.policy_text = lend(policy_text(c->o.policy));
         m.journal_id = lend(journal_id(c->o.journal));

@@ -147,6 +147,7 @@ struct session {
         bool blocked;       /* no credit; on_writable goes on */
         int broken;         /* E_*: to be cut by the next flush */
         struct buf refused; /* of struct start_refusal: starts that could not be sent */
+        bool takes_secrets; /* it said so in its Hello */
         bool has_secrets;   /* among what is queued: wiped when it is sent */
         /* What its steps are signed with; NULL until Hello, or for an agent that gave no nonce. */
         struct mac *step_mac;

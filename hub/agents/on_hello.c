@@ -312,6 +312,7 @@ static void on_message(struct rpc_call *c, const uint8_t *p, size_t n, void *arg
                 memcpy(h->nonce, q->step_nonce.data, sizeof h->nonce);
                 h->asks = true;
         }
+        s->takes_secrets = q->takes_secrets;
         h->rc = welcome(h, q);
         protobuf_c_message_free_unpacked(&q->base, NULL);
         if (h->rc == -E_INVAL)

@@ -419,7 +419,12 @@ static void wire_start(void *ctx, const char *agent_id, const struct engine_star
         m.order = ++s->step_order;
         m.sent_us = agents_now_us(s->a);
         m.secret_mark = lent(e->secret_mark);
-        rc = start_secrets(ctx, e, &m, &code, &err);
+        if (e->n_secrets && !s->takes_secrets)
+                /* It would run the step without them, and mask nothing. */
+                rc = err_set(&err, E_VERSION, "agent %s is too old to be given secrets: upgrade it", s->name),
+                code = "agent_too_old";
+        else
+                rc = start_secrets(ctx, e, &m, &code, &err);
         if (rc)
                 refuse_start(s, e->attempt_id, code, err.msg);
         else if (protobuf_c_message_get_packed_size(&m.base) + STEP_TRAILER_LEN > ITEM_BYTES_MAX)

@@ -57,6 +57,26 @@ static void must(int rc, const struct err *e)
                 test_fail(__FILE__, __LINE__, "%s", e->msg);
 }
 
+/* The engine believes that each secret is there; none is, unless a test has a vault. */
+static bool vault_open_always(void *ctx)
+{
+        (void)ctx;
+        return true;
+}
+
+static int64_t vault_knows_all(void *ctx, const char *project, const char *name)
+{
+        (void)ctx, (void)project, (void)name;
+        return 1;
+}
+
+static void vault_mark_none(void *ctx, const char *run_id, const char *step_id, uint32_t attempt,
+                            char out[ENGINE_MARK_LEN])
+{
+        (void)ctx, (void)run_id, (void)step_id, (void)attempt;
+        out[0] = '\0';
+}
+
 void hb_open(struct hb *h)
 {
         struct err e = {0};
@@ -102,6 +122,7 @@ void hb_open(struct hb *h)
         eo.store = h->store;
         eo.bus = h->bus;
         eo.wire = agents_wire(h->agents);
+        eo.vault = (struct engine_vault){vault_open_always, NULL, vault_knows_all, vault_mark_none, NULL};
         uv_check_init(&h->wire.loop, &h->check);
         uv_idle_init(&h->wire.loop, &h->idle);
         h->check.data = h;

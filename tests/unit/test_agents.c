@@ -541,6 +541,45 @@ TEST(agents, a_result_alone_ends_an_attempt_whose_output_came_before)
         world_end(&h, &m);
 }
 
+static int on_failed(void *arg, const struct row_step *r)
+{
+        snprintf(arg, 64, "%s", r->error_code ? r->error_code : "");
+        return 0;
+}
+
+static int on_seq(void *arg, const struct row_run *r)
+{
+        *(int64_t *)arg = r->seq;
+        return 0;
+}
+
+/* An agent of before there were secrets would run the step without them; and where the hub cannot open one,
+ * the step fails (test_vault.py): in both cases nothing is sent. */
+TEST(agents, a_step_whose_secrets_cannot_be_given_is_not_sent)
+{
+        struct hb h;
+        struct hb_machine m;
+        struct hb_agent *a = calloc(1, sizeof *a);
+        struct store_reader *r;
+        struct err e = {0};
+        char code[64] = "";
+        int64_t seq = 0;
+
+        world(&h, &m);
+        hb_agent_up(&h, a, &m, NULL, 0); /* says nothing of takes_secrets */
+        hb_submit(&h, "name: t\nsteps:\n  - {id: a, run: x, secrets: [KEY]}\n");
+        HB_UNTIL(&h, h.finished);
+        CHECK_INT(a->n_starts, 0);
+        CHECK_INT(store_reader_open(h.store, &r, &e), 0);
+        CHECK_INT(read_run(r, h.run, on_seq, &seq), 0);
+        CHECK_INT(read_steps(r, seq, on_failed, code), 0);
+        CHECK_STR(code, "agent_too_old");
+        store_reader_close(r);
+        hb_agent_down(a);
+        free(a);
+        world_end(&h, &m);
+}
+
 TEST(agents, large_output_arrives_whole)
 {
         struct hb h;
