@@ -434,6 +434,53 @@ steps:
         self.assertEqual((doc["state"], doc["steps"][0]["outputs"]["len"]), ("succeeded", str(len(canary.value.encode()))), doc)
         self.check_nowhere(hub, agent, canary, relay, [run], [self.dir])
 
+    PLUGIN = """#!/usr/bin/env python3
+import base64, json, os, sys
+given = json.loads(sys.stdin.readline())
+v = os.environ["CANARY"]
+assert v == given["key"]["deep"][0], "the input has another value"
+def say(**m): print(json.dumps(m), flush=True)
+say(type="text", text="text " + v)
+say(type="progress", progress=1, total=2, message=v)
+print("no JSON: " + v, flush=True)
+print("stderr " + base64.b64encode(v.encode()).decode(), file=sys.stderr, flush=True)
+say(type="question", id="q1", title="May " + v + " go?", tool=v[:50], arguments={"cmd": ["curl", "-H", v], v: 1})
+answer = json.loads(sys.stdin.readline())
+say(type="text", text="answered " + answer["outcome"])
+if given.get("fail"):
+    say(type="error", code="plugin_failed", message="it failed with " + v + " and " + v[:len(v) - 3])
+else:
+    say(type="result", outputs={"value": v, v: "name", "list": [v, {"b64": base64.b64encode(v.encode()).decode()}]})
+"""
+
+    def test_plug_ins_and_their_questions_tell_nothing(self):
+        canary = Canary()
+        hub = self.hub("--log-level", "debug")
+        relay = Relay(hub.ports[0])
+        self.addCleanup(relay.close)
+        agent = self.relayed_agent(hub, "a1", relay)
+        self.secret(hub, "CANARY", canary.value)
+        folder = agent.dir / "tools.d"
+        (folder / "leaky.py").write_text(self.PLUGIN)
+        (folder / "leaky.py").chmod(0o755)
+        (folder / "leaky.yaml").write_text("name: demo.leaky\ndescription: Tells all\ncommand: [./leaky.py]\nquestions: true\n"
+                                           "input_schema: {type: object}\n")
+        wait_for("the tool", lambda: "demo.leaky" in json.dumps(hub.api("GET", "/tools")[1]))
+        runs = []
+        for fail in ("false", "true"):
+            run = hub.submit("steps: [{id: p, uses: demo.leaky, secrets: [CANARY], with: {key: {deep: ['${{ secrets.CANARY }}']}, fail: %s}}]" % fail)
+            runs.append(run)
+            cp = wait_for("the question", lambda: hub.api("GET", f"/checkpoints?run={run}")[1]["items"])[0]
+            self.assertEqual(cp["title"], "May *** go?")
+            self.assertEqual(json.loads(hub.api("GET", f"/checkpoints/{cp['id']}")[1]["arguments"]), {"cmd": ["curl", "-H", "***"], "***": 1})
+            self.assertEqual(hub.api("POST", f"/checkpoints/{cp['id']}/approve", {})[0], 200)
+            hub.wait_run(run)
+        ok, bad = (hub.run_json(r)["steps"][0] for r in runs)
+        self.assertEqual(ok["outputs"]["value"], "***", ok)
+        self.assertEqual(ok["outputs"]["***"], "name")
+        self.assertEqual(bad["error"], {"code": "plugin_failed", "message": "it failed with *** and ***"})
+        self.check_nowhere(hub, agent, canary, relay, runs, [self.dir])
+
     def test_neither_process_can_be_dumped(self):
         was = resource.getrlimit(resource.RLIMIT_CORE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_CORE, was)
