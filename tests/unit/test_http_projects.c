@@ -245,3 +245,93 @@ TEST(http_projects, work_goes_where_the_token_belongs)
         mem_free(free_one);
         world_stop(p.w);
 }
+
+/* What a tool needs besides the thing it is about. */
+static const char *more_args(const char *tool)
+{
+        static const char *const args[][2] = {
+                {"run_tool", ",\"tool\":\"t.ok\",\"wait\":\"1s\""},
+                {"start_run", ",\"workflow\":\"steps: [{id: a, tool: t.ok}]\""},
+                {"validate_workflow", ",\"workflow\":\"steps: [{id: a, tool: t.ok}]\""},
+                {"resolve_step", ",\"step\":\"a\",\"outcome\":\"failed\""},
+                {"watch_run", ",\"wait\":\"1s\""},
+                {"answer_checkpoint", ",\"decision\":\"reject\""},
+                {"get_agent", ",\"agent\":\"fake\""},
+        };
+
+        for (size_t i = 0; i < sizeof args / sizeof *args; i++)
+                if (strcmp(args[i][0], tool) == 0)
+                        return args[i][1];
+        return "";
+}
+
+static const struct route *route_of_tool(const struct mcp_tool *t)
+{
+        size_t n;
+        const struct route *rs = route_table(&n);
+
+        for (size_t i = 0; i < n; i++)
+                if (strcmp(rs[i].method, t->method) == 0 && strcmp(rs[i].pattern, t->pattern) == 0)
+                        return &rs[i];
+        test_fail(__FILE__, __LINE__, "%s is no route", t->name);
+        return NULL;
+}
+
+static void call_tool(const struct two_projects *p, const char *token, const struct mcp_tool *t,
+                      const struct route *r, bool own, struct answer *out)
+{
+        static const char *const accept[] = {"Accept: application/json, text/event-stream", NULL};
+        char about[200] = "", text[700];
+        const char *more = more_args(t->name);
+
+        if (r->flags & ROUTE_OF_RUN)
+                snprintf(about, sizeof about, "\"run\":\"%s\"", own ? p->own_run : p->other_run);
+        else if (r->flags & ROUTE_OF_CHECKPOINT)
+                snprintf(about, sizeof about, "\"checkpoint\":\"%s\"", own ? "c-own" : "c-other");
+        else if (t->query && strstr(t->query, "project"))
+                snprintf(about, sizeof about, "\"project\":\"%s\"", own ? "own" : "other");
+        if (!*about && *more)
+                more++; /* the comma */
+        snprintf(text, sizeof text,
+                 "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"%s\","
+                 "\"arguments\":{%s%s}}}",
+                 t->name, about, more);
+        *out = ask(p->w, "POST", "/mcp", "application/json", text, strlen(text), token, accept);
+}
+
+TEST(http_projects, every_mcp_tool_every_role_own_and_other)
+{
+        struct two_projects p = start();
+
+        for (size_t k = 0; k < sizeof roles / sizeof *roles; k++) {
+                char *token = world_make_token_in(p.w, roles[k], "own");
+
+                for (const struct mcp_tool *t = mcp_tools; t->name; t++) {
+                        const struct route *r = route_of_tool(t);
+
+                        for (int other = 0; other < 2; other++) {
+                                enum role role = (enum role)(ROLE_CLIENT + k);
+                                bool may = role_may(role, r->perm), hub = !(r->flags & ROUTE_WHERE);
+                                /* Those that name nothing of a project have no other. */
+                                bool named = r->flags & (ROUTE_OF_RUN | ROUTE_OF_CHECKPOINT) ||
+                                             (t->query && strstr(t->query, "project"));
+                                bool denied, hidden;
+                                struct answer a;
+
+                                call_tool(&p, token, t, r, !other, &a);
+                                CHECK_INT(a.status, 200);
+                                denied = strstr(a.body, "lacks the permission") != NULL;
+                                hidden = strstr(a.body, "there is no run") ||
+                                         strstr(a.body, "there is no project") ||
+                                         strstr(a.body, "there is no checkpoint");
+                                if (denied != (hub || !may) || hidden != (!hub && may && named && other) ||
+                                    (!other && strstr(a.body, p.other_run)))
+                                        test_fail(__FILE__, __LINE__, "%s as %s of own, %s: %.400s", t->name,
+                                                  roles[k], other ? "other" : "own", a.body);
+                                answer_fini(&a);
+                        }
+                }
+                mem_free(token);
+        }
+        world_stop(p.w);
+}
