@@ -576,6 +576,7 @@ static void open_if_possible(struct vault *v)
         int rc;
 
         if (v->kind == VAULT_KEY_PASSPHRASE) {
+                vault_warn_old_file(v);
                 vault_shut(v, "the vault is locked: it waits for its passphrase (photon vault unlock)");
                 return;
         }

@@ -96,6 +96,8 @@ char *vault_key_path(const struct vault *v); /* mem_free; NULL: no memory */
  */
 int vault_read_master(struct vault *v, uint8_t out[AEAD_KEY], struct err *e);
 bool vault_has_credential(void);
+/* The key of before there was a passphrase is to go with the change: a hub that died then left it. */
+void vault_warn_old_file(const struct vault *v);
 int vault_write_next(struct vault *v, const char *path, const uint8_t key[AEAD_KEY], struct err *e);
 int vault_next_becomes_current(const char *path, struct err *e);
 

@@ -122,6 +122,17 @@ static int read_file(struct vault *v, const char *path, uint8_t out[AEAD_KEY], s
                             path);
 }
 
+void vault_warn_old_file(const struct vault *v)
+{
+        char *path = vault_key_path(v);
+
+        if (path && access(path, F_OK) == 0)
+                log_warn("vault",
+                         "the vault has a passphrase, and an older master key still lies here: remove it",
+                         "file=%s", path);
+        mem_free(path);
+}
+
 int vault_read_master(struct vault *v, uint8_t out[AEAD_KEY], struct err *e)
 {
         char *path;

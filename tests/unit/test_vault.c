@@ -561,6 +561,27 @@ TEST(vault, wrong_passphrases_have_to_wait_longer_and_longer)
         vw_close(&x);
 }
 
+TEST(vault, a_lost_key_means_to_begin_anew)
+{
+        struct vw x = {0};
+        char path[700];
+
+        vw_open(&x);
+        CHECK_INT(put(&x, "A", CANARY), 1);
+        vw_close(&x);
+        snprintf(path, sizeof path, "%s/vault.key", x.w.dir);
+        CHECK_INT(unlink(path), 0);
+        sql(&x,
+            "DELETE FROM vault; DELETE FROM vault_keys; DELETE FROM secrets; DELETE FROM secret_versions");
+        vw_open(&x);
+        CHECK(vault_is_open(x.v));
+        check_closed(&x, "A", 0, "secret_unknown");
+        CHECK_INT(put(&x, "A", "another-value"), 1);
+        vw_reopen(&x);
+        check_value(&x, "A", 0, "another-value");
+        vw_close(&x);
+}
+
 /* ---- renewal, with a crash at each step ---- */
 
 /* What a hub that is killed now leaves: a copy of its folder (the store writes only when it is pumped). */
