@@ -481,7 +481,7 @@ int client_turn(struct client *c, int timeout_ms, int fd, bool *readable, struct
 /* ---- one at a time ---- */
 
 struct wait {
-        bool over, busy;
+        bool over, busy, person; /* person: it takes one to change that */
         int rc, status;
         struct err err;
         cJSON *doc;
@@ -496,6 +496,7 @@ static void on_end(void *ctx, const struct answer *a)
         w->status = a->status;
         w->err = *a->err;
         w->busy = strcmp(a->code, "idempotency_in_progress") == 0;
+        w->person = strncmp(a->code, "vault_", 6) == 0 || strcmp(a->code, "master_key_missing") == 0;
         if (!a->rc && a->doc)
                 w->doc = cJSON_Duplicate(a->doc, true);
 }
@@ -522,7 +523,7 @@ static int once(struct client *c, const struct request_spec *s, struct wait *w, 
 
 static bool worth_repeating(const struct wait *w)
 {
-        return w->rc == -E_CLOSED || w->status == 503 || w->busy;
+        return w->rc == -E_CLOSED || (w->status == 503 && !w->person) || w->busy;
 }
 
 int client_send(struct client *c, const char *method, const char *path, const void *body, size_t n,

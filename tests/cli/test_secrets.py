@@ -106,6 +106,7 @@ class Secrets(unittest.TestCase):
         r = self.hub.run("secret", "set", "TOKEN", stdin=VALUE.encode())
         self.assertEqual(r.returncode, 1, r)
         self.assertIn(b"photon vault unlock", r.stderr)
+        self.assertEqual(len(self.hub.seen), 1)  # asking again opens nothing
         self.assertNotIn(VALUE.encode(), r.stderr)
 
     def test_exec_names_secrets_and_carries_none(self):
