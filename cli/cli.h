@@ -35,7 +35,7 @@ struct opts {
         struct conf_list inputs, labels, answers, answer_files;
         char *inputs_file, *agent, *name, *role, *input, *input_file, *channel, *state, *workflow, *kind,
                 *out, *ca_sha256, *effect, *cwd, *bytes, *token_file, *run, *content, *sha256;
-        char *user, *email, *from_file;
+        char *user, *email, *subject, *from_file;
         struct conf_list env, scopes, secrets;
         int64_t keep;
         bool unmasked;

@@ -51,7 +51,8 @@ int cmd_user_create(struct cli *c, struct err *e)
 
         if (!body || !cJSON_AddStringToObject(body, "name", c->args[0]) ||
             (c->o.service && !cJSON_AddStringToObject(body, "kind", "service")) ||
-            (c->o.email && !cJSON_AddStringToObject(body, "email", c->o.email))) {
+            (c->o.email && !cJSON_AddStringToObject(body, "email", c->o.email)) ||
+            (c->o.subject && !cJSON_AddStringToObject(body, "subject", c->o.subject))) {
                 cJSON_Delete(body);
                 return no_memory(e);
         }

@@ -49,6 +49,7 @@ static const struct conf_opt own_opts[] = {
 static const struct conf_opt user_create_opts[] = {
         {"service", 0, CONF_BOOL, O(service), NULL, NULL, "", "a program, which never logs in", 0, 0},
         {"email", 0, CONF_STR, O(email), NULL, NULL, "ADDRESS", "where to write to them", 0, 0},
+        {"subject", 0, CONF_STR, O(subject), NULL, NULL, "SUB", "who they are at the identity provider, as its tokens say (default: the first login makes a user of its own)", 0, 0},
         {0},
 };
 static const struct conf_opt project_create_opts[] = {

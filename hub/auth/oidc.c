@@ -497,7 +497,7 @@ static void step(struct op *p)
                 ask_device(p);
         } else if (p->kind == WEB_BEGIN) {
                 send_browser(p);
-        } else if (!o->keys || now - o->keys_ms >= OIDC_CONFIG_MS) {
+        } else if (!o->keys || now - o->keys_ms >= OIDC_KEYS_MS) {
                 ask(p, o->config.jwks, NULL, on_keys);
         } else if (!p->id_token) {
                 ask_token(p);

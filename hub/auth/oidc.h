@@ -24,7 +24,8 @@ struct oidc;
 #define OIDC_LOGINS_MAX 1000             /* begun and not ended, of each kind */
 #define OIDC_LOGIN_MS   INT64_C(600000)  /* a browser's login may take so long */
 #define OIDC_DEVICE_MS  INT64_C(1800000) /* a device's, whatever the provider says */
-#define OIDC_CONFIG_MS  INT64_C(3600000) /* discovery and keys are as old at most */
+#define OIDC_CONFIG_MS  INT64_C(3600000) /* discovery is as old at most */
+#define OIDC_KEYS_MS    INT64_C(600000)  /* and keys: one that is withdrawn counts no longer than this */
 #define OIDC_REFETCH_MS INT64_C(2000)    /* keys are not fetched more often for unknown ids */
 #define OIDC_SECRET_LEN 44               /* state, nonce, handle: 32 random bytes in base64url */
 #define OIDC_ANSWER_MAX ((size_t)256 << 10)

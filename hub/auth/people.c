@@ -9,6 +9,7 @@
 #include "common/mem.h"
 #include "common/str.h"
 #include "hub/auth/auth_impl.h"
+#include "hub/model/oidc.h"
 #include "hub/store/store.h"
 
 void person_free(struct person *p)
@@ -256,6 +257,25 @@ static int new_person(struct auth *a, const char *name, bool service, const char
         return 0;
 }
 
+static int check_subject(struct auth *a, const struct new_person *n, struct err *e)
+{
+        const struct person *p;
+        char *key;
+
+        if (n->service)
+                return err_set(e, E_INVAL, "a service never logs in: it has no \"subject\"");
+        if (!n->issuer || !*n->subject || strlen(n->subject) > OIDC_SUBJECT_MAX || !printable(n->subject))
+                return err_set(e, E_INVAL,
+                               "\"subject\" is what the identity provider's tokens have as sub, and this hub "
+                               "needs a provider (--oidc-issuer)");
+        key = subject_key(n->issuer, n->subject);
+        if (!key)
+                return err_set(e, E_NOMEM, "out of memory");
+        p = map_get(a->person_by_subject, key);
+        mem_free(key);
+        return p ? err_set(e, E_EXIST, "that subject is user '%s' already", p->name) : 0;
+}
+
 int auth_person_create(struct auth *a, struct store_tx *tx, const struct new_person *n, char out_id[32],
                        struct err *e)
 {
@@ -267,8 +287,11 @@ int auth_person_create(struct auth *a, struct store_tx *tx, const struct new_per
         if (!rc && n->email &&
             (strlen(n->email) > PERSON_NAME_MAX * 2 || !strchr(n->email, '@') || !printable(n->email)))
                 rc = err_set(e, E_INVAL, "\"email\" is no address");
+        if (!rc && n->subject)
+                rc = check_subject(a, n, e);
         if (!rc)
-                rc = new_person(a, n->name, n->service, n->email, NULL, NULL, &p, e);
+                rc = new_person(a, n->name, n->service, n->email, n->subject ? n->issuer : NULL, n->subject,
+                                &p, e);
         if (!rc)
                 rc = put_person(a, tx, p, e);
         if (rc)
@@ -362,12 +385,12 @@ int auth_person_give(struct auth *a, struct store_tx *tx, const char *name, cons
 /* ---- logins ---- */
 
 /* A name that nobody has, from what the provider calls them. */
-static int free_name(struct auth *a, const char *wish, char out[128], struct err *e)
+static int free_name(struct auth *a, const struct login *l, char out[128], struct err *e)
 {
         char base[PERSON_NAME_MAX + 1];
         size_t n = 0;
 
-        for (const char *p = wish; *p && n < 64; p++)
+        for (const char *p = l->name; *p && n < 64; p++)
                 base[n++] = (unsigned char)*p <= ' ' || *p == '/' || *p == 127 ? '-' : *p;
         base[n] = '\0';
         while (n && !str_is_utf8(base, n))
@@ -376,7 +399,7 @@ static int free_name(struct auth *a, const char *wish, char out[128], struct err
                 snprintf(base, sizeof base, "user");
         snprintf(out, 128, "%s", base);
         for (int i = 2; i < 1000; i++) {
-                if (!map_get(a->person_by_name, out))
+                if (!map_get(a->person_by_name, out) && !(l->taken && l->taken(l->ctx, out)))
                         return 0;
                 snprintf(out, 128, "%s-%d", base, i);
         }
@@ -401,7 +424,7 @@ static int come_in(struct auth *a, const struct login *l, struct person **out, b
                         "role; ask the hub's admin",
                         l->name);
         if (*is_new)
-                rc = free_name(a, l->name, name, e);
+                rc = free_name(a, l, name, e);
         if (!rc && *is_new)
                 rc = new_person(a, name, false, l->email, l->issuer, l->subject, out, e);
         return rc;

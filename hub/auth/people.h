@@ -22,8 +22,9 @@ struct store_tx;
 
 struct new_person {
         const char *name;
-        bool service;      /* a program's: it never logs in */
-        const char *email; /* or NULL */
+        bool service;                 /* a program's: it never logs in */
+        const char *email;            /* or NULL */
+        const char *issuer, *subject; /* who they are at the identity provider; or NULL */
 };
 /* -E_INVAL, -E_EXIST, -E_FULL. */
 int auth_person_create(struct auth *a, struct store_tx *tx, const struct new_person *p, char out_id[32],
@@ -43,6 +44,9 @@ struct login {
         const char *name, *email; /* name: made to fit, and unique; email may be NULL */
         const struct roles *roles;
         int64_t ttl_ms; /* of the token that the login ends in */
+        /* Is something else called so, a service's token? */
+        bool (*taken)(void *ctx, const char *name);
+        void *ctx;
 };
 /* out_token: as auth_api_token_create. */
 int auth_login(struct auth *a, struct store_tx *tx, const struct login *l, char out_token[80],

@@ -85,6 +85,23 @@ static void on_durable(void *arg)
         req_on_answer(q, 0, NULL);
 }
 
+static int on_token(void *arg, const struct row_api_token *t)
+{
+        return !t->user_id && !t->revoked_us && strcmp(t->name, arg) == 0;
+}
+
+/* Who answers to the name of a service's token could approve what it asks for. What cannot be read is taken.
+ */
+static bool name_taken(void *ctx, const char *name)
+{
+        struct http_req *q = ctx;
+        struct http_thread *t;
+        struct err e = {0};
+
+        return http_thread(q->h, &t, &e) ||
+               read_api_tokens(t->reader, on_token, (void *)(uintptr_t)name) != 0;
+}
+
 void login_keep(struct http_req *q, const struct oidc_answer *a)
 {
         struct login_try *t = q->state;
@@ -94,7 +111,9 @@ void login_keep(struct http_req *q, const struct oidc_answer *a)
                           .name = a->person->name,
                           .email = a->person->email,
                           .roles = &a->person->roles,
-                          .ttl_ms = oidc_session_ms(o)};
+                          .ttl_ms = oidc_session_ms(o),
+                          .taken = name_taken,
+                          .ctx = q};
         struct store_tx *tx = store_begin(q->h->o.store);
         struct err e = {0};
         int rc = tx ? 0 : err_set(&e, E_NOMEM, "out of memory");
@@ -142,6 +161,8 @@ int api_login_device(struct http_req *q, struct err *e)
         cJSON *doc = NULL;
         int rc = login_possible(q, e);
 
+        if (!rc)
+                rc = req_limit_login(q, e);
         if (!rc)
                 rc = req_body_json(q, keys, true, &doc, e);
         cJSON_Delete(doc);

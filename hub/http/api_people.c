@@ -4,6 +4,7 @@
 
 #include "common/json.h"
 #include "common/mem.h"
+#include "hub/auth/oidc.h"
 #include "hub/auth/people.h"
 #include "hub/http/api.h"
 #include "hub/http/guard.h"
@@ -15,6 +16,7 @@
 /* What is to be done to a person or a project, between the request's parts. */
 struct change {
         char *name, *text; /* text: an email, or a title */
+        char *subject;     /* of a user, at the identity provider */
         bool service, on;
         enum role role;
         int (*make)(struct http_req *q, const struct change *c, struct store_tx *tx, struct err *e);
@@ -26,6 +28,7 @@ static void change_free(void *p)
 
         mem_free(c->name);
         mem_free(c->text);
+        mem_free(c->subject);
         mem_free(c);
 }
 
@@ -67,7 +70,7 @@ static void change_on_loop(struct http_req *q)
         auth_commit(q->h->o.auth, tx, on_durable, q);
 }
 
-/* `name` and `text` may be NULL. */
+/* `name` and `text` may be NULL. Takes c.subject. */
 static int go(struct http_req *q, struct change c, const char *name, const char *text,
               int (*after)(struct http_req *q, struct err *e), struct err *e)
 {
@@ -81,6 +84,8 @@ static int go(struct http_req *q, struct change c, const char *name, const char 
         if (!kept || (name && !kept->name) || (text && !kept->text)) {
                 if (kept)
                         change_free(kept);
+                else
+                        mem_free(c.subject);
                 return err_set(e, E_NOMEM, "out of memory");
         }
         req_keep(q, kept, change_free);
@@ -200,7 +205,11 @@ static int api_tokens_named(void *arg, const struct row_api_token *t)
 
 static int make_user(struct http_req *q, const struct change *c, struct store_tx *tx, struct err *e)
 {
-        struct new_person p = {.name = c->name, .service = c->service, .email = c->text};
+        struct new_person p = {.name = c->name,
+                               .service = c->service,
+                               .email = c->text,
+                               .subject = c->subject,
+                               .issuer = q->h->o.oidc ? oidc_issuer(q->h->o.oidc) : NULL};
         struct http_thread *t;
         char id[32];
         int rc = http_thread(q->h, &t, e);
@@ -217,8 +226,9 @@ static int make_user(struct http_req *q, const struct change *c, struct store_tx
 
 int api_users_create(struct http_req *q, struct err *e)
 {
-        static const char *const keys[] = {"name", "kind", "email", NULL};
-        const char *name = NULL, *kind = "user", *email = NULL;
+        static const char *const keys[] = {"name", "kind", "email", "subject", NULL};
+        const char *name = NULL, *kind = "user", *email = NULL, *subject = NULL;
+        char *kept = NULL;
         cJSON *doc = NULL;
         int rc = idem_read(q, e);
 
@@ -230,11 +240,17 @@ int api_users_create(struct http_req *q, struct err *e)
                 rc = json_str_opt(doc, "kind", &kind, e);
         if (!rc)
                 rc = json_str_opt(doc, "email", &email, e);
+        if (!rc)
+                rc = json_str_opt(doc, "subject", &subject, e);
         if (!rc && strcmp(kind, "user") != 0 && strcmp(kind, "service") != 0)
                 rc = err_set(e, E_INVAL, "\"kind\" must be user or service");
+        if (!rc && subject && !(kept = mem_strdup(subject)))
+                rc = err_set(e, E_NOMEM, "out of memory");
         if (!rc)
-                rc = go(q, (struct change){.service = kind[0] == 's', .make = make_user}, name, email,
-                        show_made_user, e);
+                rc = go(q, (struct change){.service = kind[0] == 's', .subject = kept, .make = make_user},
+                        name, email, show_made_user, e);
+        else
+                mem_free(kept);
         cJSON_Delete(doc);
         return rc;
 }

@@ -199,9 +199,10 @@ static const struct {
         {"UserPage", PAGE("User")},
         {"ProjectPage", PAGE("Project")},
         {"MemberPage", PAGE("Member")},
-        {"UserRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"name\"],"
-                        "\"properties\":{\"name\":" STRING
-                        ",\"kind\":{\"enum\":[\"user\",\"service\"]},\"email\":" STRING "}}"},
+        {"UserRequest",
+         "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"name\"],"
+         "\"properties\":{\"name\":" STRING ",\"kind\":{\"enum\":[\"user\",\"service\"]},\"email\":" STRING
+         ",\"subject\":" STRING "}}"},
         {"ProjectRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"name\"],"
                            "\"properties\":{\"name\":" STRING ",\"title\":" STRING "}}"},
         {"MemberRequest", "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"role\"],"

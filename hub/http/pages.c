@@ -12,6 +12,7 @@
 #include "common/str.h"
 #include "hub/auth/oidc.h"
 #include "hub/http/api.h"
+#include "hub/http/form.h"
 #include "hub/http/guard.h"
 #include "hub/http/login.h"
 #include "hub/http/present.h"
@@ -149,6 +150,8 @@ int page_login(struct http_req *q, struct err *e)
         struct login_try *t;
         int rc = login_possible(q, e);
 
+        if (!rc)
+                rc = req_limit_login(q, e);
         if (rc)
                 return rc;
         t = login_try_create();
@@ -316,44 +319,9 @@ static int check_form(struct http_req *q, struct err *e)
         return err_set(e, E_DENIED, "this form does not come from a page of this hub at %s", self(q));
 }
 
-static int hex(char c)
+static int field(const struct http_req *q, const char *name, char out[FORM_FIELD_MAX + 1])
 {
-        return c >= '0' && c <= '9'   ? c - '0'
-               : c >= 'a' && c <= 'f' ? c - 'a' + 10
-               : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                      : -1;
-}
-
-/* application/x-www-form-urlencoded; "" where the field is not there. -E_INVAL: it is too long, or no text.
- */
-static int form_field(const struct http_req *q, const char *name, char out[FORM_FIELD_MAX + 1])
-{
-        const char *p = (const char *)q->body.data, *end = p ? p + q->body.len : p;
-        size_t n = strlen(name), k = 0;
-
-        out[0] = '\0';
-        while (p < end && !((size_t)(end - p) > n && memcmp(p, name, n) == 0 && p[n] == '=')) {
-                const char *amp = memchr(p, '&', (size_t)(end - p));
-
-                p = amp ? amp + 1 : end;
-        }
-        if (p >= end)
-                return 0;
-        for (p += n + 1; p < end && *p != '&'; p++) {
-                int c = *p == '+' ? ' ' : (unsigned char)*p;
-
-                if (*p == '%') {
-                        if (end - p < 3 || hex(p[1]) < 0 || hex(p[2]) < 0)
-                                return -E_INVAL;
-                        c = hex(p[1]) * 16 + hex(p[2]);
-                        p += 2;
-                }
-                if (k == FORM_FIELD_MAX || !c)
-                        return -E_INVAL;
-                out[k++] = (char)c;
-        }
-        out[k] = '\0';
-        return str_is_utf8(out, k) ? 0 : -E_INVAL;
+        return form_field((const char *)q->body.data, q->body.len, name, out, FORM_FIELD_MAX + 1);
 }
 
 /* ---- one question ---- */
@@ -431,8 +399,7 @@ int page_decide(struct http_req *q, struct err *e)
 
         if (rc)
                 return rc;
-        if (form_field(q, "decision", decision) || form_field(q, "sha256", sha256) ||
-            form_field(q, "reason", reason) ||
+        if (field(q, "decision", decision) || field(q, "sha256", sha256) || field(q, "reason", reason) ||
             (strcmp(decision, "approve") != 0 && strcmp(decision, "reject") != 0) || strlen(sha256) != 64)
                 return err_set(e, E_INVAL, "the form is not as this page made it");
         approve = decision[0] == 'a';

@@ -186,6 +186,16 @@ static bool recall_token(struct http_req *q, struct http_thread *t, const uint8_
         return false;
 }
 
+int req_limit_login(struct http_req *q, struct err *e)
+{
+        uint8_t key[16];
+        int64_t wait;
+
+        address_of(q, key);
+        wait = limit_take(q->h->failures, key, sizeof key, clock_mono_ms(q->h->o.clock));
+        return wait ? too_often(q, wait, "to log in from this address", e) : 0;
+}
+
 static int check_token(struct http_req *q, struct http_thread *t, const char *token, struct err *e)
 {
         struct known_token *k = &t->tokens[t->next_token];

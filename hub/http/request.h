@@ -119,6 +119,8 @@ void req_drop_body(struct http_req *q);
 /* Refuses while the store cannot keep anything (-E_NOSPACE ...); asked before every route that changes state.
  */
 int req_writable(struct http_req *q, struct err *e);
+/* A login is begun: counted with the guesses of its address, since each makes the hub ask its provider. */
+int req_limit_login(struct http_req *q, struct err *e);
 /* Takes a place among the streams and waits; given back with the request. -E_FULL. */
 int req_take_place(struct http_req *q, struct err *e);
 /* Hands over to the loop when the handler returns 0. */

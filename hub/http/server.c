@@ -424,6 +424,12 @@ int http_create(const struct http_options *o, struct http **out, struct err *e)
                         o->public_url ? mem_strdup(o->public_url) : str_printf("https://%s", h->address);
                 h->o.public_url = h->public_url;
                 rc = h->public_url ? 0 : err_set(e, E_NOMEM, "out of memory");
+                /* As browsers write an origin. */
+                for (size_t n = rc ? 0 : strlen(h->public_url); n && h->public_url[n - 1] == '/'; n--)
+                        h->public_url[n - 1] = '\0';
+                if (!rc && strncmp(h->public_url, "https://", 8) != 0)
+                        rc = err_set(e, E_INVAL, "public-url '%.200s' does not begin with https://",
+                                     h->public_url);
         }
         if (rc)
                 goto fail;

@@ -207,6 +207,22 @@ class Login(World):
         self.assertEqual(self.device(hub)[1]["name"], "ann-2")
         self.provider.claims["sub"], self.provider.claims["preferred_username"] = "third", "admin/../hub\n<b>"
         self.assertNotIn("/", self.device(hub)[1]["name"])
+        # Nobody becomes who a service's token is: "admin" is what the first one is called.
+        self.provider.claims["sub"], self.provider.claims["preferred_username"] = "fourth", "admin"
+        self.assertEqual(self.device(hub)[1]["name"], "admin-2")
+        # A user who was made before they come is who the provider's subject says.
+        self.assertEqual(hub.cli("user", "create", "zoe", "--subject", "fifth").returncode, 0)
+        self.assertEqual(hub.cli("user", "grant", "zoe", "client", "--project", "default").returncode, 0)
+        self.provider.claims.update(sub="fifth", preferred_username="somebody", groups=[])
+        self.assertEqual(self.device(hub)[1]["name"], "zoe")
+        r = hub.cli("user", "create", "zoe2", "--subject", "fifth")
+        self.assertIn("is user 'zoe' already", r.stderr)
+
+    def test_whoever_begins_logins_all_day_is_slowed_down(self):
+        hub = self.login_hub()
+        codes = [self.call(hub, "/login/device", {})[0] for _ in range(55)]
+        self.assertEqual(codes[:45], [200] * 45)
+        self.assertIn(429, codes)
 
     def test_the_hub_goes_on_when_the_provider_is_away(self):
         hub = self.login_hub()
@@ -290,7 +306,7 @@ class Login(World):
         hub = self.login_hub()
         self.agent(hub, "a1")
         self.provider.claims["groups"] = ["lead"]
-        run = hub.submit("steps:\n  - id: ask\n    approval: {question: Ship it?}\n")
+        run = hub.submit("steps:\n  - id: ask\n    approval: {question: 'Ship it? <script>alert(1)</script>'}\n")
         c = wait_for("the question", lambda: hub.api("GET", "/checkpoints")[1]["items"])[0]
         b = Browser(hub)
         status, where, _ = b.ask("GET", f"/approve/{c['id']}")
@@ -298,7 +314,8 @@ class Login(World):
         self.assertEqual(b.login(where)[1], f"/approve/{c['id']}")
         status, _, page = b.ask("GET", f"/approve/{c['id']}")
         self.assertEqual(status, 200)
-        self.assertIn("Ship it?", page)
+        self.assertIn("Ship it? &lt;script&gt;", page)
+        self.assertNotIn("<script", page)
         self.assertIn(c["sha256"], page)
         path, good = f"/approve/{c['id']}", f"decision=approve&sha256={c['sha256']}&reason=looks+right%21"
         self.assertEqual(b.ask("POST", path, good, {"Origin": "https://evil.example"})[0], 403)

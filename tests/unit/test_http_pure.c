@@ -6,6 +6,7 @@
 #include "common/file.h"
 #include "common/json.h"
 #include "common/mem.h"
+#include "hub/http/form.h"
 #include "hub/model/access.h"
 #include "hub/http/jsonw.h"
 #include "hub/http/present.h"
@@ -384,4 +385,31 @@ TEST(http_present, a_step_has_the_promised_members)
         CHECK(cJSON_IsNull(cJSON_GetObjectItem(doc, "finished_at")));
         cJSON_Delete(doc);
         buf_fini(&b);
+}
+
+/* ---- forms ---- */
+
+TEST(http_form, fields)
+{
+        static const char form[] =
+                "a=1&decision=approve&reason=looks+right%21%20%C3%A9&ab=2&empty=&bad=%zz&cut=%4&nul=%00";
+        char out[32];
+
+        CHECK_INT(form_field(form, strlen(form), "decision", out, sizeof out), 0);
+        CHECK_STR(out, "approve");
+        CHECK_INT(form_field(form, strlen(form), "reason", out, sizeof out), 0);
+        CHECK_STR(out, "looks right! \xc3\xa9");
+        CHECK_INT(form_field(form, strlen(form), "b", out, sizeof out), 0);
+        CHECK_STR(out, "");
+        CHECK_INT(form_field(form, strlen(form), "ab", out, sizeof out), 0);
+        CHECK_STR(out, "2");
+        CHECK_INT(form_field(form, strlen(form), "empty", out, sizeof out), 0);
+        CHECK_STR(out, "");
+        CHECK_INT(form_field(form, strlen(form), "bad", out, sizeof out), -E_INVAL);
+        CHECK_INT(form_field(form, strlen(form), "cut", out, sizeof out), -E_INVAL);
+        CHECK_INT(form_field(form, strlen(form), "nul", out, sizeof out), -E_INVAL);
+        CHECK_INT(form_field(form, strlen(form), "reason", out, 8), -E_INVAL);
+        CHECK_INT(form_field(NULL, 0, "a", out, sizeof out), 0);
+        CHECK_STR(out, "");
+        CHECK_INT(form_field("a=%ff", 5, "a", out, sizeof out), -E_INVAL);
 }
