@@ -15,7 +15,7 @@ say      = $(if $(V),,@printf '  %-4s %s\n' $(1) $(2))
 CFLAGS  += -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) $(SAN) -fno-strict-aliasing -fstack-protector-strong -I. -I$(BUILD)/proto -MMD -MP
 LDFLAGS += $(SAN) -Wl,--as-needed
 
-LIBS_COMMON = -lnng -lmbedtls -lmbedx509 -lmbedcrypto -lprotobuf-c -lcjson -luv -lyaml -lpthread -lm
+LIBS_COMMON = -lnng -lmbedtls -lmbedx509 -lmbedcrypto -lnettle -lprotobuf-c -lcjson -luv -lyaml -lpthread -lm
 LIBS_HUB    = $(LIBS_COMMON) -lsqlite3 -lmicrohttpd -lgnutls -lcurl
 LIBS_AGENT  = $(LIBS_COMMON) -lcurl -lseccomp
 LIBS_CLI    = -lcurl -lcjson -luv -lyaml -lmbedcrypto -lm -lpthread

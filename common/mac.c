@@ -1,57 +1,32 @@
+/* By nettle, which uses the processor's SHA instructions (on the machine where this was measured 0.2 us for a
+ * seal of 110 bytes, mbedTLS 0.8): steps and rows are summed by the ten thousand. */
 #include "common/mac.h"
 
-#include <mbedtls/sha256.h>
-#include <stdlib.h>
-#include <string.h>
+#include <nettle/hmac.h>
 
 #include "common/mem.h"
 
-#define BLOCK 64
-
 struct mac {
-        mbedtls_sha256_context inner, outer; /* after the padded key */
+        struct hmac_sha256_ctx ready; /* after the padded key */
 };
-
-static void begin(mbedtls_sha256_context *c, const uint8_t *key, uint8_t pad)
-{
-        uint8_t block[BLOCK];
-
-        memset(block, pad, sizeof block);
-        for (size_t i = 0; i < MAC_KEY_LEN; i++)
-                block[i] ^= key[i];
-        mbedtls_sha256_init(c);
-        if (mbedtls_sha256_starts_ret(c, 0) || mbedtls_sha256_update_ret(c, block, sizeof block))
-                abort();
-        mem_wipe(block, sizeof block);
-}
 
 struct mac *mac_create(const uint8_t key[MAC_KEY_LEN])
 {
         struct mac *m = mem_calloc(1, sizeof *m);
 
-        if (!m)
-                return NULL;
-        begin(&m->inner, key, 0x36);
-        begin(&m->outer, key, 0x5c);
+        if (m)
+                hmac_sha256_set_key(&m->ready, MAC_KEY_LEN, key);
         return m;
 }
 
 void mac_sum(const struct mac *m, const struct mac_part *parts, size_t n, uint8_t out[MAC_LEN])
 {
-        mbedtls_sha256_context c;
-        int bad = 0;
+        struct hmac_sha256_ctx c = m->ready;
 
-        mbedtls_sha256_init(&c);
-        mbedtls_sha256_clone(&c, &m->inner);
         for (size_t i = 0; i < n; i++)
-                bad |= mbedtls_sha256_update_ret(&c, parts[i].p, parts[i].n);
-        bad |= mbedtls_sha256_finish_ret(&c, out);
-        mbedtls_sha256_clone(&c, &m->outer);
-        bad |= mbedtls_sha256_update_ret(&c, out, MAC_LEN);
-        bad |= mbedtls_sha256_finish_ret(&c, out);
-        mbedtls_sha256_free(&c);
-        if (bad) /* only a hardware engine can fail */
-                abort();
+                hmac_sha256_update(&c, parts[i].n, parts[i].p);
+        hmac_sha256_digest(&c, MAC_LEN, out);
+        mem_wipe(&c, sizeof c);
 }
 
 void mac_free(struct mac *m)

@@ -5,7 +5,7 @@
 set -eu
 
 build="gcc make libc6-dev libnng-dev libmbedtls-dev libprotobuf-c-dev protobuf-c-compiler libsqlite3-dev libcjson-dev
-libuv1-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev libyaml-dev libseccomp-dev"
+libuv1-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev libyaml-dev libseccomp-dev nettle-dev"
 tests="clang clang-format libclang-rt-14-dev universal-ctags python3 curl jq openssl sqlite3 iproute2
 systemd procps git chromium-headless-shell"
 # The real AI tools of the tests come from npm (tests/peers/install.sh); any node that brings an npm will do.

@@ -63,6 +63,7 @@ WRAPPED = {
     "curl/": ["agent/tools/", "hub/net/", "cli/", "tests/", "bench/"],
     "yaml.h": ["common/yaml", "tests/"],
     "seccomp.h": ["agent/sandbox/"],
+    "nettle/": ["common/"],
     "mbedtls/": ["common/", "tests/", "bench/"],
 }
 
