@@ -701,6 +701,16 @@ static void audit_policy(struct step *s, const struct engine_result *r)
                 engine_audit(en, s->agent->name, "policy.more", s->run->id,
                              (const struct audit_word[]){{"step", s->id}, {"answers", more}, {0}});
         }
+        /* What this hub has sent did not arrive as it was sent, or was not from it. */
+        if (r->outcome == ENGINE_REFUSED && r->error_code &&
+            (!strcmp(r->error_code, "step_signature") || !strcmp(r->error_code, "step_replayed") ||
+             !strcmp(r->error_code, "step_stale")))
+                engine_audit(en, s->agent->name, "step.refused", s->run->id,
+                             (const struct audit_word[]){{"step", s->id},
+                                                         {"tool", s->def->tool},
+                                                         {"code", r->error_code},
+                                                         {"reason", r->error_message},
+                                                         {0}});
         if (r->outcome == ENGINE_REFUSED && r->error_code && strcmp(r->error_code, "policy_denied") == 0)
                 engine_audit(
                         en, s->agent->name, "policy.deny", s->run->id,

@@ -264,6 +264,9 @@ static void on_check(uv_check_t *c)
         turn(c->data);
 }
 
+/* As in the program; the fake hub signs nothing. */
+static bool wants_signatures;
+
 static void agent_up(struct agent *a)
 {
         uv_loop_t *loop = &a->h->wire.loop;
@@ -271,7 +274,7 @@ static void agent_up(struct agent *a)
              *journal = path_join(test_scratch(), "journal");
         struct output_pool_options po = {.loop = loop, .dir = spool, .spool_max = 64 << 20};
         struct jobs_options jo = {.loop = loop, .scratch_root = scratch, .max_running = 8, .find = find_tool};
-        struct agent_conn_options co = {.unsigned_steps = true,
+        struct agent_conn_options co = {.unsigned_steps = !wants_signatures,
                                         .loop = loop,
                                         .net = a->h->wire.net,
                                         .id = a->j.id,
@@ -388,6 +391,28 @@ TEST(agent_conn, runs_a_call_and_forgets_it_when_acknowledged)
         CHECK_INT(h->started, 0);
         UNTIL(h, jobs_unacked(a->jobs) == 0);
         CHECK_INT(journal_count(a->journal), 0);
+        agent_free(a);
+        fake_hub_free(h);
+}
+
+TEST(agent_conn, a_hub_that_signs_nothing_gets_nothing_run)
+{
+        struct fake_hub *h = fake_hub_make();
+        Photon__V1__StepFinished *m;
+        struct agent *a;
+
+        wants_signatures = true;
+        a = agent_make(h);
+        UP(a);
+        fake_hub_start(h, 1, "t.now");
+        UNTIL(h, h->finished == 1);
+        CHECK_INT(h->outcome, PHOTON__V1__OUTCOME__OUTCOME_REFUSED);
+        CHECK_INT(h->started, 0);
+        m = photon__v1__step_finished__unpack(NULL, h->last_len, h->last);
+        CHECK(m != NULL);
+        CHECK_STR(m->error_code, "step_signature");
+        photon__v1__step_finished__free_unpacked(m, NULL);
+        UNTIL(h, jobs_unacked(a->jobs) == 0);
         agent_free(a);
         fake_hub_free(h);
 }
