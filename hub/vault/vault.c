@@ -645,6 +645,7 @@ void vault_free(struct vault *v)
         while (v->index && map_next(v->index, &it, NULL, &s))
                 info_free(s);
         map_free(v->index);
+        vault_stop_timer(v);
         if (v->reader)
                 store_reader_close(v->reader);
         locked_free(v->secret, sizeof *v->secret);

@@ -54,7 +54,8 @@ struct vault_options {
  * key, durable on return. A vault whose key is not there, or not the right one, is locked: that is no error.
  * Blocking, at start-up. */
 int vault_create(const struct vault_options *o, struct vault **out, struct err *e);
-void vault_free(struct vault *v); /* wipes; work on the pool must be over */
+/* Wipes. Work on the pool and commits must be over; the loop runs once more to close what it still has. */
+void vault_free(struct vault *v);
 bool vault_is_open(const struct vault *v);
 const char *vault_why_locked(const struct vault *v); /* a sentence for people; "" when open */
 

@@ -68,8 +68,8 @@ struct vault {
         size_t n_keys;
         int64_t failures, next_try_ms; /* of passphrases; monotonic */
         bool deriving;                 /* a passphrase is on the pool */
-        uv_timer_t timer;
-        bool timer_made, resealing;
+        uv_timer_t *timer; /* outlives the vault until its handle is closed; NULL: none was needed */
+        bool resealing;
         int64_t bad;        /* records that cannot be opened, and so stay under their key */
         int64_t drop_below; /* older data keys than this are being removed */
 };
@@ -128,5 +128,6 @@ int vault_derive(struct vault *v, const void *pass, size_t n, const uint8_t salt
 void vault_reseal_soon(struct vault *v);
 /* One transaction's worth; true: there is more. Tests call it without a loop. */
 bool vault_reseal(struct vault *v);
+void vault_stop_timer(struct vault *v);
 
 #endif

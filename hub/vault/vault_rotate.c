@@ -138,7 +138,7 @@ static void on_batch(void *arg)
 {
         struct vault *v = arg;
 
-        if (v->resealing && v->timer_made)
+        if (v->resealing && v->timer)
                 vault_reseal_soon(v);
 }
 
@@ -182,12 +182,26 @@ void vault_reseal_soon(struct vault *v)
         v->resealing = true;
         if (!v->o.loop)
                 return; /* tests call vault_reseal */
-        if (!v->timer_made) {
-                uv_timer_init(v->o.loop, &v->timer);
-                v->timer.data = v;
-                v->timer_made = true;
+        if (!v->timer) {
+                v->timer = mem_alloc(sizeof *v->timer);
+                if (!v->timer)
+                        return; /* at the next rotation, unlocking or start */
+                uv_timer_init(v->o.loop, v->timer);
+                v->timer->data = v;
         }
-        uv_timer_start(&v->timer, on_timer, RESEAL_EVERY_MS, 0);
+        uv_timer_start(v->timer, on_timer, RESEAL_EVERY_MS, 0);
+}
+
+static void on_timer_closed(uv_handle_t *h)
+{
+        mem_free(h);
+}
+
+void vault_stop_timer(struct vault *v)
+{
+        if (v->timer)
+                uv_close((uv_handle_t *)v->timer, on_timer_closed);
+        v->timer = NULL;
 }
 
 void vault_rotate_data(struct vault *v, const char *by, vault_answer cb, void *arg)

@@ -496,13 +496,13 @@ void world_stop(struct api_world *w)
         uv_thread_join(&w->thread);
         store_close(w->store);
         mailbox_drain(w->mailbox);
+        vault_free(w->vault);
         mailbox_close(w->mailbox, NULL, NULL);
         uv_run(&w->loop, UV_RUN_DEFAULT);
         CHECK_INT(uv_loop_close(&w->loop), 0);
         engine_free(w->engine);
         http_free(w->http);
         auth_free(w->auth);
-        vault_free(w->vault);
         logs_free(w->logs);
         bus_free(w->bus);
         ca_fini(&w->ca);
