@@ -386,6 +386,8 @@ void vault_rotate_master(struct vault *v, const struct vault_master *m, const ch
                 rc = err_set(&e, E_INVAL,
                              "the new master key is missing: put it into the credential " VAULT_CREDENTIAL
                              " for the next start, and give it here");
+        else if (v->kind == VAULT_KEY_FILE && !(c->old_file = vault_key_path(v)))
+                rc = err_set(&e, E_NOMEM, "out of memory");
         else
                 change_master(v, kind, m->key, by, c);
         if (rc) {

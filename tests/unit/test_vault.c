@@ -828,6 +828,37 @@ TEST(vault, a_passphrase_becomes_a_file_again)
         vw_close(&x);
 }
 
+TEST(vault, a_file_becomes_a_credential)
+{
+        struct vw x = {0};
+        char path[700], dir[600];
+        uint8_t key[AEAD_KEY];
+        struct vault_master m = {.kind = "credential", .key = key};
+
+        vw_open(&x);
+        put_all(&x, 2);
+        memcpy(key, "0123456789abcdef0123456789abcdef", sizeof key);
+        vault_rotate_master(x.v, &m, "ada", on_answer, &x);
+        CHECK_INT(x.rc, 0);
+        snprintf(path, sizeof path, "%s/vault.key", x.w.dir);
+        CHECK_INT(access(path, F_OK), -1);
+        snprintf(dir, sizeof dir, "%s/given", test_scratch());
+        CHECK_INT(mkdir(dir, 0700), 0);
+        snprintf(path, sizeof path, "%s/photon-vault-key", dir);
+        CHECK_INT(file_write_atomic(path, key, sizeof key, 0400, NULL), 0);
+        vw_reopen(&x);
+        CHECK(!vault_is_open(x.v)); /* not given yet */
+        setenv("CREDENTIALS_DIRECTORY", dir, 1);
+        vault_unlock(x.v, NULL, 0, "ada", on_answer, &x);
+        CHECK_INT(x.rc, 0);
+        check_all(&x, 2);
+        unsetenv("CREDENTIALS_DIRECTORY");
+        m.key = NULL;
+        vault_rotate_master(x.v, &m, "ada", on_answer, &x);
+        CHECK_INT(x.rc, -E_INVAL);
+        vw_close(&x);
+}
+
 TEST(vault, marks_differ_by_run_step_and_attempt_and_survive_a_restart)
 {
         struct vw x = {0};
