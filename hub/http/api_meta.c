@@ -12,6 +12,7 @@
 #include "hub/http/request.h"
 #include "hub/notify/notify.h"
 #include "hub/store/store.h"
+#include "hub/vault/vault.h"
 
 int api_healthz(struct http_req *q, struct err *e)
 {
@@ -76,6 +77,7 @@ struct figures {
         struct engine_stats engine;
         struct notify_stats notices;
         size_t agents_online;
+        bool vault_open;
 };
 
 static void metrics_on_loop(struct http_req *q)
@@ -86,6 +88,7 @@ static void metrics_on_loop(struct http_req *q)
         if (q->h->o.notify)
                 notify_stats(q->h->o.notify, &f->notices);
         f->agents_online = q->h->o.ops.agents_online(q->h->o.ops.ctx);
+        f->vault_open = vault_is_open(q->h->o.vault);
         req_done(q, 0, NULL);
 }
 
@@ -172,6 +175,7 @@ static int metrics_after(struct http_req *q, struct err *e)
         metric(b, "steps_running", "gauge", "Steps on agents.", (double)s->steps_running);
         metric(b, "checkpoints_open", "gauge", "Questions that wait for people.",
                (double)s->checkpoints_open);
+        metric(b, "vault_open", "gauge", "0: locked, and steps that name secrets wait.", f->vault_open);
         metric(b, "notices_pending", "gauge", "Notices that wait to be sent.", (double)f->notices.pending);
         metric(b, "notices_delivered_total", "counter", "Notices that a receiver took.",
                (double)f->notices.delivered);

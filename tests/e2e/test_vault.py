@@ -124,6 +124,7 @@ steps:
         hub.restart()
         status, doc = hub.api("GET", "/vault")
         self.assertEqual((doc["state"], doc["key"]), ("locked", "file"))
+        self.assertIn(b"\nphoton_vault_open 0\n", hub.api("GET", "/metrics", raw=True)[1])
         run = hub.submit("steps: [{id: uses, run: 'test -n \"$TOKEN\"', secrets: [TOKEN]}]")
         wait_for("the step", lambda: hub.run_json(run)["steps"][0]["state"] == "waiting")
         self.assertFalse((hub.dir / "vault.key").exists())
