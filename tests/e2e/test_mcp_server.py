@@ -273,6 +273,26 @@ class OverHttps(Case):
         refused = self.post(hub, modern(call(7, "answer_checkpoint", own))).result
         self.assertEqual(json.loads(refused["content"][0]["text"])["error"]["code"], "own_request")
 
+    def test_an_approval_step_is_answered_with_its_fields_and_a_quorum(self):
+        hub = self.hub()
+        tess = self.make_token(hub, "technical-operator")
+        status, run = hub.api("POST", "/runs", {"workflow": {"name": "w", "steps": [
+            {"id": "a", "approval": {"question": "Ship?", "quorum": 2, "fields": {"n": "number"}}}]}}, token=self.make_token(hub, "client"))
+        self.assertEqual(status, 201, run)
+        cp = self.post(hub, modern(call(1, "list_checkpoints"))).structured["items"][0]["id"]
+        shown = self.post(hub, modern(call(2, "get_checkpoint", {"checkpoint": cp}))).structured
+        self.assertEqual((shown["kind"], shown["schema"]["properties"]["n"]["type"]), ("approval", "number"))
+        answer = {"checkpoint": cp, "decision": "approve", "sha256": shown["sha256"], "content": {"n": 4}}
+        for args, code in (({**answer, "content": {"n": "x"}}, "invalid_content"), ({k: v for k, v in answer.items() if k != "sha256"}, "digest_required")):
+            refused = self.post(hub, modern(call(3, "answer_checkpoint", args))).result
+            self.assertEqual(json.loads(refused["content"][0]["text"])["error"]["code"], code, refused)
+        one = self.post(hub, modern(call(4, "answer_checkpoint", answer))).structured
+        self.assertEqual((one["state"], one["approved"]), ("open", 1))
+        twice = self.post(hub, modern(call(5, "answer_checkpoint", answer))).result
+        self.assertEqual(json.loads(twice["content"][0]["text"])["error"]["code"], "already_answered")
+        self.assertEqual(self.post(hub, modern(call(6, "answer_checkpoint", answer)), token=tess).structured["state"], "approved")
+        self.assertEqual(hub.wait_run(run["id"])["steps"][0]["outputs"]["answers"], {"n": 4})
+
     def test_ending_a_session_cancels_its_calls(self):
         hub = self.hub()
         self.agent(hub, "a1")
