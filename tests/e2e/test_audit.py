@@ -19,7 +19,7 @@ class Audit(World):
         r = hub.cli("audit", "list", "-o", "json")
         records = json.loads(r.stdout)
         self.assertEqual([x["action"] for x in records][:4], ["join_token.revoke"] + 3 * ["join_token.create"])
-        self.assertEqual({x["actor"] for x in records}, {"admin", "init"})
+        self.assertEqual({x["actor"] for x in records}, {"admin", "init", "hub"})
         self.assertIn("join_token.revoke", hub.cli("audit", "list", "--actor", "admin").stdout)
         r = hub.cli("audit", "verify")
         self.assertEqual(r.returncode, 0, r.stderr)
