@@ -48,6 +48,17 @@ def unsealing(w, fig):
     fig.add("vault_seal", seen["seal_us"], "us", note="without its commit")
 
 
+def asking(w, fig):
+    """May this caller do this, there? As every request asks."""
+    d = w.dir / "access_bench"
+    d.mkdir(mode=0o700)
+    seen = w.tool("access_bench", 200000, d)
+    fig.seen["access_bench"] = seen
+    fig.add("access_rules", seen["rules_us"], "us", note="CPU of a request: two limits, the role in a project, the token's scopes")
+    fig.add("access_project_of_a_run", seen["project_of_a_run_us"], "us", note="besides, for callers without a role in all projects")
+    fig.add("access_token_and_user", seen["token_and_user_us"], "us", note="once a second for a caller, and after a change to people")
+
+
 @part
 def control(w, fig, rounds):
     del rounds
@@ -58,4 +69,5 @@ def control(w, fig, rounds):
     fig.add("audit_verify_1000000", seen["verify_s"], "s", ("<=", 10))
     fig.add("audit_record_cpu", seen["cpu_us_per_record"], "us")
     unsealing(w, fig)
+    asking(w, fig)
     share(w, fig, seen["cpu_us_per_record"])
