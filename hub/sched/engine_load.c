@@ -295,28 +295,66 @@ static int adopt(struct engine *en, struct run *r)
         return 0;
 }
 
-/* A run that cannot be read back must not stop the others, nor stay "running" for ever. */
-static void give_up(struct engine *en, struct run *r, const struct err *e)
-{
-        struct row_run row = {.seq = r->seq,
-                              .id = r->id,
-                              .workflow = "",
-                              .kind = r->kind,
-                              .def_sha256 = r->def_sha256,
-                              .state = RUN_FAILED,
-                              .inputs = r->inputs_text,
-                              .error_code = e->code == E_DENIED ? "step_signature" : "unreadable",
-                              .error_message = e->msg,
-                              .created_by = r->created_by,
-                              .project = r->project,
-                              .created_us = r->created_us,
-                              .finished_us = engine_now(en)};
+/* A run that cannot be read back must not stop the others, nor stay "running" for ever; nor may its steps. */
+struct giving_up {
+        struct engine *en;
+        struct run *r;
+        const char *code, *why;
+};
 
+static int fail_run_row(void *arg, const struct row_run *was)
+{
+        struct giving_up *g = arg;
+        struct row_run row = *was;
         struct row_seal seal;
 
+        row.state = RUN_FAILED;
+        row.outputs = NULL;
+        row.error_code = g->code;
+        row.error_message = g->why;
+        row.finished_us = engine_now(g->en);
+        row.seal = NULL;
+        row.seal_len = 0;
+        seal_run(g->r, &row, &seal);
+        store_put_run(engine_tx(g->en), &row);
+        return 0;
+}
+
+/* What an agent still has of it is not known here any more, and cancelled when the agent says hello. */
+static int end_step_row(void *arg, const struct row_step *was)
+{
+        struct giving_up *g = arg;
+        struct row_step_move m = {.run_seq = was->run_seq,
+                                  .idx = was->idx,
+                                  .state = was->state == STEP_BLOCKED ? STEP_SKIPPED : STEP_CANCELLED,
+                                  .attempt = was->attempt,
+                                  .attempt_id = was->attempt_id,
+                                  .losses = was->losses,
+                                  .output_bytes = was->output_bytes,
+                                  .finished_us = engine_now(g->en)};
+
+        if (step_state_final(was->state))
+                return 0;
+        if (was->state != STEP_BLOCKED) {
+                m.error_code = g->code;
+                m.error_message = g->why;
+        }
+        store_move_step(engine_tx(g->en), &m);
+        return 0;
+}
+
+static void give_up(struct engine *en, struct run *r, const struct err *e)
+{
+        struct giving_up g = {.en = en,
+                              .r = r,
+                              .code = e->code == E_DENIED ? "step_signature" : "unreadable",
+                              .why = e->msg};
+
         log_error("engine", "a run could not be read back and was failed", "run=%s error=%s", r->id, e->msg);
-        seal_run(r, &row, &seal);
-        store_put_run(engine_tx(en), &row);
+        if (read_run(en->reader, r->id, fail_run_row, &g))
+                log_error("engine", "the run's row cannot be read again", "run=%s", r->id);
+        if (read_steps(en->reader, r->seq, end_step_row, &g))
+                log_error("engine", "rows of the run's steps cannot be read", "run=%s", r->id);
         for (uint32_t i = 0; i < r->n_steps; i++)
                 budget_end(r->steps[i]);
         run_free(r);

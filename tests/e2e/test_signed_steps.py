@@ -40,6 +40,9 @@ class Tampered(World):
         doc = hub.wait_run(run)
         self.assertEqual((doc["state"], doc["error"]["code"]), ("failed", "step_signature"), doc)
         self.assertIn(row, doc["error"]["message"])
+        self.assertEqual(doc["workflow"], "w")
+        self.assertIn(doc["steps"][1]["state"], ("cancelled", "succeeded"), doc)  # the latter if that is what was written
+        self.assertEqual(doc["steps"][2]["state"], "skipped", doc)
         records = [r for r in hub.api("GET", "/audit")[1]["items"] if r["action"] == "row.refused"]
         self.assertEqual([r["object"] for r in records], [f"{run}/{step}" if step else run])
         status, text, _ = hub.api("GET", f"/runs/{run}/events?follow=false", raw=True)
