@@ -593,17 +593,35 @@ void req_hop(struct http_req *q, void (*on_loop)(struct http_req *q),
         q->hopping = true;
 }
 
+static void on_idem_durable(void *arg)
+{
+        struct http_req *q = arg;
+
+        if (req_paid(q))
+                end(q, REQ_ANSWERED, 0, NULL);
+}
+
+/* The same request again must find the key on disk, or still in flight: so it is answered when it is there.
+ */
+static bool keeps_key(struct http_req *q)
+{
+        struct store_tx *tx;
+
+        if (!q->idem || q->idem->stored || q->idem->replay || q->over)
+                return false;
+        tx = store_begin(q->h->o.store);
+        if (!tx)
+                return false;
+        idem_store(q, tx, q->route->status, "");
+        req_owe(q);
+        store_commit(tx, on_idem_durable, q);
+        return true;
+}
+
 void req_done(struct http_req *q, int rc, const struct err *e)
 {
-        if (!rc && q->idem && !q->idem->stored && !q->idem->replay && !q->over) {
-                struct store_tx *tx = store_begin(q->h->o.store);
-
-                if (tx) {
-                        idem_store(q, tx, q->route->status, "");
-                        store_commit(tx, NULL, NULL);
-                }
-        }
-        end(q, REQ_ANSWERED, rc, e);
+        if (rc || !keeps_key(q))
+                end(q, REQ_ANSWERED, rc, e);
 }
 
 void req_deadline(struct http_req *q, int64_t after_ms, void (*on_gone)(struct http_req *q))

@@ -310,6 +310,38 @@ TEST(http_idempotency, the_same_key_is_the_same_run)
         world_stop(w);
 }
 
+/* A second cancel means "and its finally steps, too": the same request again, however soon, must not. */
+TEST(http_idempotency, the_same_cancel_again_is_no_second_cancel)
+{
+        char text[40];
+        const char *const key[] = {text, NULL};
+        static const char two[] = "name: w\nsteps:\n  - {id: a, uses: t.hang}\n"
+                                  "finally:\n  - {id: b, uses: t.hang}\n";
+        struct api_world *w = world_start(NULL);
+
+        for (int i = 0; i < 10; i++) {
+                struct answer a =
+                        ask(w, "POST", "/api/v1/runs", "application/yaml", two, sizeof two - 1, NULL, NULL);
+                char cancel[128], path[96];
+                struct answer b;
+
+                CHECK_INT(a.status, 201);
+                snprintf(text, sizeof text, "Idempotency-Key: cancel-%d", i);
+                snprintf(path, sizeof path, "/api/v1/runs/%s", answer_str(&a, "id"));
+                snprintf(cancel, sizeof cancel, "%s/cancel", path);
+                answer_fini(&a);
+                a = ask(w, "POST", cancel, "application/json", "{}", 2, NULL, key);
+                CHECK_INT(a.status, 200);
+                b = ask(w, "POST", cancel, "application/json", "{}", 2, NULL, key);
+                if (b.status != 200 || !strstr(b.headers, "Idempotent-Replayed: true"))
+                        test_fail(__FILE__, __LINE__, "try %d: %ld %.200s", i, b.status, b.body);
+                answer_fini(&a);
+                answer_fini(&b);
+                expect(post(w, cancel, "{}"), 200, NULL, NULL); /* this one is */
+        }
+        world_stop(w);
+}
+
 TEST(http_idempotency, a_secret_is_not_told_twice)
 {
         static const char *const key[] = {"Idempotency-Key: k2", NULL};
