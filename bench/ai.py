@@ -3,7 +3,7 @@ Claude Code against a stand-in for its API."""
 import http.server
 import json
 import os
-import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -74,14 +74,14 @@ def first_word(w, fig, srv):
 
 
 def claude(w, fig, times):
-    """`times`: what the program's wrapper wrote, a line a call: its own life in us."""
+    """`times`: what lifetime.c wrote, a line a call: its own life in ns."""
     added, whole = [], []
     for i in range(CALLS + 1):
         work = w.dir / f"work{i}"
         work.mkdir()
         took, out = call(w, "claude-code.prompt", {"prompt": "say hello", "cwd": str(work)})
         die_unless(out["text"], "Claude Code said nothing")
-        own = int(times.read_text().split()[-1]) / 1e3
+        own = int(times.read_text().split()[-1]) / 1e6
         if i:
             added.append((took - own) / took)
             whole.append(took)
@@ -97,14 +97,13 @@ def ai(w, fig, rounds):
     srv.daemon_threads = True
     threading.Thread(target=srv.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     models = subprocess.Popen([sys.executable, str(PEERS / "models.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    real, bin_, times = PEERS / "installed" / "bin" / "claude", w.dir / "bin", w.dir / "times"
+    real, bin_, times = PEERS / "installed" / "bin" / "claude", w.dir / "bin", w.dir / "bin" / "claude.times"
     try:
         port = int(models.stdout.readline().split()[1])
         bin_.mkdir()
         if real.exists():
-            (bin_ / "claude").write_text(f"#!/bin/bash\ns=${{EPOCHREALTIME/./}}\n{shlex.quote(str(real))} \"$@\"\nr=$?\n"
-                                         f"echo $((${{EPOCHREALTIME/./}} - s)) >>{shlex.quote(str(times))}\nexit $r\n")
-            (bin_ / "claude").chmod(0o755)
+            shutil.copy(w.build / "bench" / "lifetime", bin_ / "claude")
+            (bin_ / "claude.real").symlink_to(real.resolve())
         env = {"PATH": f"{bin_}:/usr/bin:/bin", "HOME": str(w.dir), "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{port}",
                "ANTHROPIC_API_KEY": "stand-in-key", "DISABLE_TELEMETRY": "1", "DISABLE_ERROR_REPORTING": "1",
                "DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
