@@ -6,6 +6,7 @@
 #include "agent/enroll.h"
 #include "agent/identity.h"
 #include "agent/policy.h"
+#include "agent/sandbox/sandbox.h"
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/file.h"
@@ -120,6 +121,27 @@ static int enroll(struct join *j, struct err *e)
         return rc ? rc : j->rc;
 }
 
+/* What the machine's kernel has for the policy's sandbox, before the first call relies on it. */
+static void say_sandbox(const struct join *j)
+{
+        struct sandbox_options o = {.data = j->conf->data};
+        struct err e = {0};
+
+        o.rules = policy_sandbox(j->policy, &o.n_rules);
+        if (sandbox_open(&o, &e))
+                printf("Sandbox of programs: none: %s\n", e.msg);
+        else if (sandbox_mode() == SANDBOX_OFF)
+                printf("Sandbox of programs: off, as the policy says\n");
+        else if (!*sandbox_lacks())
+                printf("Sandbox of programs: %s\n", sandbox_has());
+        else
+                printf("Sandbox of programs: %s; this machine lacks: %s (%s)\n", sandbox_has(),
+                       sandbox_lacks(),
+                       sandbox_mode() == SANDBOX_REQUIRE ? "the policy requires it: calls are refused"
+                                                         : "programs run without it");
+        sandbox_close();
+}
+
 static void say_joined(const struct join *j, bool already)
 {
         char at[CLOCK_RFC3339_LEN];
@@ -130,6 +152,7 @@ static void say_joined(const struct join *j, bool already)
         printf("What the hub may do on this machine (%s):\n%s", j->policy_path, policy_text(j->policy));
         if (policy_text(j->policy)[0] && policy_text(j->policy)[strlen(policy_text(j->policy)) - 1] != '\n')
                 putchar('\n');
+        say_sandbox(j);
         printf("Start the agent with: photon-agent run --data %s\n", j->conf->data);
 }
 

@@ -345,6 +345,9 @@ class ByRoot(Escapes, Sandboxed):
         self.assertNotIn("landlock", said["has"])
         self.assertIn("no Landlock", hub.cli("agent", "show", "best").stdout)
         self.assertIn("no Landlock", self.run_cmd(*old, AGENT, "doctor", "--data", a.dir).stdout)
+        joined = self.run_cmd(*old, AGENT, "join", hub.join_token(uses=1), "--data", self.dir / "late", "--name", "late").stdout
+        self.assertIn("this machine lacks: no Landlock", joined)
+        self.assertIn("programs run without it", joined)
         self.start_agent(hub, "must", policy=self.policy(sandbox="mode: require"), before=old)
         s = self.sh(hub, f"touch {self.inside}/ran", agent="must")
         self.assertEqual((s["state"], s["error"]["code"]), ("failed", "sandbox_unavailable"), s)
