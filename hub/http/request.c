@@ -669,11 +669,6 @@ void http_audit(struct http *h, const char *who, const char *action, const char 
         store_commit(tx, NULL, NULL);
 }
 
-void req_audit(struct http_req *q, const char *action, const char *object, const char *detail_json)
-{
-        http_audit(q->h, q->caller.name, action, object, detail_json);
-}
-
 void reqs_sweep(struct http *h, int64_t now_ms)
 {
         LIST_EACH_SAFE (it, nx, &h->waiting) {

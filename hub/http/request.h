@@ -141,9 +141,8 @@ void req_owe(struct http_req *q);
 bool req_paid(struct http_req *q); /* false: nobody waits any more; q may be gone */
 /* engine_answer for struct http_req: the change is durable. */
 void req_on_answer(void *arg, int rc, const struct err *e);
-void req_audit(struct http_req *q, const char *action, const char *object, const char *detail_json);
 
-/* The same without a request at hand. */
+/* A record in a commit of its own; what has an effect writes it in that one instead. */
 void http_audit(struct http *h, const char *who, const char *action, const char *object,
                 const char *detail_json);
 
