@@ -1,6 +1,7 @@
 /* The real server, store and engine; the agent is played by tests/lib/api_world.c. */
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/resource.h>
 
@@ -310,19 +311,52 @@ TEST(http_idempotency, the_same_key_is_the_same_run)
         world_stop(w);
 }
 
+/* A store that always has something large to write: what is committed is not on disk at once. */
+struct busy {
+        struct store *store;
+        char *much;
+        atomic_bool stop, idle;
+};
+
+static void write_more(void *arg)
+{
+        struct busy *b = arg;
+        struct store_tx *tx;
+
+        if (b->stop) {
+                b->idle = true;
+                return;
+        }
+        tx = store_begin(b->store);
+        CHECK(tx != NULL);
+        store_put_meta(tx, "busy", b->much);
+        store_commit(tx, write_more, b);
+}
+
+static void keep_busy(struct api_world *w, void *arg)
+{
+        struct busy *b = arg;
+
+        b->store = world_store(w);
+        write_more(b);
+}
+
 /* A second cancel means "and its finally steps, too": the same request again, however soon, must not. */
 TEST(http_idempotency, the_same_cancel_again_is_no_second_cancel)
 {
-        char text[40];
-        const char *const key[] = {text, NULL};
         static const char two[] = "name: w\nsteps:\n  - {id: a, uses: t.hang}\n"
                                   "finally:\n  - {id: b, uses: t.hang}\n";
         struct api_world *w = world_start(NULL);
+        struct busy busy = {.much = mem_alloc((4 << 20) + 1)};
+        char text[40], cancel[128], path[96];
+        const char *const key[] = {text, NULL};
 
-        for (int i = 0; i < 10; i++) {
+        memset(busy.much, 'x', 4 << 20);
+        busy.much[4 << 20] = '\0';
+        world_on_loop(w, keep_busy, &busy);
+        for (int i = 0; i < 5; i++) {
                 struct answer a =
                         ask(w, "POST", "/api/v1/runs", "application/yaml", two, sizeof two - 1, NULL, NULL);
-                char cancel[128], path[96];
                 struct answer b;
 
                 CHECK_INT(a.status, 201);
@@ -339,7 +373,11 @@ TEST(http_idempotency, the_same_cancel_again_is_no_second_cancel)
                 answer_fini(&b);
                 expect(post(w, cancel, "{}"), 200, NULL, NULL); /* this one is */
         }
+        busy.stop = true;
+        while (!busy.idle)
+                expect(get(w, "/healthz"), 200, NULL, NULL);
         world_stop(w);
+        mem_free(busy.much);
 }
 
 TEST(http_idempotency, a_secret_is_not_told_twice)
