@@ -9,18 +9,13 @@
 #include "common/str.h"
 #include "hub/http/api.h"
 #include "hub/http/jsonw.h"
+#include "hub/http/listing.h"
 #include "hub/http/request.h"
 #include "hub/store/store.h"
 
 #define EXPORT_MAX 10000 /* records in one answer */
 
 /* ---- list ---- */
-
-struct page {
-        struct jsonw w;
-        int64_t limit, n, last;
-        bool more;
-};
 
 static void put_hash(struct jsonw *w, const char *key, const uint8_t hash[AUDITCHAIN_HASH])
 {
@@ -33,14 +28,10 @@ static void put_hash(struct jsonw *w, const char *key, const uint8_t hash[AUDITC
 static int on_record(void *arg, const struct audit_record *r)
 {
         static const char *const names[AUDIT_FIELDS] = {"actor", "object", "detail"};
-        struct page *p = arg;
+        struct listing *p = arg;
 
-        if (p->n == p->limit) {
-                p->more = true;
+        if (!listing_takes(p, r->seq))
                 return 1;
-        }
-        p->n++;
-        p->last = r->seq;
         jw_open(&p->w, NULL, '{');
         jw_i64(&p->w, "seq", r->seq);
         jw_time(&p->w, "at", r->at_us);
@@ -61,33 +52,23 @@ static int on_record(void *arg, const struct audit_record *r)
 int api_audit_list(struct http_req *q, struct err *e)
 {
         struct audit_filter f = {.newest_first = true};
-        struct page p = {0};
+        struct listing p = {0};
         struct store_reader *r = req_reader(q, e);
-        const char *cursor;
-        char next[24];
         int rc;
 
         if (!r)
                 return -E_UNAVAIL;
         f.actor = req_query(q, "actor");
         f.action = req_query(q, "action");
-        rc = req_page_args(q, &p.limit, &cursor, e);
-        if (!rc && cursor && str_parse_i64(cursor, 1, INT64_MAX, &f.after_seq))
-                rc = err_set(e, E_INVAL, "the cursor is not one that this list gave out");
+        rc = listing_args(q, &p, &f.after_seq, e);
         if (rc)
                 return rc;
         f.limit = p.limit + 1;
-        jw_begin(&p.w, &q->out);
-        jw_open(&p.w, NULL, '{');
-        jw_open(&p.w, "items", '[');
+        listing_begin(q, &p);
         rc = read_audit(r, &f, on_record, &p);
         if (rc < 0)
                 return err_set(e, -rc, "the audit could not be read: %s", err_name(rc));
-        jw_close(&p.w, ']');
-        snprintf(next, sizeof next, "%lld", (long long)p.last);
-        jw_str(&p.w, "next_cursor", p.more ? next : NULL);
-        jw_close(&p.w, '}');
-        return jw_end(&p.w);
+        return listing_end(&p);
 }
 
 /* ---- export ---- */

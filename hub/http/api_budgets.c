@@ -9,6 +9,7 @@
 #include "hub/http/api.h"
 #include "hub/http/guard.h"
 #include "hub/http/jsonw.h"
+#include "hub/http/listing.h"
 #include "hub/http/request.h"
 #include "hub/sched/engine.h"
 #include "hub/store/store.h"
@@ -169,13 +170,6 @@ int api_budget_delete(struct http_req *q, struct err *e)
 
 /* ---- the ledger ---- */
 
-struct page {
-        struct jsonw w;
-        int64_t limit, n;
-        uint64_t last;
-        bool more;
-};
-
 static void put_amount(struct jsonw *w, const char *key, int64_t micros, int64_t tokens)
 {
         char money[BUDGET_MONEY_LEN];
@@ -196,15 +190,11 @@ static int64_t over(int64_t reserved, int64_t spent)
 
 static int on_entry(void *arg, const struct row_ledger *r)
 {
-        struct page *p = arg;
+        struct listing *p = arg;
         char day[BUDGET_DAY_LEN], attempt[24];
 
-        if (p->n == p->limit) {
-                p->more = true;
+        if (!listing_takes(p, (int64_t)r->attempt_id))
                 return 1;
-        }
-        p->n++;
-        p->last = r->attempt_id;
         snprintf(attempt, sizeof attempt, "%llu", (unsigned long long)r->attempt_id);
         jw_open(&p->w, NULL, '{');
         jw_str(&p->w, "id", attempt);
@@ -254,21 +244,17 @@ static int read_filter(struct http_req *q, struct ledger_filter *f, struct err *
 int api_ledger_list(struct http_req *q, struct err *e)
 {
         struct ledger_filter f = {0};
-        struct page p = {0};
+        struct listing p = {0};
         struct store_reader *r = req_reader(q, e);
         char *projects = NULL;
-        const char *cursor;
         int64_t before = 0;
-        char next[24];
         int rc;
 
         if (!r)
                 return -E_UNAVAIL;
         rc = read_filter(q, &f, e);
         if (!rc)
-                rc = req_page_args(q, &p.limit, &cursor, e);
-        if (!rc && cursor && str_parse_i64(cursor, 1, INT64_MAX, &before))
-                rc = err_set(e, E_INVAL, "the cursor is not one that this list gave out");
+                rc = listing_args(q, &p, &before, e);
         if (!rc)
                 rc = guard_projects(q, PERM_BUDGETS_READ, &projects, e);
         if (rc)
@@ -276,16 +262,10 @@ int api_ledger_list(struct http_req *q, struct err *e)
         f.before = (uint64_t)before;
         f.projects = projects;
         f.limit = (int)p.limit + 1;
-        jw_begin(&p.w, &q->out);
-        jw_open(&p.w, NULL, '{');
-        jw_open(&p.w, "items", '[');
+        listing_begin(q, &p);
         rc = read_ledger(r, &f, on_entry, &p);
         mem_free(projects);
         if (rc < 0)
                 return err_set(e, -rc, "the ledger could not be read: %s", err_name(rc));
-        jw_close(&p.w, ']');
-        snprintf(next, sizeof next, "%llu", (unsigned long long)p.last);
-        jw_str(&p.w, "next_cursor", p.more ? next : NULL);
-        jw_close(&p.w, '}');
-        return jw_end(&p.w);
+        return listing_end(&p);
 }

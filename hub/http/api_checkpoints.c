@@ -12,6 +12,7 @@
 #include "hub/http/api.h"
 #include "hub/http/guard.h"
 #include "hub/http/idem.h"
+#include "hub/http/listing.h"
 #include "hub/http/present.h"
 #include "hub/http/request.h"
 #include "hub/model/approval.h"
@@ -22,22 +23,12 @@
 
 /* ---- list and show ---- */
 
-struct page {
-        struct jsonw w;
-        int64_t limit, n, last_seq;
-        bool more;
-};
-
 static int on_row(void *arg, const struct row_checkpoint *r)
 {
-        struct page *l = arg;
+        struct listing *l = arg;
 
-        if (l->n == l->limit) {
-                l->more = true;
+        if (!listing_takes(l, r->seq))
                 return 1;
-        }
-        l->n++;
-        l->last_seq = r->seq;
         jw_open(&l->w, NULL, '{');
         present_checkpoint(&l->w, r, true);
         jw_close(&l->w, '}');
@@ -77,10 +68,9 @@ static int read_filter(struct http_req *q, struct store_reader *r, struct checkp
 int api_checkpoints_list(struct http_req *q, struct err *e)
 {
         struct checkpoint_filter f = {0};
-        struct page l = {0};
+        struct listing l = {0};
         struct store_reader *r = req_reader(q, e);
-        const char *cursor;
-        char next[24], *projects = NULL;
+        char *projects = NULL;
         int rc;
 
         if (!r)
@@ -90,25 +80,17 @@ int api_checkpoints_list(struct http_req *q, struct err *e)
                 rc = guard_projects(q, PERM_CHECKPOINTS_READ, &projects, e);
         f.projects = projects;
         if (!rc)
-                rc = req_page_args(q, &l.limit, &cursor, e);
-        if (!rc && cursor && str_parse_i64(cursor, 1, INT64_MAX, &f.before_seq))
-                rc = err_set(e, E_INVAL, "the cursor is not one that this list gave out");
+                rc = listing_args(q, &l, &f.before_seq, e);
         if (rc)
                 goto out;
         f.limit = (int)l.limit + 1;
-        jw_begin(&l.w, &q->out);
-        jw_open(&l.w, NULL, '{');
-        jw_open(&l.w, "items", '[');
+        listing_begin(q, &l);
         rc = read_checkpoints(r, &f, on_row, &l);
         if (rc < 0) {
                 err_set(e, -rc, "the checkpoints could not be read: %s", err_name(rc));
                 goto out;
         }
-        jw_close(&l.w, ']');
-        snprintf(next, sizeof next, "%lld", (long long)l.last_seq);
-        jw_str(&l.w, "next_cursor", l.more ? next : NULL);
-        jw_close(&l.w, '}');
-        rc = jw_end(&l.w);
+        rc = listing_end(&l);
 out:
         mem_free(projects);
         return rc;

@@ -5,6 +5,7 @@
 #include "common/str.h"
 #include "hub/http/api.h"
 #include "hub/http/jsonw.h"
+#include "hub/http/listing.h"
 #include "hub/http/request.h"
 #include "hub/notify/notify.h"
 #include "hub/store/store.h"
@@ -32,22 +33,12 @@ static void present(struct jsonw *w, const struct row_notice *r)
         jw_close(w, '}');
 }
 
-struct page {
-        struct jsonw w;
-        int64_t limit, n, last_seq;
-        bool more;
-};
-
 static int on_row(void *arg, const struct row_notice *r)
 {
-        struct page *l = arg;
+        struct listing *l = arg;
 
-        if (l->n == l->limit) {
-                l->more = true;
+        if (!listing_takes(l, r->seq))
                 return 1;
-        }
-        l->n++;
-        l->last_seq = r->seq;
         present(&l->w, r);
         return jw_end(&l->w);
 }
@@ -73,33 +64,23 @@ static int read_state(struct http_req *q, int *out, struct err *e)
 int api_notices_list(struct http_req *q, struct err *e)
 {
         struct notice_filter f = {0};
-        struct page l = {0};
+        struct listing l = {0};
         struct store_reader *r = req_reader(q, e);
-        const char *cursor;
-        char next[24];
         int rc;
 
         if (!r)
                 return -E_UNAVAIL;
         rc = read_state(q, &f.state, e);
         if (!rc)
-                rc = req_page_args(q, &l.limit, &cursor, e);
-        if (!rc && cursor && str_parse_i64(cursor, 1, INT64_MAX, &f.before_seq))
-                rc = err_set(e, E_INVAL, "the cursor is not one that this list gave out");
+                rc = listing_args(q, &l, &f.before_seq, e);
         if (rc)
                 return rc;
         f.limit = (int)l.limit + 1;
-        jw_begin(&l.w, &q->out);
-        jw_open(&l.w, NULL, '{');
-        jw_open(&l.w, "items", '[');
+        listing_begin(q, &l);
         rc = read_notices(r, &f, on_row, &l);
         if (rc < 0)
                 return err_set(e, -rc, "the notices could not be read: %s", err_name(rc));
-        jw_close(&l.w, ']');
-        snprintf(next, sizeof next, "%lld", (long long)l.last_seq);
-        jw_str(&l.w, "next_cursor", l.more ? next : NULL);
-        jw_close(&l.w, '}');
-        return jw_end(&l.w);
+        return listing_end(&l);
 }
 
 /* ---- retry ---- */

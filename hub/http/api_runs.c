@@ -9,6 +9,7 @@
 #include "hub/http/api.h"
 #include "hub/http/guard.h"
 #include "hub/http/idem.h"
+#include "hub/http/listing.h"
 #include "hub/http/present.h"
 #include "hub/http/request.h"
 #include "hub/http/submit.h"
@@ -133,22 +134,12 @@ int api_validate(struct http_req *q, struct err *e)
 
 /* ---- list and show ---- */
 
-struct page {
-        struct jsonw w;
-        int64_t limit, n, last_seq;
-        bool more;
-};
-
 static int on_row(void *arg, const struct row_run *r)
 {
-        struct page *l = arg;
+        struct listing *l = arg;
 
-        if (l->n == l->limit) {
-                l->more = true;
+        if (!listing_takes(l, r->seq))
                 return 1;
-        }
-        l->n++;
-        l->last_seq = r->seq;
         jw_open(&l->w, NULL, '{');
         present_run(&l->w, r, true);
         jw_close(&l->w, '}');
@@ -175,10 +166,9 @@ static int read_filter(struct http_req *q, struct run_filter *f, struct err *e)
 int api_runs_list(struct http_req *q, struct err *e)
 {
         struct run_filter f = {0};
-        struct page l = {0};
+        struct listing l = {0};
         struct store_reader *r = req_reader(q, e);
-        const char *cursor;
-        char next[24], *projects = NULL;
+        char *projects = NULL;
         int rc;
 
         if (!r)
@@ -188,25 +178,17 @@ int api_runs_list(struct http_req *q, struct err *e)
                 rc = guard_projects(q, PERM_RUNS_READ, &projects, e);
         f.projects = projects;
         if (!rc)
-                rc = req_page_args(q, &l.limit, &cursor, e);
-        if (!rc && cursor && str_parse_i64(cursor, 1, INT64_MAX, &f.before_seq))
-                rc = err_set(e, E_INVAL, "the cursor is not one that this list gave out");
+                rc = listing_args(q, &l, &f.before_seq, e);
         if (rc)
                 goto out;
         f.limit = (int)l.limit + 1;
-        jw_begin(&l.w, &q->out);
-        jw_open(&l.w, NULL, '{');
-        jw_open(&l.w, "items", '[');
+        listing_begin(q, &l);
         rc = read_runs(r, &f, on_row, &l);
         if (rc < 0) {
                 err_set(e, -rc, "the runs could not be read: %s", err_name(rc));
                 goto out;
         }
-        jw_close(&l.w, ']');
-        snprintf(next, sizeof next, "%lld", (long long)l.last_seq);
-        jw_str(&l.w, "next_cursor", l.more ? next : NULL);
-        jw_close(&l.w, '}');
-        rc = jw_end(&l.w);
+        rc = listing_end(&l);
 out:
         mem_free(projects);
         return rc;
