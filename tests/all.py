@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""`make test`: every part in turn, each with its time; the end of the output of a part that
-fails, and at last the sum of all parts as `N passed, N failed`. Whole outputs stay in
-BUILD/test-logs. A part without counts of its own (lint, fuzz) counts as one.
+"""`make test`: every part in turn, each with its time; what a part that fails said of its
+failures, and at last, by name, all that failed, and the sum of all parts as `N passed, N failed`.
+Whole outputs stay in BUILD/test-logs. A part without counts of its own (lint, fuzz) counts as one.
 
     tests/all.py [PART ...]
 """
@@ -16,6 +16,12 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path(os.environ.get("BUILD", "build"))
 MAKE = os.environ.get("MAKE", "make")
 COUNTS = re.compile(r"^(\d+) passed, (\d+) failed$", re.M)
+SAID_MAX = 150  # lines shown of a part that failed
+
+# How the runners begin a line about a failure (tests/lib/main.c, tests/e2e/run.py, tests/fuzz/run.sh), and
+# how all other lines about a test begin.
+FAILED = re.compile(r"^(?:FAIL|TIMEOUT) +(?:[\d.]+ s +)?(\S+)|^fuzz (\S+): FAILED")
+OTHER = re.compile(r"^(?:ok|skip|flaky|SKIPPED|FLAKY|fuzz) ")
 
 
 def parts():
@@ -31,6 +37,19 @@ def parts():
     yield "asan", make[:-1] + ["asan"]
     yield "tsan", make[:-1] + ["tsan"]
     yield "fuzz", make[:-1] + ["fuzz", "FUZZ_SECONDS=5"]
+
+
+def failures(text):
+    """Names of what failed, and the lines that say so with what followed each; without a name the last lines."""
+    names, said, inside = [], [], False
+    for line in text.splitlines():
+        m = FAILED.match(line)
+        if m:
+            names.append(m.group(1) or m.group(2))
+        inside = bool(m) or (inside and not OTHER.match(line) and not COUNTS.match(line))
+        if inside:
+            said.append(line)
+    return names, said[:SAID_MAX] if said else text.splitlines()[-SAID_MAX:]
 
 
 def main():
@@ -61,14 +80,17 @@ def main():
             p = 1
         passed, failed = passed + p, failed + f
         print(f"{'ok' if not f else 'FAIL':4} {name:7} {time.monotonic() - start:6.1f} s  {p} passed, {f} failed", flush=True)
-        for line in re.findall(r"^SKIPPED .*$", text, re.M):
+        for line in re.findall(r"^(?:SKIPPED|FLAKY) .*$", text, re.M):
             print(f"     {line}", flush=True)
         if f:
-            broken.append(name)
-            print("     " + "\n     ".join(text.splitlines()[-150:]), flush=True)
+            names, said = failures(text)
+            broken += [f"{name}: {n}" for n in names] or [name]
+            print("     " + "\n     ".join(said), flush=True)
             if name == "build":
                 break
-    print(f"{time.monotonic() - begin:.0f} s in all" + (f"; failed: {' '.join(broken)} (see {BUILD}/test-logs)" if broken else ""))
+    print(f"{time.monotonic() - begin:.0f} s in all" + (f"; what failed (outputs in {BUILD}/test-logs):" if broken else ""))
+    for b in broken:
+        print(f"     {b}")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

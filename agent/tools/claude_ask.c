@@ -240,7 +240,7 @@ static void ask(struct claude *cl, const char *request, const char *name, const 
         cJSON *schema = NULL;
         struct claude_use u;
         const char *paths[2] = {NULL, NULL};
-        struct tool_question q = {.kind = ASK_PERMISSION, .tool = name, .arguments = input};
+        struct tool_question q = {.kind = ASK_PERMISSION, .tool = name};
         int rc = -E_NOMEM;
 
         claude_use_read(name, input, &u);
@@ -266,6 +266,7 @@ static void ask(struct claude *cl, const char *request, const char *name, const 
                 a->form = schema != NULL;
                 snprintf(a->request, sizeof a->request, "%s", request);
                 a->input = input ? cJSON_Duplicate(input, true) : cJSON_CreateObject();
+                q.arguments = a->input; /* also what is allowed at last, so what the answer is bound to */
                 list_push_back(&cl->asks, &a->link);
                 rc = a->input ? ai_ask(&cl->run.ai, &q, on_decision, a, &a->id) : -E_NOMEM;
         }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks of the source tree that the compiler does not make.
 
-    lint.py [--root DIR] [access] [layers] [sizes] [headers] [format] [--fix]
+    lint.py [--root DIR] [access] [files] [layers] [sizes] [headers] [format] [--fix]
 
 Without a name all checks run. Each problem is one line, `file:line: what`;
 exit status 1 if there is any. tests/lint/selftest.py proves that each check
@@ -151,6 +151,34 @@ def check_sizes(root):
             yield path, line, f"{name} has {length} lines; a function has at most {FUNCTION_LINES_MAX}"
 
 
+# --- files ----------------------------------------------------------------------
+# What is kept is text that a person wrote, or small data of the tests: no build output, no core.
+FILE_BYTES_MAX = 200 * 1000
+BINARY_IN = ("tests/fuzz/corpus/", "tests/data/")
+
+
+def kept_files(root):
+    """What the repository holds; outside of one, what the folder holds."""
+    if os.path.exists(os.path.join(root, ".git")):
+        out = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
+        yield from (p for p in out.split("\0") if p and os.path.exists(os.path.join(root, p)))
+        return
+    for folder, _, files in os.walk(root):
+        yield from (os.path.relpath(os.path.join(folder, name), root) for name in files)
+
+
+def check_files(root):
+    for path in kept_files(root):
+        full = os.path.join(root, path)
+        size = os.path.getsize(full)
+        with open(full, "rb") as f:
+            head = f.read(8192)
+        if size > FILE_BYTES_MAX:
+            yield path, 1, f"{size} bytes; a file in the repository has at most {FILE_BYTES_MAX}"
+        elif b"\0" in head and not path.startswith(BINARY_IN):
+            yield path, 1, f"is binary; such files are only for {', '.join(BINARY_IN)}"
+
+
 # --- headers --------------------------------------------------------------------
 
 def check_headers(root):
@@ -253,7 +281,8 @@ def check_access(root):
             yield tools, first + body.count("\n", 0, m.start()), f"there is no route {route}, so no permission either"
 
 
-CHECKS = {"access": check_access, "layers": check_layers, "sizes": check_sizes, "headers": check_headers, "format": check_format}
+CHECKS = {"access": check_access, "files": check_files, "layers": check_layers, "sizes": check_sizes, "headers": check_headers,
+          "format": check_format}
 
 
 def main():

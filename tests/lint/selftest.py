@@ -95,6 +95,8 @@ VIOLATIONS = [
     ("layers", "agent/a.c", "#include <nng/nng.h>\n", "<nng/nng.h> is only for"),
     ("sizes", "common/a.c", "int x;\n" * 901, "901 lines"),
     ("sizes", "common/a.c", LONG_FUNCTION, "f has 122 lines"),
+    ("files", "core", "\x7fELF\0\0", "is binary"),
+    ("files", "docs/big.md", "x" * 200001, "200001 bytes"),
     ("headers", "hub/model/a.h", "#pragma once\n", "a header opens with a comment"),
     ("headers", "cli/a.h", "/**/\nint x;\n", "a header opens with a comment"),
     ("format", "common/a.c", "int f( void ) { return 0; }\n", "not formatted"),
