@@ -5,6 +5,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/str.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -13,18 +14,41 @@
 
 typedef Photon__V1__StepFinished finished_msg; /* protobuf-c's name is too long to read */
 
-static int pack(struct job *j, const finished_msg *m)
+/* A sentence repeats what programs said, in any bytes and cut anywhere, and the hub ends the session of an
+ * agent whose texts are no UTF-8. NULL with -E_NOMEM; mem_free it. */
+static char *as_text(const char *said, int *rc)
 {
-        size_t n = photon__v1__step_finished__get_packed_size(m);
-        uint8_t *p = mem_alloc(n ? n : 1);
+        char *text = str_utf8_lossy(said, strlen(said));
 
-        if (!p)
-                return -E_NOMEM;
-        photon__v1__step_finished__pack(m, p);
-        mem_free(j->packed);
-        j->packed = p;
-        j->packed_len = n;
-        return 0;
+        if (!text)
+                *rc = -E_NOMEM;
+        return text;
+}
+
+static int pack(struct job *j, const finished_msg *said)
+{
+        finished_msg m = *said;
+        uint8_t *p = NULL;
+        size_t n;
+        int rc = 0;
+
+        m.error_code = as_text(said->error_code, &rc);
+        m.error_message = as_text(said->error_message, &rc);
+        if (!rc) {
+                n = photon__v1__step_finished__get_packed_size(&m);
+                p = mem_alloc(n ? n : 1);
+                if (!p)
+                        rc = -E_NOMEM;
+        }
+        if (!rc) {
+                photon__v1__step_finished__pack(&m, p);
+                mem_free(j->packed);
+                j->packed = p;
+                j->packed_len = n;
+        }
+        mem_free(m.error_code);
+        mem_free(m.error_message);
+        return rc;
 }
 
 int job_secure(struct job *j)

@@ -75,6 +75,20 @@ printf '{"type":"result","outputs":{"got":%s}}\\n' "$line"
         self.assertEqual(doc["deleted"], [str(self.dir / "mess" / "old")], (doc, r.stderr))
         self.assertTrue((self.dir / "mess" / "old").exists())
 
+    def test_a_line_in_other_bytes_than_utf8_costs_the_call_and_not_the_agent(self):
+        hub = self.hub()
+        agent = self.agent(hub, "a1")
+        folder = agent.dir / "tools.d"
+        put(folder / "latin.sh", "#!/bin/sh\nprintf '{\"type\":\"text\",\"text\":\"gr\\374n\"}\\n'\n", 0o755)
+        put(folder / "latin.yaml", "name: demo.latin\ndescription: Writes Latin-1\ncommand: [./latin.sh]\neffect: pure\n")
+        wait_for("the tool", lambda: "demo.latin" in self.tools(hub))
+        run = hub.submit({"name": "latin", "steps": [{"id": "a", "uses": "demo.latin"}]})
+        error = hub.wait_run(run)["steps"][0]["error"]
+        self.assertEqual(error["code"], "bad_event", error)
+        self.assertIn("gr\ufffdn", error["message"])
+        self.assertEqual(agent.proc.text().count("connected hub="), 1, agent.proc.text())
+        self.assertEqual(hub.cli("exec", "--agent", "a1", "--", "echo", "fine").stdout, "fine\n")
+
     def test_an_agent_that_is_killed_takes_its_plug_ins_with_it(self):
         hub = self.hub()
         agent = self.agent(hub, "a1")

@@ -527,6 +527,22 @@ TEST(job, refusals_have_their_codes)
         rig_free(r);
 }
 
+/* Programs write any bytes, and sentences that repeat them are cut anywhere; the hub takes UTF-8 alone. */
+TEST(job, a_sentence_in_other_bytes_reaches_the_hub_as_text)
+{
+        struct rig *r = rig_make();
+        struct tool_result said = {
+                .outcome = TOOL_FAILED, .error_code = "x_failed", .error_message = "it wrote a\xff and \xc3"};
+
+        start(r, 1, "t.wait", "{}");
+        turn(r);
+        tool_finish(last_call, &said);
+        turn(r);
+        CHECK_STR(only_result(r, 1)->error_message, "it wrote a\xef\xbf\xbd and \xef\xbf\xbd");
+        CHECK_STR(r->finished[0]->error_code, "x_failed");
+        rig_free(r);
+}
+
 TEST(job, max_running_is_busy)
 {
         struct rig *r = rig_with("version: 1\n", 1);
