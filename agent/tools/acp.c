@@ -202,6 +202,10 @@ static void on_too_slow(uv_timer_t *t)
 {
         struct acp *x = t->data;
 
+        if (x->closed && !x->half)
+                acp_decidef(x, TOOL_FAILED, "stream_ended",
+                            "%s closed its standard output before it had answered, lived on and was stopped",
+                            x->program.name);
         stdio_peer_stop(x->peer, x->kill_ms);
 }
 
@@ -323,6 +327,16 @@ static void on_fault(void *arg, const struct err *e)
         }
 }
 
+/* No answer can come any more. Mostly it ends at the same moment, and on_gone says how. */
+static void on_eof(void *arg)
+{
+        struct acp *x = arg;
+
+        x->closed = true;
+        if (x->state < ACP_CANCELLING)
+                acp_leave(x, false);
+}
+
 static int on_send(void *arg, const cJSON *message)
 {
         struct acp *x = arg;
@@ -353,6 +367,7 @@ static int spawn(struct acp *x, const char *path, struct err *e)
                 .on_message = on_message,
                 .on_stderr = on_stderr,
                 .on_fault = on_fault,
+                .on_eof = on_eof,
                 .on_gone = on_gone,
                 .arg = x,
         };

@@ -58,9 +58,9 @@ struct acp {
         struct acp_view view;
         struct jsonrpc rpc;
         struct stdio_peer *peer;
-        uv_timer_t timer; /* of the state */
-        bool timer_open, held, half;
-        struct list asks; /* questions that the agent waits for */
+        uv_timer_t timer;                    /* of the state */
+        bool timer_open, held, half, closed; /* closed: it has ended its standard output */
+        struct list asks;                    /* questions that the agent waits for */
         struct acp_reading *reading;
         char *session; /* the agent's own id of it */
         unsigned noise;

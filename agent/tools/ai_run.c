@@ -64,6 +64,10 @@ static void on_timer(uv_timer_t *t)
 {
         struct ai_run *r = t->data;
 
+        /* It left because its output had ended (on_eof), and did not go. */
+        ai_run_decide(r, TOOL_FAILED, "stream_ended",
+                      "%s closed its standard output without a result, lived on and was stopped",
+                      r->ops->product);
         ai_run_stop(r, r->stop_ms);
 }
 
@@ -188,6 +192,15 @@ static void on_fault(void *arg, const struct err *e)
         ai_run_stop(r, AI_RUN_STOP_MS);
 }
 
+/* No result can come any more. Mostly it ends at the same moment, and on_gone says how. */
+static void on_eof(void *arg)
+{
+        struct ai_run *r = arg;
+
+        if (r->state == AI_RUN_RUNNING)
+                ai_run_leave(r);
+}
+
 static void how_it_ended(const struct ai_run *r, char *out, size_t size)
 {
         int code = 0, sig = 0;
@@ -287,6 +300,7 @@ static int launch(struct ai_run *r, struct err *e)
                                        .on_message = on_message,
                                        .on_stderr = on_stderr,
                                        .on_fault = on_fault,
+                                       .on_eof = on_eof,
                                        .on_gone = on_gone,
                                        .arg = r};
         int rc = stdio_peer_start(&o, &r->peer, e);

@@ -54,6 +54,7 @@ struct call {
         struct list questions;
         unsigned open_questions;
         bool settled, hurry;
+        bool closed; /* it closed its standard output: no last event can come */
         enum tool_outcome outcome;
         char code[PLUGIN_CODE_MAX + 1];
         struct err why;
@@ -129,6 +130,10 @@ static void on_stall(uv_timer_t *t)
                 stop(k, k->c->grace_ms);
                 return;
         }
+        if (k->closed)
+                settle(k, TOOL_FAILED, "stream_ended", E_PROTO,
+                       "%s closed its standard output without a result, lived on and was stopped",
+                       k->p->m.name);
         str_format_duration(k->p->m.stall_ms, text);
         settle(k, TOOL_FAILED, "stalled", E_TIMEOUT,
                "%s wrote nothing for %s (stall in its manifest) and was stopped", k->p->m.name, text);
@@ -140,7 +145,7 @@ static void clocks_run(struct call *k)
 {
         uv_update_time(k->c->loop);
         k->limit_since_ms = uv_now(k->c->loop);
-        if (k->state != CALL_RUNNING || k->open_questions)
+        if (k->state != CALL_RUNNING || k->open_questions || k->closed)
                 return;
         if (k->p->m.timeout_ms > 0)
                 uv_timer_start(&k->limit, on_limit, (uint64_t)k->limit_left_ms, 0);
@@ -161,7 +166,7 @@ static void clocks_stand(struct call *k)
 
 static void alive(struct call *k)
 {
-        if (k->state == CALL_RUNNING && !k->open_questions && k->p->m.stall_ms > 0)
+        if (k->state == CALL_RUNNING && !k->open_questions && !k->closed && k->p->m.stall_ms > 0)
                 uv_timer_start(&k->stall, on_stall, (uint64_t)k->p->m.stall_ms, 0);
 }
 
@@ -342,6 +347,18 @@ static void on_fault(void *arg, const struct err *e)
         stop(k, BAD_GRACE_MS);
 }
 
+/* Mostly it ends at the same moment; one that does not has the time of one that said its last word. */
+static void on_eof(void *arg)
+{
+        struct call *k = arg;
+
+        if (k->state != CALL_RUNNING)
+                return;
+        k->closed = true;
+        uv_update_time(k->c->loop);
+        uv_timer_start(&k->stall, on_stall, PLUGIN_LINGER_MS, 0);
+}
+
 /* --- the end ---------------------------------------------------------------------------------- */
 
 static void finish(struct call *k)
@@ -456,6 +473,7 @@ static int launch(struct call *k, const char **code, struct err *e)
                                        .on_message = on_message,
                                        .on_stderr = on_stderr,
                                        .on_fault = on_fault,
+                                       .on_eof = on_eof,
                                        .on_gone = on_gone,
                                        .arg = k};
         int rc = program ? make_env(k, &env, e) : err_set(e, E_NOMEM, "out of memory");

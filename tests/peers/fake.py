@@ -9,6 +9,7 @@ a program can misbehave. Markers beside those of script.py, obeyed before anythi
 and these instead of an answer (after the first piece of text, if there is one):
     [[exit: N]] [[die]] ends, is killed                      [[half-line]]      half a message, then the end
     [[huge-line: N]]    a line of N bytes                    [[hang]]           says nothing more
+    [[close-output]]    ends its standard output and lives on, deaf to the end of its input
 
 `NAME --version` and FAKE_START=exit|hang|garbage in the environment serve tests of discovery."""
 import json
@@ -142,6 +143,11 @@ class Fake:
         if "half-line" in o:
             self.raw('{"jsonrpc":"2.0","method":"session/upd')
             os._exit(0)
+        if "close-output" in o:
+            self.ignore_end = True
+            sys.stdout.flush()
+            os.close(1)
+            time.sleep(3600)
         if "huge-line" in o:
             n = int(o["huge-line"][0])
             self.raw('{"jsonrpc":"2.0","method":"x","params":{"text":"')

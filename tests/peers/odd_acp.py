@@ -15,6 +15,7 @@ What it does in a turn stands in the prompt, in order:
     [[reject-ends]]                  a refusal ends the turn, as in Codex
     [[sleep: MS]] [[hang]]           waits; `hang` till it is cancelled, [[deaf]] whatever comes
     [[die: STATUS]] [[half]]         exits; `half` in the middle of a message
+    [[close]]                        ends its standard output and lives on
     [[big: BYTES]] [[junk]] [[noise: T]] [[stderr: T]] [[unknown]] [[twice]]
     [[error: {"code": .., ..}]]      answers the prompt with that error
     [[stop: REASON]] [[broken: T]]   ends for that reason; as Codex does when its API fails
@@ -189,6 +190,9 @@ class Agent:
         elif key == "half":
             raw('{"jsonrpc":"2.0","method":"session/upd')
             os._exit(0)
+        elif key == "close":
+            os.close(1)
+            threading.Event().wait()
         elif key == "big":
             self.say(s, "x" * int(value))
         elif key == "junk":

@@ -817,6 +817,7 @@ TEST(acp, each_failure_has_its_own_code)
         } t[] = {
                 {"", "[[die: 7]]", "stream_ended", "its last words: the fake dies as it was told"},
                 {"", "[[text: x]][[half]]", "half_message", "in the middle of a message"},
+                {",\"--ignore-eof\"", "[[text: x]][[close]]", "stream_ended", "closed its standard output"},
                 {"", "[[big: 17000000]]", "message_too_large", "too large"},
                 {"", "[[junk]][[hang]]", "protocol_error", "no message of ACP"},
                 {"", "[[stop: max_tokens]]", "max_tokens", ""},

@@ -193,6 +193,7 @@ TEST(claude, broken_streams_have_their_codes)
                 {"[[text: a]] [[exit: 3]]", "stream_ended", "exit status 3"},
                 {"[[text: a]] [[die]]", "stream_ended", "signal 9"},
                 {"[[text: a]] [[half-line]]", "half_message", "middle"},
+                {"[[text: a]] [[close-output]]", "stream_ended", "closed its standard output"},
                 {"[[text: a]] [[huge-line: 52428800]]", "message_too_large", "bytes"},
                 {"[[stderr: out of luck]] [[text: a]] [[exit: 1]]", "stream_ended", "out of luck"},
         };

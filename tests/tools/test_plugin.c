@@ -334,6 +334,18 @@ TEST(plugin, one_that_does_not_end_after_its_result_is_ended)
         fini(&f);
 }
 
+TEST(plugin, one_that_closes_its_output_and_lives_on_is_ended)
+{
+        struct fake f;
+
+        init_with(&f, "", "exec >&-; echo still here >&2; sleep 1000 & wait");
+        fake_call(&f, "test.it", "{}");
+        CHECK_INT(f.outcome, TOOL_FAILED);
+        CHECK_STR(f.code, "stream_ended");
+        CHECK(strstr(f.msg, "closed its standard output"));
+        fini(&f);
+}
+
 #define ASKS                                                                                                 \
         "read input; echo "                                                                                  \
         "'{\"type\":\"question\",\"id\":\"q1\",\"kind\":\"permission\",\"action\":\"delete\","               \
