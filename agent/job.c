@@ -506,6 +506,8 @@ void tool_finish(struct tool_call *c, struct tool_result *r)
                 r->error_message = no_memory.error_message;
         else if (sentence)
                 r->error_message = sentence; /* before the event says it */
+        if (j->mask)
+                event_rest(c);
         if (c->has_events)
                 event_result(c, outcome_names[r->outcome], r->error_code, r->error_message);
         if (job_mask_result(j, r, &message)) {

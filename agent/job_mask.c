@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agent/mask.h"
+#include "agent/tools/event.h"
 #include "common/json.h"
 #include "common/mem.h"
 
@@ -13,6 +14,7 @@
 struct job_mask {
         struct mask *m;
         struct mask_stream *stream[CHANNELS]; /* made when the channel is first written to */
+        struct mask_stream *text[TOOL_TEXTS]; /* of events, before they are put into lines */
         struct buf out;                       /* scratch */
 };
 
@@ -29,6 +31,7 @@ static int end_streams(struct job *j)
         struct job_mask *k = j->mask;
         int rc = 0;
 
+        event_rest(&j->call);
         for (int ch = 0; ch < CHANNELS; ch++) {
                 if (!k->stream[ch])
                         continue;
@@ -52,6 +55,8 @@ void job_mask_free(struct job *j)
                 return;
         for (int ch = 0; ch < CHANNELS; ch++)
                 mask_stream_free(k->stream[ch]);
+        for (int i = 0; i < TOOL_TEXTS; i++)
+                mask_stream_free(k->text[i]);
         mask_free(k->m);
         wipe(&k->out);
         mem_free(k);
@@ -90,6 +95,36 @@ int job_mask_output(struct job *j, int ch, const void *p, size_t n)
         return rc;
 }
 
+int tool_mask_text(const struct tool_call *c, const void *p, size_t n, struct buf *out)
+{
+        return mask_whole(((const struct job *)c->job)->mask->m, p, n, out);
+}
+
+cJSON *tool_mask_tree(const struct tool_call *c, const cJSON *v)
+{
+        return job_masked_tree(c->job, v);
+}
+
+int tool_mask_piece(struct tool_call *c, enum tool_text which, const void *p, size_t n, bool last,
+                    struct buf *out)
+{
+        struct job_mask *k = ((struct job *)c->job)->mask;
+        struct mask_stream **s = &k->text[which];
+        int rc = 0;
+
+        if (n && !*s)
+                rc = mask_stream_create(k->m, s);
+        if (n && !rc)
+                rc = mask_put(*s, p, n, out);
+        if (!last || !*s)
+                return rc;
+        if (!rc)
+                rc = mask_end(*s, out);
+        mask_stream_free(*s);
+        *s = NULL;
+        return rc;
+}
+
 /* ---- the result ---- */
 
 static bool replace_text(cJSON *v, char *text)
@@ -125,13 +160,24 @@ static bool mask_number(const struct mask *m, cJSON *v)
         return replace_text(v, text);
 }
 
+static char *mask_value(const struct mask *m, const char *text)
+{
+        struct buf out;
+        char *copy;
+
+        buf_init(&out, 0);
+        copy = mask_whole(m, text, strlen(text), &out) ? NULL : buf_steal_str(&out);
+        wipe(&out);
+        return copy;
+}
+
 static bool mask_tree(const struct mask *m, cJSON *v, unsigned depth)
 {
         for (; v; v = v->next) {
                 if (v->string && !mask_name(m, v))
                         return false;
                 if (cJSON_IsString(v)) {
-                        char *text = mask_text(m, v->valuestring);
+                        char *text = mask_value(m, v->valuestring);
 
                         if (!text || !replace_text(v, text))
                                 return false;

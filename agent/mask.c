@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/mask_forms.h"
 #include "common/buf.h"
 #include "common/err.h"
 #include "common/mem.h"
@@ -13,13 +14,13 @@
 
 #define PATTERNS_MAX 16384
 #define PART_MIN     12 /* of a secret in a sentence that was cut */
-#define LINES_ALL_MAX                                                                                        \
-        1024       /* up to here wherever the lines of base64 end, longer ones only from a line's start */
-#define LINE_MIN 8 /* a line of a secret of several lines is masked by itself from here on */
+#define EDGE_MIN     8  /* of a secret where a text was cut */
+#define LINE_MIN     8  /* a line of a secret of several lines is masked by itself from here on */
 
 struct pattern {
         uint8_t *v;
         size_t n;
+        bool whole;           /* a secret, and not only a form or a line of one */
         struct pattern *next; /* the same first two bytes */
 };
 
@@ -49,17 +50,18 @@ static unsigned pair_of(const uint8_t *p)
         return (unsigned)p[0] << 8 | p[1];
 }
 
-static const struct pattern *find_pattern(const struct mask *m, const uint8_t *v, size_t n)
+static struct pattern *find_pattern(const struct mask *m, const uint8_t *v, size_t n)
 {
-        const struct pattern *x = m->by_pair[v[0] ^ v[1]];
+        struct pattern *x = m->by_pair[v[0] ^ v[1]];
 
         while (x && (x->n != n || memcmp(x->v, v, n) != 0))
                 x = x->next;
         return x;
 }
 
-static int add_pattern(struct mask *m, const void *p, size_t n)
+static int add_pattern(void *arg, const void *p, size_t n)
 {
+        struct mask *m = arg;
         const uint8_t *v = p;
         struct pattern *x;
         unsigned slot;
@@ -77,6 +79,7 @@ static int add_pattern(struct mask *m, const void *p, size_t n)
                 return -E_NOMEM;
         }
         x->n = n;
+        x->whole = false;
         x->next = m->by_pair[slot];
         m->by_pair[slot] = x;
         m->first[v[0] / 8] |= (uint8_t)(1u << v[0] % 8);
@@ -105,284 +108,24 @@ void mask_free(struct mask *m)
         mem_free(m);
 }
 
-/* ---- forms ---- */
-
-/* The characters of base64 that depend on these bytes alone, when `shift` other bytes come before them. */
-static int add_base64(struct mask *m, const uint8_t *v, size_t n, unsigned shift, bool url)
-{
-        static const char std[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        size_t first = (shift * 8 + 5) / 6, last = ((shift + n) * 8) / 6, k = 0;
-        char *text = mem_alloc(last - first + 1);
-        int rc;
-
-        if (!text)
-                return -E_NOMEM;
-        for (size_t i = first; i < last; i++) {
-                unsigned six = 0;
-
-                for (size_t bit = i * 6; bit < i * 6 + 6; bit++) {
-                        size_t at = bit - shift * 8;
-
-                        six = six << 1 | (v[at / 8] >> (7 - at % 8) & 1u);
-                }
-                text[k] = std[six];
-                if (url && text[k] == '+')
-                        text[k] = '-';
-                if (url && text[k] == '/')
-                        text[k] = '_';
-                k++;
-        }
-        rc = add_pattern(m, text, k);
-        mem_wipe(text, k);
-        mem_free(text);
-        return rc;
-}
-
-/* As base64(1) and openssl write it: a new line after so many characters. `at`: how many bytes come before
- * it, which says where the lines end. */
-static int add_base64_lines(struct mask *m, const uint8_t *v, size_t n, size_t at, size_t width)
-{
-        size_t first = (at * 8 + 5) / 6, last = (at + n) * 8 / 6;
-        struct buf b;
-        int rc = 0;
-
-        if ((last ? last - 1 : 0) / width == first / width)
-                return 0; /* within a line: that form is known */
-        buf_init(&b, 0);
-        for (size_t i = first; i < last && !rc; i++) {
-                static const char std[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-                unsigned six = 0;
-
-                for (size_t bit = i * 6; bit < i * 6 + 6; bit++) {
-                        size_t k = bit - at * 8;
-
-                        six = six << 1 | (v[k / 8] >> (7 - k % 8) & 1u);
-                }
-                if (i > first && i % width == 0)
-                        rc = buf_putc(&b, '\n');
-                if (!rc)
-                        rc = buf_putc(&b, std[six]);
-        }
-        if (!rc)
-                rc = add_pattern(m, b.data, b.len);
-        if (b.data)
-                mem_wipe(b.data, b.cap);
-        buf_fini(&b);
-        return rc;
-}
-
-static int add_lines(struct mask *m, const uint8_t *v, size_t n)
-{
-        static const size_t widths[] = {76, 64};
-        int rc = 0;
-
-        for (int w = 0; w < 2; w++) {
-                size_t starts = n <= LINES_ALL_MAX ? widths[w] / 4 * 3 : 1; /* bytes in a line */
-
-                for (size_t at = 0; at < starts && !rc; at++)
-                        rc = add_base64_lines(m, v, n, at, widths[w]);
-        }
-        return rc;
-}
-
-/* As od, hexdump and xxd write it: `sep` before each byte, another line after `width` bytes (0: none). */
-static int add_hex_apart(struct mask *m, const uint8_t *v, size_t n, size_t at, size_t width, const char *sep,
-                         const char *line)
-{
-        static const char digits[] = "0123456789abcdef";
-        struct buf b;
-        int rc = 0;
-
-        buf_init(&b, 0);
-        for (size_t i = 0; i < n && !rc; i++) {
-                if (i > 0)
-                        rc = buf_puts(&b, width && (at + i) % width == 0 ? line : sep);
-                if (!rc)
-                        rc = buf_putc(&b, digits[v[i] >> 4]);
-                if (!rc)
-                        rc = buf_putc(&b, digits[v[i] & 15]);
-        }
-        if (!rc)
-                rc = add_pattern(m, b.data, b.len);
-        if (b.data)
-                mem_wipe(b.data, b.cap);
-        buf_fini(&b);
-        return rc;
-}
-
-static int add_dumps(struct mask *m, const uint8_t *v, size_t n)
-{
-        int rc = add_hex_apart(m, v, n, 0, 0, " ", "");
-        size_t starts = n <= LINES_ALL_MAX ? 30 : 1;
-
-        for (size_t at = 0; at < starts && !rc; at++) /* xxd -p */
-                if (at + n > 30)
-                        rc = add_hex_apart(m, v, n, at, 30, "", "\n");
-        for (size_t at = 0; at < starts && at < 16 && !rc; at++) /* od -An -tx1 */
-                if (at + n > 16)
-                        rc = add_hex_apart(m, v, n, at, 16, " ", "\n ");
-        return rc;
-}
-
-static int add_hex(struct mask *m, const uint8_t *v, size_t n, const char *digits)
-{
-        char *text = mem_alloc(2 * n);
-        int rc;
-
-        if (!text)
-                return -E_NOMEM;
-        for (size_t i = 0; i < n; i++) {
-                text[2 * i] = digits[v[i] >> 4];
-                text[2 * i + 1] = digits[v[i] & 15];
-        }
-        rc = add_pattern(m, text, 2 * n);
-        mem_wipe(text, 2 * n);
-        mem_free(text);
-        return rc;
-}
-
-static bool unreserved(uint8_t c)
-{
-        return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-               strchr("-._~", c);
-}
-
-/* keep: what else stands as it is (encoders differ: encodeURI leaves ";,/?:@&=+$#!*'()"). */
-static int add_percent(struct mask *m, const uint8_t *v, size_t n, const char *digits, const char *keep,
-                       bool plus)
-{
-        struct buf b;
-        int rc = 0;
-
-        buf_init(&b, 0);
-        for (size_t i = 0; i < n && !rc; i++) {
-                if (v[i] && (unreserved(v[i]) || strchr(keep, v[i])))
-                        rc = buf_putc(&b, (char)v[i]);
-                else if (plus && v[i] == ' ')
-                        rc = buf_putc(&b, '+');
-                else
-                        rc = buf_printf(&b, "%%%c%c", digits[v[i] >> 4], digits[v[i] & 15]);
-        }
-        if (!rc)
-                rc = add_pattern(m, b.data, b.len);
-        mem_wipe(b.data, b.len);
-        buf_fini(&b);
-        return rc;
-}
-
-static const char *json_short(uint8_t c)
-{
-        switch (c) {
-        case '"':
-                return "\\\"";
-        case '\\':
-                return "\\\\";
-        case '\n':
-                return "\\n";
-        case '\r':
-                return "\\r";
-        case '\t':
-                return "\\t";
-        case '\b':
-                return "\\b";
-        case '\f':
-                return "\\f";
-        default:
-                return NULL;
-        }
-}
-
-/* "\u00e4", beyond the BMP a pair; 0: no UTF-8 there. */
-static size_t put_escaped(struct buf *b, const uint8_t *v, size_t n, int *rc)
-{
-        size_t len = str_utf8_len(v, n);
-        uint32_t c;
-
-        if (len < 2)
-                return 0;
-        c = v[0] & (0xffu >> (len + 1));
-        for (size_t i = 1; i < len; i++)
-                c = c << 6 | (v[i] & 0x3fu);
-        if (c >= 0x10000)
-                *rc = buf_printf(b, "\\u%04x\\u%04x", 0xd800u + ((c - 0x10000) >> 10),
-                                 0xdc00u + ((c - 0x10000) & 0x3ff));
-        else
-                *rc = buf_printf(b, "\\u%04x", c);
-        return len;
-}
-
-/* slash: "\/" as PHP has it; html: "\u003c" for <, >, & as Go has it; ascii: all else as Python has it. */
-static int add_json(struct mask *m, const uint8_t *v, size_t n, bool slash, bool html, bool ascii)
-{
-        struct buf b;
-        int rc = 0;
-
-        buf_init(&b, 0);
-        for (size_t i = 0; i < n && !rc; i++) {
-                size_t wide = ascii && v[i] >= 0x80 ? put_escaped(&b, v + i, n - i, &rc) : 0;
-
-                if (wide)
-                        i += wide - 1;
-                else if (json_short(v[i]))
-                        rc = buf_puts(&b, json_short(v[i]));
-                else if (slash && v[i] == '/')
-                        rc = buf_puts(&b, "\\/");
-                else if (v[i] < 0x20 || (html && strchr("<>&", v[i])))
-                        rc = buf_printf(&b, "\\u%04x", v[i]);
-                else
-                        rc = buf_putc(&b, (char)v[i]);
-        }
-        if (!rc)
-                rc = add_pattern(m, b.data, b.len);
-        mem_wipe(b.data, b.len);
-        buf_fini(&b);
-        return rc;
-}
-
-static int add_forms(struct mask *m, const uint8_t *v, size_t n)
-{
-        static const char low[] = "0123456789abcdef", up[] = "0123456789ABCDEF";
-        int rc = add_pattern(m, v, n);
-
-        for (unsigned shift = 0; shift < 3 && !rc; shift++) {
-                rc = add_base64(m, v, n, shift, false);
-                if (!rc)
-                        rc = add_base64(m, v, n, shift, true);
-        }
-        for (int i = 0; i < 2 && !rc; i++) {
-                const char *digits = i ? low : up;
-
-                rc = add_hex(m, v, n, digits);
-                if (!rc)
-                        rc = add_percent(m, v, n, digits, "", false);
-                if (!rc)
-                        rc = add_percent(m, v, n, digits, "", true);
-                if (!rc)
-                        rc = add_percent(m, v, n, digits, "!*'()", false);
-                if (!rc)
-                        rc = add_percent(m, v, n, digits, "/", false);
-        }
-        for (int i = 0; i < 8 && !rc; i++)
-                rc = add_json(m, v, n, i & 1, i & 2, i & 4);
-        if (!rc)
-                rc = add_lines(m, v, n);
-        return rc ? rc : add_dumps(m, v, n);
-}
+/* ---- secrets ---- */
 
 int mask_add(struct mask *m, const void *secret, size_t n)
 {
         const uint8_t *v = secret;
+        struct pattern *known;
         int rc;
 
         while (n > 0 && (v[n - 1] == '\n' || v[n - 1] == '\r'))
                 n--; /* an end of line that a file had */
         if (n < MASK_SECRET_MIN)
                 return -E_INVAL;
-        if (find_pattern(m, v, n))
-                return 0; /* it is known, or a form of one that is */
+        known = find_pattern(m, v, n);
+        if (known && known->whole)
+                return 0;
         if (n > MASK_SECRET_MAX || m->n_secrets >= MASK_SECRETS_MAX)
                 return -E_TOOBIG;
-        rc = add_forms(m, v, n);
+        rc = mask_forms(v, n, add_pattern, m);
         for (size_t at = 0; at < n && !rc;) {
                 const uint8_t *end = memchr(v + at, '\n', n - at);
                 size_t len = end ? (size_t)(end - v) - at : n - at, text = len;
@@ -393,8 +136,11 @@ int mask_add(struct mask *m, const void *secret, size_t n)
                         rc = add_pattern(m, v + at, text);
                 at += len + 1;
         }
-        m->n_secrets += rc == 0;
-        return rc;
+        if (rc)
+                return rc;
+        find_pattern(m, v, n)->whole = true;
+        m->n_secrets++;
+        return 0;
 }
 
 /* ---- streams ---- */
@@ -575,4 +321,56 @@ char *mask_sentence(const struct mask *m, const char *text)
                 copy = buf_steal_str(&out);
         buf_fini(&out);
         return copy;
+}
+
+/* How much of [p, p + n) at this edge is a part of a pattern: the end of one at the beginning, the beginning
+ * of one at the end. */
+static size_t edge(const struct mask *m, const uint8_t *p, size_t n, bool at_end)
+{
+        size_t best = 0;
+
+        for (unsigned i = 0; i < 256; i++)
+                for (const struct pattern *x = m->by_pair[i]; x; x = x->next) {
+                        size_t k = x->n - 1 < n ? x->n - 1 : n;
+
+                        for (; k >= EDGE_MIN && k > best; k--) {
+                                const uint8_t *have = at_end ? p + n - k : p;
+                                const uint8_t *part = at_end ? x->v : x->v + x->n - k;
+
+                                if (have[0] == part[0] && memcmp(have, part, k) == 0)
+                                        best = k;
+                        }
+                }
+        return best;
+}
+
+int mask_whole(const struct mask *m, const void *p, size_t n, struct buf *out)
+{
+        struct mask_stream *s;
+        bool cut = n >= MASK_CUT_MIN;
+        size_t head, tail;
+        struct buf whole;
+        int rc = mask_stream_create(m, &s);
+
+        if (rc)
+                return rc;
+        buf_init(&whole, 0);
+        rc = mask_put(s, p, n, &whole);
+        if (!rc)
+                rc = mask_end(s, &whole);
+        if (!rc) {
+                head = !cut ? 0 : edge(m, whole.data, whole.len, false);
+                tail = !cut ? 0 : edge(m, whole.data + head, whole.len - head, true);
+                if (head)
+                        rc = buf_puts(out, MASK_TEXT);
+                if (!rc)
+                        rc = buf_put(out, whole.data + head, whole.len - head - tail);
+                if (!rc && tail)
+                        rc = buf_puts(out, MASK_TEXT);
+        }
+        if (whole.data)
+                mem_wipe(whole.data, whole.cap);
+        buf_fini(&whole);
+        mask_stream_free(s);
+        return rc;
 }

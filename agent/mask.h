@@ -1,9 +1,7 @@
 /* Takes secrets out of what tools write, before it leaves the machine.
  *
- * A mask knows a call's secrets in the forms in which they leak: as they are
- * (each line of a long one too), base64 and base64url at each of the three
- * alignments, base64 broken into lines of 76 or 64, hex (also as od and xxd write it), percent-encoded
- * (either case, and with "+" for a space), and as JSON strings escape them. What matches is replaced by
+ * A mask knows a call's secrets in the forms in which they leak (mask_forms.h), and each line of a long one.
+ * What matches is replaced by
  * "***", overlapping matches by one. A stream is masked piece by piece: bytes that may be the beginning of a
  * secret are held back until what follows decides, so that no split lets one through; the end of the stream
  * gives them free.
@@ -36,6 +34,10 @@ int mask_put(struct mask_stream *s, const void *p, size_t n, struct buf *out);
 /* Appends what was held back. */
 int mask_end(struct mask_stream *s, struct buf *out);
 void mask_stream_free(struct mask_stream *s); /* wipes */
+/* One whole text. A long one was perhaps cut from a longer one: what is left of a secret at its edges goes
+ * too (8 bytes and more). Appends to `out`. -E_NOMEM. */
+#define MASK_CUT_MIN 4096 /* nobody cuts shorter texts */
+int mask_whole(const struct mask *m, const void *p, size_t n, struct buf *out);
 /* A masked copy of one text; mem_free. NULL: no memory. */
 char *mask_text(const struct mask *m, const char *text);
 /* The same for a sentence that others may have cut short: the beginning of a secret goes too. */

@@ -27,12 +27,14 @@ const struct event_usage event_usage_unknown = {
 /* ---- a line under construction: the first error stays ---- */
 
 struct line {
+        struct tool_call *c;
         struct buf b;
         int rc;
 };
 
-static void begin(struct line *l, const char *type)
+static void begin(struct line *l, struct tool_call *c, const char *type)
 {
+        l->c = c;
         buf_init(&l->b, EVENT_LINE_MAX);
         l->rc = buf_printf(&l->b, "{\"type\":\"%s\"", type);
 }
@@ -53,7 +55,7 @@ static size_t cut(const char *p, size_t n)
         return n;
 }
 
-static void put_text(struct line *l, const char *name, const char *p, size_t n)
+static void put_cut(struct line *l, const char *name, const char *p, size_t n)
 {
         size_t take = cut(p, n);
         char *clean;
@@ -72,6 +74,26 @@ static void put_text(struct line *l, const char *name, const char *p, size_t n)
                 l->rc = buf_puts(&l->b, ",\"truncated\":true");
 }
 
+/* Secrets go before the text is cut, when half of one would be none to the mask of the channel, and before it
+ * is escaped, when it may have been escaped already. */
+static void put_text(struct line *l, const char *name, const char *p, size_t n)
+{
+        struct buf masked;
+
+        if (!tool_has_secrets(l->c)) {
+                put_cut(l, name, p, n);
+                return;
+        }
+        buf_init(&masked, 0);
+        if (!l->rc)
+                l->rc = tool_mask_text(l->c, p, n, &masked);
+        if (!l->rc)
+                put_cut(l, name, masked.len ? (const char *)masked.data : "", masked.len);
+        if (masked.data)
+                mem_wipe(masked.data, masked.cap);
+        buf_fini(&masked);
+}
+
 static void put_str(struct line *l, const char *name, const char *s)
 {
         if (s)
@@ -80,11 +102,16 @@ static void put_str(struct line *l, const char *name, const char *s)
 
 static void put_json(struct line *l, const char *name, const cJSON *v)
 {
+        cJSON *masked = NULL;
+
         if (!v)
                 return;
         key(l, name);
+        if (!l->rc && tool_has_secrets(l->c) && !(v = masked = tool_mask_tree(l->c, v)))
+                l->rc = -E_NOMEM;
         if (!l->rc)
                 l->rc = json_append(&l->b, v);
+        cJSON_Delete(masked);
 }
 
 static void put_number(struct line *l, const char *name, double v)
@@ -94,15 +121,21 @@ static void put_number(struct line *l, const char *name, double v)
         put_json(l, name, &n);
 }
 
-static int end(struct line *l, struct tool_call *c)
+static void dropped(const struct tool_call *c, int rc)
 {
+        log_warn("event", "an event was dropped", "attempt=%" PRIu64 " error=%s", c->attempt_id,
+                 err_name(rc));
+}
+
+static int end(struct line *l)
+{
+        struct tool_call *c = l->c;
         int rc = l->rc;
 
         if (!rc)
                 rc = buf_puts(&l->b, "}\n");
         if (rc) {
-                log_warn("event", "an event was dropped", "attempt=%" PRIu64 " error=%s", c->attempt_id,
-                         err_name(rc));
+                dropped(c, rc);
                 rc = 0;
         } else {
                 c->has_events = true;
@@ -118,9 +151,31 @@ static int text_event(struct tool_call *c, const char *type, const char *p, size
 {
         struct line l;
 
-        begin(&l, type);
+        begin(&l, c, type);
         put_text(&l, "text", p, n);
-        return end(&l, c);
+        return end(&l);
+}
+
+static const char *const piece_types[TOOL_TEXTS] = {[TOOL_TEXT] = "text", [TOOL_THOUGHT] = "thought"};
+
+/* A secret may come in pieces, and each piece is a line of its own: so pieces are masked as the one text that
+ * they are together. */
+static int piece_event(struct tool_call *c, enum tool_text which, const char *p, size_t n, bool last)
+{
+        struct buf masked;
+        int rc;
+
+        if (!tool_has_secrets(c))
+                return n ? text_event(c, piece_types[which], p, n) : 0;
+        buf_init(&masked, 0);
+        rc = tool_mask_piece(c, which, p, n, last, &masked);
+        if (rc)
+                dropped(c, rc);
+        rc = masked.len && !rc ? text_event(c, piece_types[which], (char *)masked.data, masked.len) : 0;
+        if (masked.data)
+                mem_wipe(masked.data, masked.cap);
+        buf_fini(&masked);
+        return rc;
 }
 
 int event_text(struct tool_call *c, const char *p, size_t n)
@@ -129,21 +184,27 @@ int event_text(struct tool_call *c, const char *p, size_t n)
 
         if (n == 0)
                 return 0;
-        rc = text_event(c, "text", p, n);
+        rc = piece_event(c, TOOL_TEXT, p, n, false);
         rc2 = tool_output(c, TOOL_STDOUT, p, n);
         return rc ? rc : rc2;
 }
 
 int event_thought(struct tool_call *c, const char *p, size_t n)
 {
-        return n ? text_event(c, "thought", p, n) : 0;
+        return n ? piece_event(c, TOOL_THOUGHT, p, n, false) : 0;
+}
+
+void event_rest(struct tool_call *c)
+{
+        for (int i = 0; i < TOOL_TEXTS; i++)
+                (void)piece_event(c, i, "", 0, true);
 }
 
 int event_tool(struct tool_call *c, const struct event_tool *t)
 {
         struct line l;
 
-        begin(&l, "tool");
+        begin(&l, c, "tool");
         put_str(&l, "id", t->id);
         put_str(&l, "kind", t->kind);
         put_str(&l, "name", t->name);
@@ -154,16 +215,16 @@ int event_tool(struct tool_call *c, const struct event_tool *t)
         put_json(&l, "diff", t->diff);
         if (t->output)
                 put_text(&l, "output", t->output, t->output_len);
-        return end(&l, c);
+        return end(&l);
 }
 
 int event_plan(struct tool_call *c, const cJSON *entries)
 {
         struct line l;
 
-        begin(&l, "plan");
+        begin(&l, c, "plan");
         put_json(&l, "entries", entries);
-        return end(&l, c);
+        return end(&l);
 }
 
 static bool add_count(cJSON *o, const char *name, int64_t v)
@@ -196,7 +257,7 @@ int event_usage(struct tool_call *c, const struct event_usage *u)
         const cJSON *v;
         struct line l;
 
-        begin(&l, "usage");
+        begin(&l, c, "usage");
         if (!o)
                 l.rc = -E_NOMEM;
         cJSON_ArrayForEach(v, o)
@@ -204,29 +265,29 @@ int event_usage(struct tool_call *c, const struct event_usage *u)
                 put_json(&l, v->string, v);
         }
         cJSON_Delete(o);
-        return end(&l, c);
+        return end(&l);
 }
 
 int event_progress(struct tool_call *c, double progress, double total, const char *message)
 {
         struct line l;
 
-        begin(&l, "progress");
+        begin(&l, c, "progress");
         put_number(&l, "progress", progress);
         if (total >= 0)
                 put_number(&l, "total", total);
         put_str(&l, "message", message);
-        return end(&l, c);
+        return end(&l);
 }
 
 int event_log(struct tool_call *c, const char *level, const char *message)
 {
         struct line l;
 
-        begin(&l, "log");
+        begin(&l, c, "log");
         put_str(&l, "level", level);
         put_str(&l, "message", message);
-        return end(&l, c);
+        return end(&l);
 }
 
 int event_question(struct tool_call *c, uint32_t id, const cJSON *members)
@@ -234,34 +295,34 @@ int event_question(struct tool_call *c, uint32_t id, const cJSON *members)
         const cJSON *v;
         struct line l;
 
-        begin(&l, "question");
+        begin(&l, c, "question");
         put_number(&l, "id", id);
         cJSON_ArrayForEach(v, members)
         {
                 put_json(&l, v->string, v);
         }
-        return end(&l, c);
+        return end(&l);
 }
 
 int event_answer(struct tool_call *c, uint32_t id, const char *outcome, const char *by, const char *reason)
 {
         struct line l;
 
-        begin(&l, "answer");
+        begin(&l, c, "answer");
         put_number(&l, "id", id);
         put_str(&l, "outcome", outcome);
         put_str(&l, "by", by);
         put_str(&l, "reason", reason && *reason ? reason : NULL);
-        return end(&l, c);
+        return end(&l);
 }
 
 int event_result(struct tool_call *c, const char *status, const char *error_code, const char *error_message)
 {
         struct line l;
 
-        begin(&l, "result");
+        begin(&l, c, "result");
         put_str(&l, "status", status);
         put_str(&l, "error_code", error_code);
         put_str(&l, "error_message", error_message);
-        return end(&l, c);
+        return end(&l);
 }

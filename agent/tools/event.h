@@ -26,6 +26,10 @@ int event_text(struct tool_call *c, const char *p, size_t n);
 /* What a model thinks; not part of the answer. */
 int event_thought(struct tool_call *c, const char *p, size_t n);
 
+/* The call works with secrets: a piece's end may be held back until the next one decides whether it is one.
+ * This gives free what is held; tool_finish does it. */
+void event_rest(struct tool_call *c);
+
 /* One use of a tool by the program that is driven; the same id again is an update: absent members stay. */
 struct event_tool {
         const char *id;

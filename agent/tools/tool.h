@@ -134,6 +134,16 @@ bool tool_has_secrets(const struct tool_call *c);
 int tool_filter(struct tool_call *c, struct tool_filter **io, const void *p, size_t n, bool last,
                 struct buf *out);
 void tool_filter_free(struct tool_filter *f);
+/* For event.h, of a call that has secrets: a whole text, masked (also what is left of a secret at its edges,
+ * since long ones were perhaps cut), appended to `out`, -E_NOMEM; a masked copy of a tree, NULL: no memory.
+ */
+int tool_mask_text(const struct tool_call *c, const void *p, size_t n, struct buf *out);
+cJSON *tool_mask_tree(const struct tool_call *c, const cJSON *v);
+/* Texts that leave in pieces, each of them one stream for the mask, until `last`. Appends to `out` what may
+ * leave now. -E_NOMEM: the piece was not taken. */
+enum tool_text { TOOL_TEXT, TOOL_THOUGHT, TOOL_TEXTS };
+int tool_mask_piece(struct tool_call *c, enum tool_text which, const void *p, size_t n, bool last,
+                    struct buf *out);
 /* Bytes of standard input taken so far (all up to this offset). */
 void tool_stdin_taken(struct tool_call *c, uint64_t offset, bool closed);
 /* Exactly once, also from within start. Texts in r are lent until it returns. Later the job calls tool->free

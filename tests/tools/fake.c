@@ -84,6 +84,27 @@ int tool_filter(struct tool_call *c, struct tool_filter **io, const void *p, siz
         return buf_put(out, p, n);
 }
 
+int tool_mask_piece(struct tool_call *c, enum tool_text which, const void *p, size_t n, bool last,
+                    struct buf *out)
+{
+        (void)c;
+        (void)which;
+        (void)last;
+        return buf_put(out, p, n);
+}
+
+int tool_mask_text(const struct tool_call *c, const void *p, size_t n, struct buf *out)
+{
+        (void)c;
+        return buf_put(out, p, n);
+}
+
+cJSON *tool_mask_tree(const struct tool_call *c, const cJSON *v)
+{
+        (void)c;
+        return cJSON_Duplicate(v, true);
+}
+
 void tool_filter_free(struct tool_filter *f)
 {
         CHECK(f == NULL);

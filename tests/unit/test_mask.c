@@ -96,9 +96,81 @@ TEST(mask, forms_in_which_a_secret_leaks)
         json[strlen(json) - 1] = '\0';
         leaks(m, json + 1, "JSON");
         leaks(m, "p@ss \\\"w0rd\\\"\\/<&>\\\\x", "JSON, PHP");
+        leaks(m, "p@ss \\u0022w0rd\\u0022/\\u003C\\u0026\\u003E\\\\x", "JSON, .NET");
+        leaks(m, "p@ss \\\"w0rd\\\"/\\u003C\\u0026\\u003E\\\\x", "JSON, upper");
+        leaks(m, "p@ss &quot;w0rd&quot;/&lt;&amp;&gt;\\x", "HTML");
+        leaks(m, "p@ss &#34;w0rd&#34;/&lt;&amp;&gt;\\x", "HTML, Go");
+        leaks(m, "p@ss \\\"w0rd\\\"/<&>\\\\x", "export -p");
+        leaks(m, "p@ss \"w0rd\"/<&>\\\\x", "repr");
+        leaks(m, "p@ss\\ \\\"w0rd\\\"/\\<\\&\\>\\\\x", "printf %q");
         leaks(m, "p@ss \\\"w0rd\\\"/\\u003c\\u0026\\u003e\\\\x", "JSON, Go");
         mem_free(json);
         cJSON_Delete(s);
+        mask_free(m);
+}
+
+TEST(mask, forms_of_what_shells_and_browsers_quote)
+{
+        struct mask *m = make("it's ~50% of *all*!");
+
+        leaks(m, "it'\\''s ~50% of *all*!", "bash -x");
+        leaks(m, "it'\"'\"'s ~50% of *all*!", "shlex.quote");
+        leaks(m, "it\\'s ~50% of *all*!", "repr with '");
+        leaks(m, "it&#x27;s ~50% of *all*!", "html.escape");
+        leaks(m, "it&#039;s ~50% of *all*!", "htmlspecialchars");
+        leaks(m, "it%27s+%7E50%25+of+*all*%21", "URLSearchParams");
+        leaks(m, "it%27s%20%7E50%25%20of%20%2Aall%2A%21", "RFC 1738");
+        leaks(m, "it's%20~50%25%20of%20*all*!", "encodeURI");
+        leaks(m, "it\\u0027s ~50% of *all*!", "JSON, .NET");
+        leaks(m,
+              "\\u0069\\u0074\\u0027\\u0073\\u0020\\u007e\\u0035\\u0030\\u0025\\u0020\\u006f\\u0066\\u0020\\u"
+              "002a\\u0061\\u006c"
+              "\\u006c\\u002a\\u0021",
+              "JSON, all of it");
+        leaks(m, "%69%74%27%73%20%7e%35%30%25%20%6f%66%20%2a%61%6c%6c%2a%21", "percent, all of it");
+        mask_free(m);
+}
+
+/* A line of one secret may be another: then it has forms of its own. */
+TEST(mask, a_form_of_one_secret_can_be_another)
+{
+        struct mask *m = make("first-line\nsecond-line");
+        char *b64 = str_b64("first-line", 10);
+
+        CHECK_INT(mask_add(m, "first-line", 10), 0);
+        leaks(m, "66697273742d6c696e65", "hex of the line");
+        expect(m, b64, "***Q=="); /* of the last character two bits are its own */
+        mem_free(b64);
+        mask_free(m);
+}
+
+static void whole(const struct mask *m, const char *text, const char *want_begin, const char *want_end)
+{
+        size_t n = strlen(text), begin = strlen(want_begin), end = strlen(want_end);
+        struct buf b;
+
+        buf_init(&b, 0);
+        CHECK_INT(mask_whole(m, text, n, &b), 0);
+        CHECK(b.len >= begin + end);
+        CHECK(memcmp(b.data, want_begin, begin) == 0);
+        CHECK(memcmp(b.data + b.len - end, want_end, end) == 0);
+        buf_fini(&b);
+}
+
+TEST(mask, what_a_cut_left_of_a_secret_goes_too)
+{
+        struct mask *m = make("correct horse battery");
+        char text[MASK_CUT_MIN + 1] = "";
+
+        for (size_t cut = 1; cut < 21; cut++) {
+                memset(text, '.', MASK_CUT_MIN);
+                memcpy(text, "correct horse battery" + cut, 21 - cut);
+                memcpy(text + MASK_CUT_MIN - cut, "correct horse battery", cut);
+                whole(m, text, 21 - cut < 8 ? "correct horse battery" + cut : "***...",
+                      cut < 8 ? text + MASK_CUT_MIN - cut : "...***");
+        }
+        whole(m, "horse battery, correct horse", "horse battery", "correct horse"); /* too short to be cut */
+        whole(m, "correct horse battery, it is", "***, ", "is");
         mask_free(m);
 }
 
