@@ -209,8 +209,13 @@ static int check(const struct tool *t, const Photon__V1__StepSecret *m, struct e
         if (!strcmp(m->env, "PATH") || !strncmp(m->env, "LD_", 3) || !strncmp(m->env, "PHOTON_", 7) ||
             strchr(m->env, '='))
                 return err_set(e, E_DENIED, "a secret may not be in the variable %.128s", m->env);
-        if (m->file && !t->secret_files)
-                return err_set(e, E_NOTSUP, "%s takes no secrets as files", t->name);
+        if (m->env[0] && !t->secret_env)
+                return err_set(
+                        e, E_NOTSUP,
+                        "%s starts no program for this call that could have the secret %.128s in %s: "
+                        "write ${{ secrets.%.128s }} where its input takes it, and leave it out of the "
+                        "step's secrets",
+                        t->name, m->name, m->file ? "a file" : "a variable", m->name);
         return 0;
 }
 

@@ -360,6 +360,7 @@ static int spawn(struct acp *x, const char *path, struct err *e)
                 .loop = x->c->loop,
                 .path = path,
                 .tool = x->c->tool->name,
+                .call = x->c,
                 .argv = x->program.argv,
                 .env = x->ai.env,
                 .cwd = x->ai.cwd,

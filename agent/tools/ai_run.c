@@ -293,6 +293,7 @@ static int launch(struct ai_run *r, struct err *e)
         struct stdio_peer_options o = {.loop = r->ai.c->loop,
                                        .path = r->path,
                                        .tool = r->ai.c->tool->name,
+                                       .call = r->ai.c,
                                        .argv = r->args,
                                        .env = r->ai.env,
                                        .cwd = r->ai.cwd,

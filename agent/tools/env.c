@@ -89,6 +89,16 @@ int env_for_call(const struct tool_call *c, char ***out, struct err *e)
         return 0;
 }
 
+int env_files(const struct tool_call *c, int out[TOOL_FILES_MAX])
+{
+        int n = 0;
+
+        for (size_t i = 0; i < c->n_secrets && n < TOOL_FILES_MAX; i++)
+                if (c->secrets[i].fd >= 0)
+                        out[n++] = c->secrets[i].fd;
+        return n;
+}
+
 const char *env_marker(char *const *env)
 {
         for (; env && *env; env++)

@@ -5,8 +5,9 @@
 
 #include <cjson/cJSON.h>
 
+#include "agent/tools/tool.h"
+
 struct err;
-struct tool_call;
 
 /* Takes entry ("NAME=value"; NULL: no memory), replacing one of the same name; it is freed on failure. */
 int env_put(char ***io, char *entry);
@@ -15,6 +16,9 @@ void env_free(char **env);
 
 /* What the policy lets through, the call's PHOTON_* and TRACEPARENT, and its secrets. */
 int env_for_call(const struct tool_call *c, char ***out, struct err *e);
+/* The call's secrets that are files in memory, in the order in which they become 3, 4 ... in its program
+ * (spawn.h: extra). Returns how many; the descriptors are lent. */
+int env_files(const struct tool_call *c, int out[TOOL_FILES_MAX]);
 /* The entry by which processes of the call are found after a crash (spawn.h); lent. */
 const char *env_marker(char *const *env);
 /* Adds the members of an object (texts, numbers, booleans). -E_INVAL: no such name, or one of ours. */

@@ -183,6 +183,7 @@ static int list_new(const char *path, struct plugin_manifest *m)
                 .effect = p->m.effect,
                 .detail = p->detail,
                 .data = p,
+                .secret_env = true,
                 .start = plugin_start,
                 .cancel = plugin_cancel,
                 .output_room = plugin_output_room,

@@ -468,6 +468,7 @@ static int launch(struct call *k, const char **code, struct err *e)
         char **env = NULL, *program = plugin_program(&p->m, p->path), *path = NULL;
         struct stdio_peer_options o = {.loop = k->c->loop,
                                        .tool = k->c->tool->name,
+                                       .call = k->c,
                                        .argv = p->m.command,
                                        .cwd = k->c->scratch_dir,
                                        .on_message = on_message,

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "agent/tools/answer.h"
+#include "agent/tools/env.h"
 #include "common/buf.h"
 #include "common/err.h"
 #include "common/log.h"
@@ -537,7 +538,7 @@ static int launch(struct process *p, struct err *e)
                                   .fd_in = -1,
                                   .fd_out = -1,
                                   .fd_err = -1};
-        int files[PROCESS_FILES_MAX];
+        int files[TOOL_FILES_MAX];
         bool own_in = false;
         int rc = feed_open(p, &r.fd_in, &own_in, e);
 
@@ -546,9 +547,7 @@ static int launch(struct process *p, struct err *e)
         if (rc == 0)
                 rc = stream_open(p, &p->err, &r.fd_err, e);
         r.extra = files;
-        for (size_t i = 0; i < p->c->n_secrets && r.n_extra < PROCESS_FILES_MAX; i++)
-                if (p->c->secrets[i].fd >= 0)
-                        files[r.n_extra++] = p->c->secrets[i].fd;
+        r.n_extra = env_files(p->c, files);
         p->child.on_change = on_change;
         p->child.data = p;
         p->child.marker = p->cmd.marker;

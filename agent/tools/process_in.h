@@ -16,7 +16,6 @@
 #define PROCESS_LINGER_MS    250  /* for what still writes after the command itself ended */
 #define PROCESS_KILL_WAIT_MS 2000 /* for the kernel to end what was killed */
 #define PROCESS_SWEEP_MS     20
-#define PROCESS_FILES_MAX    32 /* secrets as files */
 
 /* The last `cap` bytes of a stream. Memory comes with the first byte. */
 struct tail {

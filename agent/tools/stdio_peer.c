@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/tools/env.h"
 #include "agent/tools/spawn.h"
 #include "common/buf.h"
 #include "common/err.h"
@@ -540,7 +541,7 @@ static int raise_fd(int *fd)
 
 static int launch(struct stdio_peer *p, struct err *e)
 {
-        int fd_in = -1, fd_out = -1, fd_err = -1, fd_extra = -1, two[2];
+        int fd_in = -1, fd_out = -1, fd_err = -1, fd_extra = -1, extra[TOOL_FILES_MAX];
         struct spawn_request r = {.path = p->o.path,
                                   .argv = p->o.argv,
                                   .env = p->o.env,
@@ -558,13 +559,13 @@ static int launch(struct stdio_peer *p, struct err *e)
         if (!rc && p->o.fds_3_4 && (raise_fd(&fd_in) || raise_fd(&fd_out)))
                 rc = err_set(e, E_FULL, "too many open files");
         if (!rc) {
-                two[0] = fd_in;
-                two[1] = fd_out;
+                extra[0] = fd_in;
+                extra[1] = fd_out;
                 r.fd_in = p->o.fds_3_4 ? spawn_devnull() : fd_in;
                 r.fd_out = p->o.fds_3_4 ? fd_extra : fd_out;
                 r.fd_err = fd_err;
-                r.extra = p->o.fds_3_4 ? two : NULL;
-                r.n_extra = p->o.fds_3_4 ? 2 : 0;
+                r.extra = extra;
+                r.n_extra = p->o.fds_3_4 ? 2 : p->o.call ? env_files(p->o.call, extra) : 0;
                 p->child.on_change = on_child;
                 p->child.data = p;
                 p->child.marker = p->marker;

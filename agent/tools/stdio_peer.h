@@ -23,6 +23,7 @@
 
 struct err;
 struct stdio_peer;
+struct tool_call;
 
 #define STDIO_LINE_MAX    ((size_t)16 << 20) /* bytes of one message, either way */
 #define STDIO_QUEUE_MAX   ((size_t)64 << 20) /* bytes that wait to be read by the child */
@@ -33,12 +34,14 @@ struct stdio_peer_options {
         const char *path; /* resolved (spawn_find); these four are lent for the call */
         char *const *argv, *const *env;
         const char *cwd;
-        const char *tool;   /* whose rules of the sandbox hold; NULL: the default ones; lent for the call */
-        const char *marker; /* "NAME=value" that stands in env: finds descendants; copied */
-        size_t line_max;    /* 0: STDIO_LINE_MAX */
-        bool nul_ended;     /* messages end with a NUL, not with a newline */
-        bool fds_3_4;       /* messages go in on descriptor 3 and come out on 4; stdin is /dev/null, stdout
-                               is treated like stderr */
+        const char *tool; /* whose rules of the sandbox hold; NULL: the default ones; lent for the call */
+        const struct tool_call *call; /* whose secrets in files it inherits; NULL: none; lent for the call;
+                                         not with fds_3_4 */
+        const char *marker;           /* "NAME=value" that stands in env: finds descendants; copied */
+        size_t line_max;              /* 0: STDIO_LINE_MAX */
+        bool nul_ended;               /* messages end with a NUL, not with a newline */
+        bool fds_3_4; /* messages go in on descriptor 3 and come out on 4; stdin is /dev/null, stdout
+                         is treated like stderr */
         /* One message without its end; lent, NUL-ended, may be written to. */
         void (*on_message)(void *arg, char *text, size_t n);
         /* Its standard error as it comes; may be NULL (the tail is kept in any case). */

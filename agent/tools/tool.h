@@ -45,7 +45,8 @@ struct tool {
         /* The same, asked each time the inventory is made (call tools_changed when it says something new).
          * The text is the tool's, and stays until the next tools_changed. NULL: `detail` holds. */
         const char *(*describe)(const struct tool *t);
-        bool secret_files;   /* its calls' programs inherit files in memory (struct call_secret.fd) */
+        bool secret_env;     /* a call starts a program, which gets its secrets: in variables, and in files in
+                                memory that it inherits (struct call_secret.fd) */
         const char *install; /* what to do where it is not available: "npm install -g ..."; or NULL */
         void *data;          /* of a tool that was added at run time: its owner's */
         /* Can it work on this machine? NULL: always. */
@@ -87,6 +88,9 @@ void tools_stop(void);
 /* Closes what calls share (the SIGCHLD watcher, the HTTP engine). No call may be live; run the loop once more
  * afterwards so that the handles go. */
 void tools_close(void);
+
+/* Secrets of a call as files, at most. */
+#define TOOL_FILES_MAX 32
 
 /* A secret that came with the call; the tool's children get it, nobody else. Its value is masked already. */
 struct call_secret {

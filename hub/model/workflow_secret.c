@@ -25,9 +25,9 @@ bool workflow_secret_variable(const char *name)
 
 /* ---- which tool takes what ---- */
 
-/* Tools that start no program have no environment. */
+/* Tools that start no program have no environment; what cursor.open starts lives on after the step. */
 static const char *const no_env[] = {"file.*",   "http.*",  "llm.*", "browser.*",
-                                     "photon.*", "jules.*", "zai.*"};
+                                     "photon.*", "jules.*", "zai.*", "cursor.open"};
 /* The agent's own tools take a mark in these members, and nowhere else: what is in argv or in the text of a
  * command is for all to see on that machine. Tools that are not named here are plug-ins and MCP servers,
  * whose authors decide; programs with AI in them get secrets by their environment only. */
@@ -157,9 +157,6 @@ static int add_item(struct scope *sc, struct step_def *s, const struct doc *d)
                              doc_kind_name(slot[1]->kind));
         if (!rc)
                 rc = wf_bool(p, slot[2], "file", &file);
-        if (!rc && file && str_glob("*.prompt", s->tool))
-                rc = wf_fail(p, slot[2], "\"file\" of %s: %s gets secrets as variables only", p->where,
-                             s->tool);
         return rc ? rc
                   : add_named(sc, s, slot[1] ? slot[1] : slot[0], slot[0]->text,
                               slot[1] ? slot[1]->text : NULL, file);

@@ -3,6 +3,8 @@ a program can misbehave. Markers beside those of script.py, obeyed before anythi
 
     [[noise]]           a line on stdout that is no JSON     [[stderr: T]]      T on stderr
     [[touch: PATH]]     makes a file and does not tell       [[env: NAME]]      says that variable
+    [[file-of: NAME]]   says what is in the file that the variable names
+    [[stderr-env: NAME]]  writes that variable on stderr
     [[grandchild: F]]   leaves a process behind, in a session of its own; its pid in file F
     [[ignore-term]]     lives on through SIGTERM and the end of its input
     [[pid: F]]          its own pid in file F
@@ -127,6 +129,11 @@ class Fake:
             grandchild(path)
         for name in o.get("env", []):
             said += f"{name}={os.environ.get(name, '(not set)')}"
+        for name in o.get("file-of", []):
+            with open(os.environ[name]) as f:
+                said += f"{name} holds {f.read()}"
+        for name in o.get("stderr-env", []):
+            print(os.environ.get(name), file=sys.stderr, flush=True)
         return said
 
     def ignore_term(self):

@@ -21,8 +21,7 @@ struct rig {
         struct err e;
 };
 
-static const struct tool exec = {.name = "process.exec", .secret_files = true},
-                         http = {.name = "http.request"};
+static const struct tool exec = {.name = "process.exec", .secret_env = true}, http = {.name = "http.request"};
 
 static void rig_init(struct rig *r)
 {
@@ -256,6 +255,47 @@ TEST(job_secret, what_a_tool_keeps_is_masked_before_it_is_cut)
         CHECK_INT(memcmp(out.data, "a *** b ***", out.len), 0);
         buf_fini(&out);
         rig_fini(&r);
+}
+
+/* Each letter of a text may be an event of its own: they are one text to the mask. */
+TEST(job_secret, a_text_in_pieces_is_masked_as_one)
+{
+        struct rig r;
+        struct buf out;
+
+        rig_init(&r);
+        add(&r, "KEY", VALUE, sizeof VALUE - 1, "KEY", false);
+        CHECK_INT(job_secrets_take(&r.j, &exec, &r.m, &r.e), 0);
+        buf_init(&out, 0);
+        for (const char *p = "a " VALUE " b s3cr3t/"; *p; p++) {
+                struct buf other;
+
+                CHECK_INT(tool_mask_piece(&r.j.call, TOOL_TEXT, p, 1, false, &out), 0);
+                buf_init(&other, 0); /* what is thought meanwhile is another text */
+                CHECK_INT(tool_mask_piece(&r.j.call, TOOL_THOUGHT, "-", 1, false, &other), 0);
+                CHECK_INT(other.len, 1);
+                buf_fini(&other);
+        }
+        CHECK_INT(out.len, strlen("a *** b "));
+        CHECK_INT(tool_mask_piece(&r.j.call, TOOL_TEXT, "", 0, true, &out), 0);
+        CHECK_INT(out.len, strlen("a *** b s3cr3t/"));
+        CHECK_INT(memcmp(out.data, "a *** b s3cr3t/", out.len), 0);
+        buf_fini(&out);
+        rig_fini(&r);
+}
+
+TEST(job_secret, a_tool_that_starts_no_program_takes_no_variables_and_no_files)
+{
+        for (int file = 0; file < 2; file++) {
+                struct rig r;
+
+                rig_init(&r);
+                add(&r, "KEY", VALUE, sizeof VALUE - 1, "KEY", file);
+                CHECK_INT(job_secrets_take(&r.j, &http, &r.m, &r.e), -E_NOTSUP);
+                CHECK(strstr(r.e.msg, "http.request starts no program"));
+                CHECK(strstr(r.e.msg, "${{ secrets.KEY }}"));
+                rig_fini(&r);
+        }
 }
 
 TEST(job_secret, a_sentence_that_was_cut_does_not_tell_its_beginning)

@@ -88,7 +88,7 @@ TEST(workflow_secret, what_would_show_one_is_refused_with_what_to_do)
                 {"run: x, secrets: [7]", "expected a name"},
                 {"uses: http.request, with: {url: 'http://h/'}, secrets: [A]", "\"headers\""},
                 {"uses: file.read, with: {path: x}, secrets: [A]", "starts no program"},
-                {"uses: codex.prompt, with: {prompt: x}, secrets: [{name: A, file: true}]", "variables only"},
+                {"uses: cursor.open, with: {path: x}, secrets: [A]", "starts no program"},
                 {"approval: {question: ok?}, secrets: [A]", "secrets"},
         };
 
