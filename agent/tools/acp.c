@@ -278,7 +278,9 @@ static void on_stall(struct ai *a)
 {
         struct acp *x = container_of(a, struct acp, ai);
 
-        if (x->state < ACP_PROMPTING) { /* the timers of those states rule: a program may start slowly */
+        /* Before the turn the timers of those states rule: a program may start slowly. And one whose words
+         * wait for room is not silent. */
+        if (x->state < ACP_PROMPTING || x->held) {
                 ai_alive(a);
         } else if (x->state < ACP_LEAVING) {
                 x->stalled = true;

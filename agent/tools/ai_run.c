@@ -250,6 +250,12 @@ static void on_stall(struct ai *a)
         const char *words = r->peer ? stdio_peer_stderr(r->peer) : "";
         long long s = (long long)(a->stall_ms / 1000);
 
+        if (r->state == AI_RUN_LEAVING)
+                return; /* it has its own time, and a reason of its own */
+        if (r->held) {
+                ai_alive(a); /* what it writes waits for room: it is not silent */
+                return;
+        }
         if (!*words)
                 words = r->noise;
         if (*words && asks(words))

@@ -429,7 +429,11 @@ static void on_result(struct claude *cl, const cJSON *m)
         if (turns >= 0)
                 cl->run.ai.turns = turns;
         limit = final_usage(cl, m);
-        if (ai_true(m, "is_error")) {
+        if (!cJSON_IsBool(ai_member(m, "is_error"))) {
+                ai_run_decide(&cl->run, TOOL_FAILED, "protocol_error",
+                              "Claude Code ended its turn without saying whether it failed (is_error): look "
+                              "at the events, and run its latest release");
+        } else if (ai_true(m, "is_error")) {
                 failed(cl, m);
         } else if (limit) {
                 over(cl, limit);

@@ -54,6 +54,7 @@ struct call {
         struct list questions;
         unsigned open_questions;
         bool settled, hurry;
+        bool held;   /* what it writes waits for room: it is not silent */
         bool closed; /* it closed its standard output: no last event can come */
         enum tool_outcome outcome;
         char code[PLUGIN_CODE_MAX + 1];
@@ -103,6 +104,7 @@ static void stop(struct call *k, int grace_ms)
         uv_timer_stop(&k->limit);
         uv_timer_stop(&k->stall);
         k->hurry = true; /* somebody waits for the end: room or not, what it wrote goes out */
+        k->held = false;
         stdio_peer_hold(k->peer, false);
         stdio_peer_stop(k->peer, grace_ms);
 }
@@ -128,6 +130,10 @@ static void on_stall(uv_timer_t *t)
         if (k->state == CALL_LINGERING) {
                 event_log(k->c, "warning", "it did not end after its last event and was stopped");
                 stop(k, k->c->grace_ms);
+                return;
+        }
+        if (k->held) {
+                uv_timer_start(t, on_stall, (uint64_t)k->p->m.stall_ms, 0);
                 return;
         }
         if (k->closed)
@@ -254,6 +260,16 @@ static void withdraw_all(struct call *k)
         k->open_questions = 0;
 }
 
+/* --- room ------------------------------------------------------------------------------- */
+
+static void hold_if_full(struct call *k, int room)
+{
+        if (room != -E_FULL || k->hurry)
+                return;
+        k->held = true;
+        stdio_peer_hold(k->peer, true);
+}
+
 /* --- what it writes ----------------------------------------------------------------------- */
 
 static void take_result(struct call *k, struct plugin_event *v)
@@ -312,8 +328,7 @@ static void on_message(void *arg, char *text, size_t n)
                 stop(k, BAD_GRACE_MS);
                 return;
         }
-        if (v.room == -E_FULL && !k->hurry)
-                stdio_peer_hold(k->peer, true);
+        hold_if_full(k, v.room);
         if (v.kind == PLUGIN_EVENT_QUESTION)
                 ask(k, &v);
         else if (v.kind == PLUGIN_EVENT_RESULT)
@@ -330,7 +345,7 @@ static void on_stderr(void *arg, const char *p, size_t n)
         struct call *k = arg;
 
         alive(k);
-        tool_output(k->c, TOOL_STDERR, p, n);
+        hold_if_full(k, tool_output(k->c, TOOL_STDERR, p, n));
 }
 
 static void on_fault(void *arg, const struct err *e)
@@ -430,8 +445,10 @@ void plugin_output_room(struct tool_call *c)
 {
         struct call *k = c->state;
 
-        if (k && k->peer && k->state < CALL_CLOSING)
-                stdio_peer_hold(k->peer, false);
+        if (!k || !k->peer || k->state >= CALL_CLOSING)
+                return;
+        k->held = false;
+        stdio_peer_hold(k->peer, false);
 }
 
 void plugin_free(struct tool_call *c)

@@ -43,7 +43,7 @@ struct stdio_peer {
         char *marker;
         uv_pipe_t in, out, err, extra; /* extra: stdout while messages go over 3 and 4 */
         bool in_open, out_open, err_open, extra_open;
-        bool out_reading, out_eof, held, abandoned, input_ends, skipping, delivering;
+        bool out_reading, out_eof, err_reading, err_eof, held, abandoned, input_ends, skipping, delivering;
         uv_timer_t timer; /* of the state */
         uv_timer_t wake;  /* goes on after a hold */
         int handles;
@@ -248,14 +248,23 @@ static void on_read_err(uv_stream_t *u, ssize_t n, const uv_buf_t *b)
 
         if (n > 0)
                 take_stderr(p, b->base, (size_t)n);
-        else if (n < 0)
-                uv_read_stop(u);
+        if (n >= 0)
+                return;
+        uv_read_stop(u);
+        if (u == (uv_stream_t *)&p->err) {
+                p->err_eof = true;
+                p->err_reading = false;
+        }
 }
 
 static void read_on(struct stdio_peer *p)
 {
-        if (p->out_open && !p->out_eof && !p->out_reading && !p->held)
+        if (p->held)
+                return;
+        if (p->out_open && !p->out_eof && !p->out_reading)
                 p->out_reading = uv_read_start((uv_stream_t *)&p->out, on_alloc, on_read) == 0;
+        if (p->err_open && !p->err_eof && !p->err_reading)
+                p->err_reading = uv_read_start((uv_stream_t *)&p->err, on_alloc, on_read_err) == 0;
 }
 
 void stdio_peer_hold(struct stdio_peer *p, bool on)
@@ -266,7 +275,9 @@ void stdio_peer_hold(struct stdio_peer *p, bool on)
         if (on) {
                 if (p->out_reading)
                         uv_read_stop((uv_stream_t *)&p->out);
-                p->out_reading = false;
+                if (p->err_reading)
+                        uv_read_stop((uv_stream_t *)&p->err);
+                p->out_reading = p->err_reading = false;
                 return;
         }
         /* Never from within this call; and what is here already comes before anything is read. */
@@ -625,7 +636,6 @@ int stdio_peer_start(const struct stdio_peer_options *o, struct stdio_peer **out
         }
         p->o.path = p->o.cwd = p->o.marker = p->o.tool = NULL;
         p->o.argv = p->o.env = NULL;
-        uv_read_start((uv_stream_t *)&p->err, on_alloc, on_read_err);
         if (p->extra_open)
                 uv_read_start((uv_stream_t *)&p->extra, on_alloc, on_read_err);
         read_on(p);

@@ -7,6 +7,7 @@ knows: --resume, --session-id, --model, --permission-mode, --max-turns, --max-bu
     [[withdraw]]     takes its question back after asking it
     [[status: 401]]  as an API error: is_error true, subtype "success", exit status 1
     [[subtype: S]]   subtype of the result               [[no-result]]   the turn ends without one
+    [[mute-result]]  with one that does not say whether it failed
 Without ANTHROPIC_API_KEY it is not logged in, unless HOME/.fake-claude/login is there."""
 import os
 import signal
@@ -219,6 +220,8 @@ class Claude(fake.Fake):
                     "errors": [f"Reached maximum budget (${budget})"]}
         if "no-result" in o:
             return {"no_result": True}
+        if "mute-result" in o:
+            return {"is_error": "no"}
         if "subtype" in o:
             return {"subtype": o["subtype"][0], "is_error": o["subtype"][0] != "success"}
         return {"is_error": True, "result": step.error} if step.error else {}

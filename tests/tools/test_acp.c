@@ -170,6 +170,25 @@ TEST(acp, the_agent_waits_while_nobody_takes_its_output)
         fake_fini(&f);
 }
 
+TEST(acp, one_whose_words_wait_for_room_is_not_silent)
+{
+        struct fake f;
+
+        fake_init(&f, NULL);
+        f.full_every = 1000;
+        begin(&f, "", "[[big: 5000]][[text: b]]", "\"limits\":{\"stall\":\"2s\"}");
+        while (f.since_full < 1000 && !f.finished)
+                uv_run(&f.loop, UV_RUN_ONCE);
+        uv_idle_stop(&f.room);
+        fake_run_for(&f, 4000);
+        CHECK(!f.finished);
+        f.full_every = 0;
+        uv_idle_start(&f.room, f.room.idle_cb);
+        fake_run(&f);
+        succeeded(&f);
+        fake_fini(&f);
+}
+
 /* --- permissions -------------------------------------------------------------------- */
 
 TEST(acp, an_allowed_action_is_done_once)

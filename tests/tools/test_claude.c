@@ -208,6 +208,16 @@ TEST(claude, broken_streams_have_their_codes)
         }
 }
 
+TEST(claude, a_result_that_does_not_say_whether_it_failed_is_no_success)
+{
+        struct fake f;
+
+        init(&f, NULL);
+        call(&f, "[[text: a]] [[mute-result]]", "");
+        says_that_it_failed(&f, "protocol_error", "is_error");
+        fake_fini(&f);
+}
+
 TEST(claude, other_lines_are_skipped)
 {
         struct fake f;
@@ -230,6 +240,25 @@ TEST(claude, silence_is_a_stall_and_a_question_at_no_terminal_is_told_as_one)
         init(&f, NULL);
         call(&f, "[[stderr: Do you trust this folder? (y/n)]] [[hang]]", ",\"limits\":{\"stall\":\"8s\"}");
         says_that_it_failed(&f, "prompt_hang", "Do you trust");
+        fake_fini(&f);
+}
+
+TEST(claude, one_whose_words_wait_for_room_is_not_silent)
+{
+        struct fake f;
+
+        init(&f, NULL);
+        f.full_every = 1000;
+        stand_in_start(&f, TOOL, "[[big: 5000]]", ",\"limits\":{\"stall\":\"8s\"}");
+        while (f.since_full < 1000 && !f.finished)
+                uv_run(&f.loop, UV_RUN_ONCE);
+        uv_idle_stop(&f.room);
+        fake_run_for(&f, 9000);
+        CHECK(!f.finished);
+        f.full_every = 0;
+        uv_idle_start(&f.room, f.room.idle_cb);
+        fake_run(&f);
+        CHECK_INT(f.outcome, TOOL_SUCCEEDED);
         fake_fini(&f);
 }
 

@@ -294,6 +294,29 @@ static void let_go(uv_idle_t *i)
 }
 
 /* The hungriest pattern: room for one message each turn. */
+TEST(stdio_peer, a_held_child_is_not_heard_on_its_standard_error_either)
+{
+        struct world w;
+        char shell[600], written[512];
+
+        open_world(&w);
+        w.on_message = hold_now;
+        snprintf(written, sizeof written, "%s/written", test_scratch());
+        snprintf(shell, sizeof shell, "echo one; echo trouble >&2; : >'%s'; echo two", written);
+        must_start(&w, shell);
+        while (!w.messages || access(written, F_OK) != 0)
+                uv_run(&w.loop, UV_RUN_NOWAIT);
+        for (int turn = 0; turn < 100; turn++)
+                uv_run(&w.loop, UV_RUN_NOWAIT);
+        CHECK_INT(w.err.len, 0);
+        w.on_message = NULL;
+        stdio_peer_hold(w.p, false);
+        run(&w);
+        CHECK_INT(w.err.len, 8);
+        CHECK_INT(w.messages, 2);
+        close_world(&w);
+}
+
 TEST(stdio_peer, holding_at_each_message_loses_none)
 {
         struct world w;
