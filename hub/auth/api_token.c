@@ -45,8 +45,17 @@ static int on_user(void *arg, const struct row_user *u)
         if (u->disabled_us)
                 return -E_UNAUTH;
         snprintf(c->name, sizeof c->name, "%s", u->name);
+        c->service = u->kind && strcmp(u->kind, "service") == 0;
         roles_read(u->roles, &c->roles);
         roles_read(u->idp_roles, &c->roles);
+        return 0;
+}
+
+static int on_maker(void *arg, const struct row_user *u)
+{
+        struct caller *c = arg;
+
+        snprintf(c->maker, sizeof c->maker, "%s", u->name);
         return 0;
 }
 
@@ -80,6 +89,12 @@ static int on_row(void *arg, const struct row_api_token *t)
                 roles_narrow(&c->roles, t->project, role);
         } else if (roles_give(&c->roles, t->project, role)) {
                 return 0;
+        }
+        if (t->maker_id && (!t->user_id || c->service)) {
+                snprintf(c->maker_id, sizeof c->maker_id, "%s", t->maker_id);
+                rc = read_user(l->r, t->maker_id, on_maker, c);
+                if (rc && rc != -E_NOENT)
+                        return rc;
         }
         l->ok = true;
         return 0;
@@ -127,6 +142,7 @@ static char *audit_detail(const struct new_api_token *t)
         if (o && cJSON_AddStringToObject(o, "name", t->name) &&
             cJSON_AddStringToObject(o, "role", role_name(t->role)) &&
             cJSON_AddStringToObject(o, "project", t->project) &&
+            (!t->user || cJSON_AddStringToObject(o, "user", t->user)) &&
             (!t->scopes || cJSON_AddStringToObject(o, "scopes", t->scopes)) &&
             (!t->session || cJSON_AddTrueToObject(o, "session")))
                 text = json_text(o);
@@ -169,6 +185,7 @@ int auth_api_token_create(struct store_tx *tx, const struct new_api_token *t, in
                                         .scopes = t->scopes,
                                         .kind = t->session ? "session" : NULL,
                                         .created_by = t->created_by,
+                                        .maker_id = t->maker_id,
                                         .created_us = now_us,
                                         .expires_us = t->expires_us,
                                 });

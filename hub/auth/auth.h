@@ -43,6 +43,9 @@ struct caller {
         char name[128];
         char project[PROJECT_NAME_MAX + 1]; /* what the token is bound to; "*": to none */
         char user_id[32];                   /* whose the token is; "": its own, a service's */
+        bool service;                       /* and that is a program */
+        char maker_id[32];                  /* of a program's: the user who made it, or "" */
+        char maker[128];                    /* their name */
         bool session;                       /* of a login */
         struct roles roles;                 /* of the user, as far as the token reaches */
         uint64_t permissions;               /* what the token is limited to (hub/model/access.h) */
@@ -54,9 +57,11 @@ struct new_api_token {
         enum role role;      /* the most it may be, of what its user is */
         int64_t expires_us;  /* 0: never */
         const char *user_id; /* NULL: it stands for itself */
+        const char *user;    /* their name, for the audit; or NULL */
         const char *scopes;  /* names of permissions, separated by spaces; NULL: no limit */
         bool session;
         const char *created_by;
+        const char *maker_id; /* the user who makes it, or is behind the token that does; or NULL */
 };
 /* Any thread with its own reader: "pat_..." -> caller. -E_UNAUTH (unknown, expired, revoked: the same
  * sentence). */

@@ -198,20 +198,57 @@ static bool printable(const char *s)
         return true;
 }
 
-/* Names are what the audit, approvals and lists call somebody by; "hub" and "init" are the hub's own. */
-static int check_name(const char *name, struct err *e)
+/* Characters that show nothing, or turn the text around them: with them two names can look the same. Of valid
+ * UTF-8: C1 controls and the soft hyphen (C2 80..A0, AD), U+200B..200F, U+2028..202F, U+2060..206F, U+FEFF.
+ */
+static bool visible(const char *name)
 {
+        for (const unsigned char *p = (const unsigned char *)name; *p; p++) {
+                if (p[0] == 0xc2 && (p[1] <= 0xa0 || p[1] == 0xad))
+                        return false;
+                if (p[0] == 0xe2 && p[1] == 0x80 &&
+                    ((p[2] >= 0x8b && p[2] <= 0x8f) || (p[2] >= 0xa8 && p[2] <= 0xaf)))
+                        return false;
+                if (p[0] == 0xe2 && p[1] == 0x81 && p[2] >= 0xa0 && p[2] <= 0xaf)
+                        return false;
+                if (p[0] == 0xef && p[1] == 0xbb && p[2] == 0xbf)
+                        return false;
+        }
+        return true;
+}
+
+/* Names are what the audit, approvals and lists call somebody by. */
+int auth_name_check(const char *name, struct err *e)
+{
+        static const char *const own[] = {"hub", "init", "stranger"};
         size_t n = strlen(name);
 
-        if (!n || n > PERSON_NAME_MAX || !str_is_utf8(name, n) || !printable(name) || strchr(name, '/') ||
+        if (!n || n > PERSON_NAME_MAX || !str_is_utf8(name, n) || !printable(name) || !visible(name) ||
             name[0] == ' ' || name[n - 1] == ' ')
                 return err_set(
                         e, E_INVAL,
-                        "a name has 1 to %d bytes, no control characters, no / and no space at its ends",
+                        "a name has 1 to %d bytes, no control or invisible characters, and no space at "
+                        "its ends",
                         PERSON_NAME_MAX);
-        if (strcmp(name, "hub") == 0 || strcmp(name, "init") == 0)
-                return err_set(e, E_INVAL, "\"%s\" is what the hub calls itself", name);
+        for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+                if (str_ieq(name, own[i]))
+                        return err_set(
+                                e, E_INVAL,
+                                "the name \"%s\" is what the audit calls the hub itself, or a stranger",
+                                name);
+        }
         return 0;
+}
+
+/* Users have a place of their own in addresses, and on command lines. */
+static int check_name(const char *name, struct err *e)
+{
+        int rc = auth_name_check(name, e);
+
+        if (!rc && (strchr(name, '/') || name[0] == '-' || !strcmp(name, ".") || !strcmp(name, "..")))
+                rc = err_set(e, E_INVAL,
+                             "a user's name holds no /, does not begin with - and is not . or ..");
+        return rc;
 }
 
 static struct person *find_person(struct auth *a, const char *name, struct err *e)
@@ -395,7 +432,7 @@ static int free_name(struct auth *a, const struct login *l, char out[128], struc
         base[n] = '\0';
         while (n && !str_is_utf8(base, n))
                 base[--n] = '\0'; /* cut in the middle of a character */
-        if (!n || strcmp(base, "hub") == 0 || strcmp(base, "init") == 0)
+        if (check_name(base, NULL))
                 snprintf(base, sizeof base, "user");
         snprintf(out, 128, "%s", base);
         for (int i = 2; i < 1000; i++) {
@@ -512,6 +549,11 @@ int auth_project_create(struct auth *a, struct store_tx *tx, const char *name, c
         put_project(tx, p);
         auth_record(a, tx, "project.create", p->name, NULL, NULL, NULL);
         return 0;
+}
+
+bool auth_has_project(struct auth *a, const char *name)
+{
+        return map_get(a->project_by_name, name) != NULL;
 }
 
 int auth_project_archive(struct auth *a, struct store_tx *tx, const char *name, bool on, struct err *e)

@@ -20,6 +20,10 @@ struct store_tx;
 #define PROJECTS_MAX    10000
 #define TITLE_MAX       200
 
+/* May somebody, a user or a token that stands for itself, be called so in lists, questions and the audit? Not
+ * by what the hub calls itself and strangers, not by what cannot be seen. -E_INVAL. Pure. */
+int auth_name_check(const char *name, struct err *e);
+
 struct new_person {
         const char *name;
         bool service;                 /* a program's: it never logs in */
@@ -54,6 +58,7 @@ int auth_login(struct auth *a, struct store_tx *tx, const struct login *l, char 
 
 int auth_project_create(struct auth *a, struct store_tx *tx, const char *name, const char *title,
                         struct err *e);
+bool auth_has_project(struct auth *a, const char *name);
 /* No new work in it while it is archived. Not for "default". */
 int auth_project_archive(struct auth *a, struct store_tx *tx, const char *name, bool on, struct err *e);
 

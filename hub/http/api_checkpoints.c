@@ -297,6 +297,7 @@ static int read_body(struct http_req *q, struct decision *d, const cJSON **conte
 static struct checkpoint_answer answer_of(const struct http_req *q, const struct decision *d)
 {
         return (struct checkpoint_answer){.by = q->caller.name,
+                                          .maker = q->caller.maker,
                                           .role = role_name(roles_in(&q->caller.roles, q->project)),
                                           .others = d->others,
                                           .approve = d->approve,
@@ -412,11 +413,20 @@ static void decide_on_loop(struct http_req *q)
 
 struct deciders {
         const char *project;
-        const char *but;  /* anybody but this one, or */
-        const char *only; /* this one */
+        const struct caller *but; /* anybody but this one, or */
+        const char *only;         /* this one */
         int64_t now_us;
         bool found;
 };
+
+/* A token that stands for itself is the caller if it has the caller's name, or the same user is behind both.
+ */
+static bool is_same_person(const struct caller *c, const struct row_api_token *t)
+{
+        const char *behind = *c->user_id && !c->service ? c->user_id : c->maker_id;
+
+        return strcmp(t->name, c->name) == 0 || (*behind && t->maker_id && strcmp(t->maker_id, behind) == 0);
+}
 
 static int on_token(void *arg, const struct row_api_token *t)
 {
@@ -427,7 +437,7 @@ static int on_token(void *arg, const struct row_api_token *t)
             role_parse(t->role, &role) || !role_may(role, PERM_CHECKPOINTS_DECIDE) ||
             (strcmp(t->project, PROJECT_ALL) != 0 && strcmp(t->project, d->project) != 0))
                 return 0;
-        d->found = d->only ? strcmp(t->name, d->only) == 0 : strcmp(t->name, d->but) != 0;
+        d->found = d->only ? strcmp(t->name, d->only) == 0 : !is_same_person(d->but, t);
         return d->found;
 }
 
@@ -442,12 +452,14 @@ static int on_user(void *arg, const struct row_user *u)
         roles_read(u->idp_roles, &roles);
         if (!role_may(roles_in(&roles, d->project), PERM_CHECKPOINTS_DECIDE))
                 return 0;
-        d->found = d->only ? strcmp(u->name, d->only) == 0 : strcmp(u->name, d->but) != 0;
+        d->found = d->only ? strcmp(u->name, d->only) == 0
+                           : strcmp(u->name, d->but->name) != 0 && strcmp(u->name, d->but->maker) != 0;
         return d->found;
 }
 
 /* A user, or a token that stands for itself. 1: there is one; 0: there is none; -E_*. */
-static int find_decider(struct http_req *q, struct store_reader *r, const char *but, const char *only)
+static int find_decider(struct http_req *q, struct store_reader *r, const struct caller *but,
+                        const char *only)
 {
         struct deciders d = {
                 .project = q->project, .but = but, .only = only, .now_us = clock_now_us(&clock_system)};
@@ -495,7 +507,7 @@ static int decide(struct http_req *q, bool approve, struct err *e)
         if (!rc)
                 rc = take_content(q, d, content, e);
         if (!rc)
-                d->others = find_decider(q, r, q->caller.name, NULL) != 0; /* not known counts as yes */
+                d->others = find_decider(q, r, &q->caller, NULL) != 0; /* not known counts as yes */
         forget_secrets(q, d, (cJSON *)content);
         cJSON_Delete(doc);
         if (rc) {
@@ -550,6 +562,7 @@ static void hand_on_loop(struct http_req *q)
 
         h->m = (struct engine_delegation){.checkpoint_id = q->param[0],
                                           .from = q->caller.name,
+                                          .from_maker = q->caller.maker,
                                           .from_role = role_name(roles_in(&q->caller.roles, q->project)),
                                           .to = h->to};
         req_owe(q);

@@ -307,7 +307,8 @@ static void retry_on_loop(struct http_req *q)
         if (replayed(q))
                 return;
         req_owe(q);
-        engine_retry(q->h->o.engine, q->param[0], q->caller.name, req_on_answer, q);
+        engine_retry(q->h->o.engine, q->param[0], &(struct engine_actor){q->caller.name, q->caller.maker},
+                     req_on_answer, q);
 }
 
 int api_run_retry(struct http_req *q, struct err *e)
@@ -328,7 +329,8 @@ static void resolve_on_loop(struct http_req *q)
         if (replayed(q))
                 return;
         req_owe(q);
-        engine_resolve(q->h->o.engine, q->param[0], q->caller.name, q->param[1], q->state, req_on_answer, q);
+        engine_resolve(q->h->o.engine, q->param[0], &(struct engine_actor){q->caller.name, q->caller.maker},
+                       q->param[1], q->state, req_on_answer, q);
 }
 
 int api_step_resolve(struct http_req *q, struct err *e)

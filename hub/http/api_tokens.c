@@ -417,9 +417,26 @@ static int settle_owner(struct http_req *q, struct token_request *t, struct err 
                         e, E_EXIST,
                         "'%.100s' is a user: make the token theirs (\"user\"), or give it another name",
                         t->name);
-        if (id)
-                snprintf(t->user_id, sizeof t->user_id, "%s", id);
+        if (!id)
+                return auth_name_check(t->name, e);
+        snprintf(t->user_id, sizeof t->user_id, "%s", id);
         return 0;
+}
+
+/* One for a project that is not there would be good for whatever is called so later. */
+static int check_project(struct http_req *q, const struct token_request *t, struct err *e)
+{
+        if (strcmp(t->project, PROJECT_ALL) == 0 || auth_has_project(q->h->o.auth, t->project))
+                return 0;
+        return err_set(e, E_NOENT, "there is no project '%.64s', or you have no role in it", t->project);
+}
+
+/* The person behind a token that is nobody's, also if it was made by another such token. */
+static const char *maker_of(const struct caller *c)
+{
+        if (*c->user_id && !c->service)
+                return c->user_id;
+        return *c->maker_id ? c->maker_id : NULL;
 }
 
 static void api_on_loop(struct http_req *q)
@@ -440,6 +457,8 @@ static void api_on_loop(struct http_req *q)
         }
         t->expires_us = t->ttl_ms ? now + t->ttl_ms * 1000 : 0;
         rc = settle_owner(q, t, &e);
+        if (!rc)
+                rc = check_project(q, t, &e);
         if (rc) {
                 store_abandon(tx);
                 req_done(q, rc, &e);
@@ -450,9 +469,11 @@ static void api_on_loop(struct http_req *q)
                                                            .project = t->project,
                                                            .role = t->role,
                                                            .user_id = t->user_id[0] ? t->user_id : NULL,
+                                                           .user = t->user[0] ? t->user : NULL,
                                                            .scopes = t->scopes,
                                                            .expires_us = t->expires_us,
-                                                           .created_by = q->caller.name},
+                                                           .created_by = q->caller.name,
+                                                           .maker_id = maker_of(&q->caller)},
                                    now, text, t->id);
         if (!rc)
                 t->text = mem_strdup(text);
@@ -510,7 +531,26 @@ static int project_member(struct http_req *q, const cJSON *doc, struct token_req
         if (strcmp(c->project, PROJECT_ALL) != 0 && strcmp(c->project, s) != 0)
                 return err_set(e, E_DENIED, "this token is bound to project %s: it cannot make one for %.64s",
                                c->project, s);
-        return 0;
+        /* Where they have none it could only tell whether there is such a project. */
+        return strcmp(s, PROJECT_ALL) == 0 ? 0 : guard_in(q, s, PERM_OWN_TOKENS, e);
+}
+
+/* A token in somebody's name is that person to approvals and the audit: only who rules users makes one for
+ * another. */
+static int user_member(struct http_req *q, const cJSON *doc, struct token_request *t, bool own, struct err *e)
+{
+        const char *user = NULL;
+        int rc = json_str_opt(doc, "user", &user, e);
+
+        if (rc || !user)
+                return rc;
+        if (own)
+                return err_set(e, E_INVAL, "one's own token has no other \"user\"");
+        if (strcmp(user, *q->caller.user_id ? q->caller.name : "") != 0)
+                rc = guard_in(q, PROJECT_ALL, PERM_USERS_MANAGE, e);
+        if (!rc)
+                snprintf(t->user, sizeof t->user, "%s", user);
+        return rc;
 }
 
 /* Names of permissions; no token can make one that may more than itself. */
@@ -518,6 +558,7 @@ static int scopes_member(const struct caller *c, const cJSON *doc, struct token_
 {
         const cJSON *list = NULL;
         enum permission p;
+        uint64_t named = 0;
         struct buf b;
         int rc = json_arr_opt(doc, "scopes", &list, e);
 
@@ -536,8 +577,10 @@ static int scopes_member(const struct caller *c, const cJSON *doc, struct token_
                 else if (!(c->permissions & PERMISSION_BIT(p)))
                         rc = err_set(e, E_DENIED, "%s lacks the permission %s: a new token cannot have it",
                                      c->name, m->valuestring);
-                else
+                else if (!(named & PERMISSION_BIT(p))) /* once is enough */
                         rc = buf_printf(&b, "%s%s", b.len ? " " : "", m->valuestring);
+                if (!rc)
+                        named |= PERMISSION_BIT(p);
         }
         if (!rc)
                 rc = buf_putc(&b, '\0');
@@ -564,7 +607,7 @@ static int create(struct http_req *q, bool own, struct err *e)
 {
         static const char *const keys[] = {"name", "role", "project", "user", "scopes", "ttl", NULL};
         struct token_request *t = NULL;
-        const char *role = NULL, *user = NULL;
+        const char *role = NULL;
         cJSON *doc = NULL;
         int rc = begin(q, keys, &doc, &t, e);
 
@@ -577,11 +620,9 @@ static int create(struct http_req *q, bool own, struct err *e)
         if (!rc && role_parse(role, &t->role))
                 rc = err_set(e, E_INVAL, "\"role\" must be client, operator, technical-operator or admin");
         if (!rc)
-                rc = json_str_opt(doc, "user", &user, e);
-        if (!rc && user && own)
-                rc = err_set(e, E_INVAL, "one's own token has no other \"user\"");
-        if (!rc)
                 rc = project_member(q, doc, t, own, e);
+        if (!rc)
+                rc = user_member(q, doc, t, own, e);
         if (!rc && t->role > (own ? roles_best(&q->caller.roles) : roles_in(&q->caller.roles, t->project)))
                 rc = err_set(e, E_DENIED, "%s has not the role %s to give", q->caller.name, role);
         if (!rc)
@@ -590,8 +631,6 @@ static int create(struct http_req *q, bool own, struct err *e)
                 rc = duration_member(doc, "ttl", &t->ttl_ms, e);
         if (!rc)
                 rc = check_life(q, t, e);
-        if (!rc && user)
-                snprintf(t->user, sizeof t->user, "%s", user);
         if (!rc && own)
                 snprintf(t->user_id, sizeof t->user_id, "%s", q->caller.user_id);
         if (!rc)

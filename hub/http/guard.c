@@ -27,6 +27,11 @@ static int lacks(const struct caller *c, enum role role, const char *project, en
         if (project)
                 return err_set(e, E_DENIED, "%s (role %s in project %s) lacks the permission %s", c->name,
                                role_name(role), project, permission_name(p));
+        if (role == ROLE_NONE)
+                return err_set(
+                        e, E_DENIED,
+                        "%s lacks the permission %s: it takes a role for all projects (*), and there is none",
+                        c->name, permission_name(p));
         return err_set(e, E_DENIED, "%s (role %s) lacks the permission %s", c->name, role_name(role),
                        permission_name(p));
 }

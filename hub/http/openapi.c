@@ -62,7 +62,8 @@ static const struct {
                 ",\"kind\":{\"enum\":[\"run\",\"call\"]},\"state\":{\"enum\":[\"queued\",\"running\","
                 "\"waiting\",\"succeeded\","
                 "\"failed\",\"cancelled\"]},\"inputs\":" OBJECT ",\"outputs\":" OBJECT ",\"error\":" ERROR_OF
-                ",\"priority\":" INTEGER ",\"created_by\":" STRING ",\"cancel_requested\":" BOOLEAN
+                ",\"priority\":" INTEGER ",\"created_by\":" STRING
+                ",\"askers\":{\"type\":\"array\",\"items\":" STRING "},\"cancel_requested\":" BOOLEAN
                 ",\"step_count\":" INTEGER ",\"created_at\":" TIME ",\"started_at\":" TIME
                 ",\"finished_at\":" TIME AMOUNT("spent")
                         AMOUNT("reserved") ",\"steps\":{\"type\":\"array\",\"items\":" REF("Step") "}}}"},

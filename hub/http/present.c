@@ -115,6 +115,8 @@ void present_run(struct jsonw *w, const struct row_run *r, bool brief)
         put_error(w, r->error_code, r->error_message);
         jw_i64(w, "priority", r->priority);
         jw_str(w, "created_by", r->created_by);
+        if (!brief)
+                jw_raw(w, "askers", r->askers, "[]");
         jw_bool(w, "cancel_requested", r->cancel_requested);
         jw_i64(w, "step_count", r->n_steps);
         jw_time(w, "created_at", r->created_us);

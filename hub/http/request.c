@@ -178,7 +178,8 @@ static bool recall_token(struct http_req *q, struct http_thread *t, const uint8_
         for (int i = 0; i < TOKENS_CACHED; i++) {
                 const struct known_token *k = &t->tokens[i];
 
-                if (k->until_ms > now && k->changes == changes && secret_equal(k->sha256, sha, SHA256_LEN)) {
+                if (k->until_ms > now && k->changes == changes && secret_equal(k->sha256, sha, SHA256_LEN) &&
+                    (!k->caller.expires_us || k->caller.expires_us > q->started_us)) {
                         q->caller = k->caller;
                         return true;
                 }
@@ -280,8 +281,10 @@ static enum MHD_Result on_query(void *cls, enum MHD_ValueKind kind, const char *
 {
         struct query_check *c = cls;
 
-        (void)kind;
-        if (!str_is_utf8(key, strlen(key)) || (value && !str_is_utf8(value, strlen(value))))
+        if (!(c->q->route->flags & ROUTE_ANY_QUERY) &&
+            MHD_lookup_connection_value(c->q->conn, kind, key) != value)
+                c->rc = err_set(c->e, E_INVAL, "the query parameter '%.64s' stands there twice", key);
+        else if (!str_is_utf8(key, strlen(key)) || (value && !str_is_utf8(value, strlen(value))))
                 c->rc = err_set(c->e, E_INVAL, "the query string is not valid UTF-8");
         else if (!(c->q->route->flags & ROUTE_ANY_QUERY) && !route_takes(c->q->route, key))
                 c->rc = err_set(c->e, E_INVAL, "unknown query parameter '%s'; known here: %s", key,

@@ -108,6 +108,7 @@ static void on_loop(struct http_req *q)
                 .inputs = s->inputs,
                 .kind = s->kind,
                 .created_by = q->caller.name,
+                .maker = q->caller.maker,
                 .project = q->project,
                 .priority = (int)s->priority,
                 .stdin_follows = s->stdin_follows,

@@ -328,11 +328,22 @@ bool approval_asked(const struct approval_rules *r, const struct approval_record
         return own;
 }
 
-bool approval_answered(const struct approval_record *rec, const char *name)
+static bool same(const char *a, const char *b)
+{
+        return a && b && *a && strcmp(a, b) == 0;
+}
+
+bool approval_answered(const struct approval_record *rec, const char *name, const char *maker)
 {
         const cJSON *a;
 
-        cJSON_ArrayForEach(a, rec->answers) if (strcmp(member(a, "by"), name) == 0) return true;
+        cJSON_ArrayForEach(a, rec->answers)
+        {
+                const char *by = member(a, "by"), *for_ = member(a, "maker");
+
+                if (same(by, name) || same(by, maker) || same(for_, name) || same(for_, maker))
+                        return true;
+        }
         return false;
 }
 
@@ -360,6 +371,7 @@ int approval_take(const struct approval_rules *r, struct approval_record *rec,
         if (!o || !cJSON_AddStringToObject(o, "by", a->by) ||
             !cJSON_AddStringToObject(o, "decision", a->approve ? "approved" : "rejected") ||
             !cJSON_AddNumberToObject(o, "at_us", (double)now_us) ||
+            (a->maker && *a->maker && !cJSON_AddStringToObject(o, "maker", a->maker)) ||
             (reason && *reason && !cJSON_AddStringToObject(o, "reason", reason))) {
                 cJSON_Delete(o);
                 return -E_NOMEM;
@@ -391,9 +403,9 @@ int approval_delegate(const struct approval_rules *r, struct approval_record *re
         if (strcmp(from, to) == 0)
                 return err_set(e, E_INVAL, "%s cannot hand it to themselves", from);
         *code = "already_answered";
-        if (approval_answered(rec, from) || approval_answered(rec, to))
+        if (approval_answered(rec, from, NULL) || approval_answered(rec, to, NULL))
                 return err_set(e, E_EXIST, "%s has answered already: each person counts once",
-                               approval_answered(rec, from) ? from : to);
+                               approval_answered(rec, from, NULL) ? from : to);
         *code = "too_many_delegations";
         if (cJSON_GetArraySize(rec->delegations) >= APPROVAL_DELEGATIONS_MAX)
                 return err_set(e, E_FULL, "it was handed on %d times already: answer it",

@@ -74,7 +74,9 @@ int approval_record_read(const char *json, struct approval_record *out, struct e
  */
 bool approval_asked(const struct approval_rules *r, const struct approval_record *rec, const char *name,
                     const char *role);
-bool approval_answered(const struct approval_record *rec, const char *name);
+/* Has this person? maker: the user who made the token `name` that stands for itself, who is the same person;
+ * or NULL. */
+bool approval_answered(const struct approval_record *rec, const char *name, const char *maker);
 /* Notes an answer that checkpoint_check has allowed, and says what follows: OPEN (others are still to
  * answer), APPROVED or REJECTED. -E_NOMEM leaves the record as it was. */
 int approval_take(const struct approval_rules *r, struct approval_record *rec,

@@ -99,10 +99,29 @@ static int is_over(const struct checkpoint_facts *f, struct err *e)
         }
 }
 
+bool checkpoint_asker(const char *asked_by, const cJSON *askers, const char *name)
+{
+        const cJSON *it;
+
+        if (!name || !*name)
+                return false;
+        if (strcmp(name, asked_by) == 0)
+                return true;
+        cJSON_ArrayForEach(it, askers)
+        {
+                if (cJSON_IsString(it) && strcmp(it->valuestring, name) == 0)
+                        return true;
+        }
+        return false;
+}
+
+/* Whoever has made a token could use it: what it may not, they may not, and the other way round. */
 static bool self_denied(const struct checkpoint_facts *f, const struct checkpoint_answer *a,
                         enum self_approval self)
 {
-        if (!a->approve || self == SELF_ALLOW || strcmp(a->by, f->asked_by) != 0)
+        if (!a->approve || self == SELF_ALLOW ||
+            (!checkpoint_asker(f->asked_by, f->askers, a->by) &&
+             !checkpoint_asker(f->asked_by, f->askers, a->maker)))
                 return false;
         return self == SELF_DENY || checkpoint_by_hub(f->kind) || a->others;
 }
@@ -116,13 +135,17 @@ static int check_person(const struct checkpoint_facts *f, const struct checkpoin
                 return err_set(e, E_DENIED, "%s is not among those whom checkpoint %s asks", a->by, f->id);
         }
         if (self_denied(f, a, self)) {
+                bool own = checkpoint_asker(f->asked_by, f->askers, a->by);
+
                 *code = "own_request";
                 return err_set(e, E_DENIED,
-                               "%s started the run that asks: somebody else must approve checkpoint %s "
+                               "%s%s%s %s the run that asks: somebody else must approve checkpoint %s "
                                "(approvals-self is %s on this hub)",
-                               a->by, f->id, self == SELF_DENY ? "deny" : "auto");
+                               own ? a->by : a->maker, own ? "" : ", who made the token ", own ? "" : a->by,
+                               strcmp(a->by, f->asked_by) == 0 ? "started" : "started or retried", f->id,
+                               self == SELF_DENY ? "deny" : "auto");
         }
-        if (f->record && approval_answered(f->record, a->by)) {
+        if (f->record && approval_answered(f->record, a->by, a->maker)) {
                 *code = "already_answered";
                 return err_set(
                         e, E_EXIST,

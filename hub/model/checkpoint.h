@@ -12,6 +12,7 @@
 #ifndef PHOTON_MODEL_CHECKPOINT_H
 #define PHOTON_MODEL_CHECKPOINT_H
 
+#include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -79,6 +80,7 @@ struct checkpoint_facts {
         bool form;            /* an approval carries content */
         const char *sha256;   /* of the exact arguments, hex */
         const char *asked_by; /* who started the run */
+        const cJSON *askers;  /* names of those who had a hand in it since, such as by a retry; or NULL */
         int64_t expires_us;   /* 0: never */
         const char *decided_by, *reason;
         const struct approval_rules *rules;   /* asked by the hub; else NULL */
@@ -88,12 +90,16 @@ struct checkpoint_facts {
 /* What somebody wants to answer. */
 struct checkpoint_answer {
         const char *by;
-        const char *role; /* in the run's project; NULL: none */
-        bool others;      /* somebody else could answer, too */
+        const char *maker; /* by is a token that stands for itself: the user who made it; or NULL */
+        const char *role;  /* in the run's project; NULL: none */
+        bool others;       /* somebody else could answer, too */
         bool approve, always;
         const char *sha256;  /* what they saw; NULL: they do not say */
         const char *content; /* JSON object; NULL: none */
 };
+
+/* Is this name among those who ask? */
+bool checkpoint_asker(const char *asked_by, const cJSON *askers, const char *name);
 
 /* 0: they may, now. Else a sentence, and in *code the stable name of the reason, in this order:
  * -E_STATE checkpoint_decided (who, what); -E_TIMEOUT checkpoint_expired; -E_VERSION digest_mismatch;

@@ -244,6 +244,7 @@ struct engine_submit {
         cJSON *inputs;             /* complete (workflow_inputs); taken, also on failure */
         const char *kind;          /* "run" | "call" */
         const char *created_by;
+        const char *maker;   /* the user who made the token that submits and stands for itself; or NULL */
         const char *project; /* NULL: PROJECT_DEFAULT */
         int priority;        /* added to the workflow's */
         bool stdin_follows;  /* calls: data comes with engine_stdin */
@@ -270,11 +271,18 @@ typedef void (*engine_answer)(void *arg, int rc, const struct err *e);
 /* by: who asked, for the audit's record, which is part of the same commit. */
 void engine_cancel(struct engine *en, const char *run_id, const char *by, const char *reason,
                    engine_answer cb, void *arg);
-/* Failed, cancelled and unknown steps of a finished (or waiting) run, and what depends on them, run again. */
-void engine_retry(struct engine *en, const char *run_id, const char *by, engine_answer cb, void *arg);
+/* Who lets steps run (again): by is a user or a token that stands for itself, maker the user who made that
+ * token, or NULL. Both count as having asked what the run asks from then on. */
+struct engine_actor {
+        const char *by, *maker;
+};
+/* Failed, cancelled and unknown steps of a finished (or waiting) run, and what depends on them, run again.
+ * -E_FULL: too many people have retried it. */
+void engine_retry(struct engine *en, const char *run_id, const struct engine_actor *who, engine_answer cb,
+                  void *arg);
 /* A person decides an UNKNOWN step: "retry", "succeeded", "failed". */
-void engine_resolve(struct engine *en, const char *run_id, const char *by, const char *step_id,
-                    const char *outcome, engine_answer cb, void *arg);
+void engine_resolve(struct engine *en, const char *run_id, const struct engine_actor *who,
+                    const char *step_id, const char *outcome, engine_answer cb, void *arg);
 /* A person answers a question. rc as checkpoint_check says; -E_NOENT: no checkpoint of that id is open (it
  * may be over: the store knows, by the time of the answer). Content has been held against the schema by the
  * caller. */
@@ -292,7 +300,7 @@ void engine_decide(struct engine *en, struct engine_decision *d, engine_answer c
 /* One who is asked hands the question to another. rc and *code as approval_delegate says; -E_NOTSUP: a tool
  * asks it, whom everybody who may decide can answer. */
 struct engine_delegation {
-        const char *checkpoint_id, *from, *from_role, *to;
+        const char *checkpoint_id, *from, *from_maker, *from_role, *to;
         const char *code; /* out, before cb */
 };
 void engine_delegate(struct engine *en, struct engine_delegation *d, engine_answer cb, void *arg);

@@ -286,6 +286,10 @@ static void expire(struct ask *a)
         snprintf(text, sizeof text, "%s answered within %s",
                  checkpoint_by_hub(a->kind) && a->rules.quorum > 1 ? "too few" : "nobody", after);
         ask_decide(a, CHECKPOINT_EXPIRED, "hub", text);
+        engine_audit(
+                r->en, "hub", "checkpoint.expire", a->id,
+                (const struct audit_word[]){
+                        {"run", r->id}, {"kind", checkpoint_kind_name(a->kind)}, {"sha256", a->sha256}, {0}});
         if (checkpoint_by_hub(a->kind))
                 gate_decided(a);
         run_settle(r);
@@ -496,6 +500,7 @@ static int check(struct ask *a, struct engine_decision *d, struct err *e)
                                      .form = a->form,
                                      .sha256 = a->sha256,
                                      .asked_by = a->step->run->created_by,
+                                     .askers = a->step->run->askers,
                                      .expires_us = a->expires_us,
                                      .decided_by = a->decided_by,
                                      .reason = a->reason,

@@ -280,6 +280,14 @@ void gate_answered(struct ask *a, const struct engine_decision *d)
         gate_decided(a);
 }
 
+/* Beside who started it, of which approval_delegate knows. */
+static bool asks_itself(const struct run *r, const struct engine_delegation *d)
+{
+        return checkpoint_asker("", r->askers, d->from) ||
+               checkpoint_asker(r->created_by, r->askers, d->from_maker) ||
+               checkpoint_asker("", r->askers, d->to);
+}
+
 void engine_delegate(struct engine *en, struct engine_delegation *d, engine_answer cb, void *arg)
 {
         struct ask *a = map_get(en->asks, d->checkpoint_id);
@@ -297,6 +305,17 @@ void engine_delegate(struct engine *en, struct engine_delegation *d, engine_answ
                 cb(arg,
                    err_set(&e, E_STATE,
                            "a tool asks checkpoint %s: whoever may decide checkpoints can answer it", a->id),
+                   &e);
+                return;
+        }
+        if (asks_itself(a->step->run, d)) {
+                d->code = "own_request";
+                cb(arg,
+                   err_set(&e, E_DENIED,
+                           "%s and %s cannot hand it on to each other: one of them started or retried the "
+                           "run "
+                           "that asks, and somebody else is to answer",
+                           d->from, d->to),
                    &e);
                 return;
         }
@@ -329,6 +348,8 @@ bool gate_escalate(struct ask *a)
         ask_write(a, true);
         ask_publish(a, "checkpoint.escalated");
         ask_notice(a, "checkpoint.escalated", NULL);
+        engine_audit(en, "hub", "checkpoint.escalate", a->id,
+                     (const struct audit_word[]){{"run", a->step->run->id}, {"sha256", a->sha256}, {0}});
         log_info("engine", "a checkpoint escalated", "checkpoint=%s run=%s", a->id, a->step->run->id);
         return true;
 }

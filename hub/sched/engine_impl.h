@@ -153,6 +153,7 @@ struct run {
         struct engine *en;
         int64_t seq;
         char *id, *kind, *def_sha256, *created_by, *project, *group_name;
+        cJSON *askers; /* names of others who count as having asked what it asks; NULL: nobody */
         struct workflow *wf;
         struct def_info *info; /* wf->n_steps */
         cJSON *inputs, *outputs, *run_ctx, *wf_ctx, *env_ctx;
@@ -319,6 +320,12 @@ void run_free(struct run *r);
 void run_dirty(struct run *r);
 void run_move(struct run *r, enum run_state to);
 void run_start(struct run *r);
+#define RUN_ASKERS_MAX 100
+/* That name, too, counts as having asked what this run asks; nothing if it is "" or NULL, or does already.
+ * false: too many do. The caller sees that the row is written. */
+bool run_add_asker(struct run *r, const char *name);
+/* The same for whoever lets its steps run again. -E_FULL. */
+int run_asked_again(struct run *r, const struct engine_actor *who, struct err *e);
 void run_settle(struct run *r);  /* looks whether it is over, or waits */
 void run_release(struct run *r); /* its place in the concurrency group */
 void run_enter_group(struct run *r);

@@ -35,6 +35,8 @@ static int on_run(void *arg, const struct row_run *row)
         r->kind = engine_strdup(row->kind);
         r->def_sha256 = engine_strdup(row->def_sha256);
         r->created_by = engine_strdup(row->created_by ? row->created_by : "");
+        if (row->askers && json_parse(row->askers, strlen(row->askers), &r->askers, NULL))
+                r->refused = true; /* who may not approve is not known any more */
         r->project = engine_strdup(row->project ? row->project : PROJECT_DEFAULT);
         r->group_name = engine_strdup(row->concurrency_group);
         r->inputs_text = engine_strdup(row->inputs ? row->inputs : "{}");
@@ -483,7 +485,8 @@ static void reset_for_retry(struct run *r)
         run_dirty(r);
 }
 
-static int retry_finished(struct engine *en, const char *run_id, struct err *e)
+static int retry_finished(struct engine *en, const char *run_id, const struct engine_actor *who,
+                          struct err *e)
 {
         struct loading ld = {.en = en, .e = e};
         int rc = read_run(en->reader, run_id, on_run, &ld);
@@ -496,6 +499,8 @@ static int retry_finished(struct engine *en, const char *run_id, struct err *e)
                 rc = err_set(e, E_STATE, "run %s succeeded: there is nothing to retry", run_id);
         if (!rc)
                 rc = read_whole(en, r, e);
+        if (!rc)
+                rc = run_asked_again(r, who, e);
         if (rc) {
                 run_free(r);
                 return rc;
@@ -518,24 +523,27 @@ static void retry_unknown(struct run *r)
         run_settle(r);
 }
 
-void engine_retry(struct engine *en, const char *run_id, const char *by, engine_answer cb, void *arg)
+void engine_retry(struct engine *en, const char *run_id, const struct engine_actor *who, engine_answer cb,
+                  void *arg)
 {
         struct run *r = map_get(en->runs, run_id);
         struct err e = {0};
         int rc = 0;
 
-        if (r && !r->over && r->n_unknown)
-                retry_unknown(r);
-        else if (r)
+        if (r && !r->over && r->n_unknown) {
+                rc = run_asked_again(r, who, &e);
+                if (!rc)
+                        retry_unknown(r);
+        } else if (r)
                 rc = err_set(&e, E_STATE,
                              "run %s is %s: only a run that is over, or waits for a decision, can be retried",
                              run_id, run_state_name(r->state));
         else
-                rc = retry_finished(en, run_id, &e);
+                rc = retry_finished(en, run_id, who, &e);
         if (rc) {
                 cb(arg, rc, &e);
                 return;
         }
-        engine_audit(en, by, "run.retry", run_id, NULL);
+        engine_audit(en, who->by, "run.retry", run_id, NULL);
         engine_after_answer(en, cb, arg, 0, NULL);
 }

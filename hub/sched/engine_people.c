@@ -147,8 +147,33 @@ static struct step *find_step(struct run *r, const char *id)
         return NULL;
 }
 
-void engine_resolve(struct engine *en, const char *run_id, const char *by, const char *step_id,
-                    const char *outcome, engine_answer cb, void *arg)
+bool run_add_asker(struct run *r, const char *name)
+{
+        cJSON *s;
+
+        if (!name || !*name || checkpoint_asker(r->created_by, r->askers, name))
+                return true;
+        if (cJSON_GetArraySize(r->askers) >= RUN_ASKERS_MAX)
+                return false;
+        s = cJSON_CreateString(name);
+        if (!r->askers)
+                r->askers = cJSON_CreateArray();
+        if (!s || !r->askers || !cJSON_AddItemToArray(r->askers, s))
+                abort(); /* no memory: see engine.c */
+        return true;
+}
+
+int run_asked_again(struct run *r, const struct engine_actor *who, struct err *e)
+{
+        if (!run_add_asker(r, who->by) || !run_add_asker(r, who->maker))
+                return err_set(e, E_FULL, "%d people have started or retried run %s already: submit it anew",
+                               cJSON_GetArraySize(r->askers) + 1, r->id);
+        run_dirty(r);
+        return 0;
+}
+
+void engine_resolve(struct engine *en, const char *run_id, const struct engine_actor *who,
+                    const char *step_id, const char *outcome, engine_answer cb, void *arg)
 {
         struct run *r = map_get(en->runs, run_id);
         struct step *s = r && !r->over ? find_step(r, step_id) : NULL;
@@ -163,11 +188,13 @@ void engine_resolve(struct engine *en, const char *run_id, const char *by, const
         else if (strcmp(outcome, "retry") && strcmp(outcome, "succeeded") && strcmp(outcome, "failed"))
                 rc = err_set(&e, E_INVAL, "outcome is \"%s\"; it must be retry, succeeded or failed",
                              outcome);
+        else if (!strcmp(outcome, "retry"))
+                rc = run_asked_again(r, who, &e);
         if (rc) {
                 cb(arg, rc, &e);
                 return;
         }
-        engine_audit(en, by, "step.resolve", run_id,
+        engine_audit(en, who->by, "step.resolve", run_id,
                      (const struct audit_word[]){{"step", step_id}, {"outcome", outcome}, {0}});
         if (!strcmp(outcome, "retry")) {
                 step_note_attempt(s, "unknown");

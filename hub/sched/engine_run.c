@@ -250,6 +250,7 @@ void run_free(struct run *r)
         mem_free(r->kind);
         mem_free(r->def_sha256);
         mem_free(r->created_by);
+        cJSON_Delete(r->askers);
         mem_free(r->project);
         mem_free(r->group_name);
         mem_free(r->inputs_text);
@@ -390,6 +391,7 @@ static int build_submitted(struct engine *en, struct engine_submit *s, struct ru
         r->id = engine_strdup(id);
         r->kind = engine_strdup(s->kind);
         r->created_by = engine_strdup(s->created_by ? s->created_by : "");
+        (void)run_add_asker(r, s->maker); /* the first: there is room */
         r->project = engine_strdup(s->project ? s->project : PROJECT_DEFAULT);
         r->def_sha256 = engine_strdup(hex);
         r->def_text = mem_strndup(s->def_text, s->def_len);

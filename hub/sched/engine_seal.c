@@ -90,6 +90,8 @@ static void put_run(struct sealing *s, const struct row_run *r, const uint8_t in
         add_text(s, r->project);
         add_text(s, r->concurrency_group);
         add(s, inputs, SHA256_LEN);
+        if (r->askers) /* rows from before there was such a list hold as they are */
+                add_text(s, r->askers);
 }
 
 static void hash_inputs(const char *text, uint8_t out[SHA256_LEN])

@@ -1,6 +1,7 @@
 #include "hub/sched/write.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/buf.h"
@@ -194,6 +195,7 @@ static void run_event(struct engine *en, struct run *r)
 static void put_run(struct engine *en, struct run *r)
 {
         struct row_seal seal;
+        char *askers = r->askers ? json_text(r->askers) : NULL;
         struct row_run row = {
                 .seq = r->seq,
                 .id = r->id,
@@ -206,6 +208,7 @@ static void put_run(struct engine *en, struct run *r)
                 .error_code = r->error_code,
                 .error_message = r->error_message,
                 .created_by = r->created_by,
+                .askers = askers,
                 .project = r->project,
                 .concurrency_group = r->group_name,
                 .priority = r->priority,
@@ -216,9 +219,12 @@ static void put_run(struct engine *en, struct run *r)
                 .n_steps = r->n_steps,
         };
 
+        if (r->askers && !askers)
+                abort(); /* no memory: see engine.c */
         r->is_dirty = false;
         seal_run(r, &row, &seal);
         store_put_run(engine_tx(en), &row);
+        mem_free(askers);
 }
 
 void write_run(struct engine *en, struct run *r)

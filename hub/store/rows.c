@@ -42,6 +42,7 @@ static const struct col runs_cols[] = {
         C(TEXT, row_run, "inputs", inputs, 0),
         C(TEXT, row_run, "outputs", outputs, 0),
         C(TEXT, row_run, "project", project, 0),
+        C(TEXT, row_run, "askers", askers, 0),
         C2(BLOB, row_run, "seal", seal, seal_len, 0),
 };
 
@@ -221,6 +222,7 @@ static const struct col api_tokens_cols[] = {
         C(TEXT, row_api_token, "user_id", user_id, 0),
         C(TEXT, row_api_token, "scopes", scopes, 0),
         C(TEXT, row_api_token, "kind", kind, 0),
+        C(TEXT, row_api_token, "maker_id", maker_id, 0),
 };
 
 static const struct col projects_cols[] = {

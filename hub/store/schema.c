@@ -161,6 +161,13 @@ static const char schema_seals[] = "ALTER TABLE runs ADD COLUMN seal BLOB;"
                                    "ALTER TABLE steps ADD COLUMN seal BLOB;"
                                    "ALTER TABLE checkpoints ADD COLUMN seal BLOB;";
 
+/* Who else counts as having asked what a run asks, and whose a token is that stands for itself. */
+static const char schema_askers[] =
+        "ALTER TABLE runs ADD COLUMN askers TEXT;"
+        "ALTER TABLE api_tokens ADD COLUMN maker_id TEXT;"
+        "UPDATE api_tokens SET maker_id=(SELECT id FROM users WHERE users.name=api_tokens.created_by)"
+        " WHERE user_id IS NULL;";
+
 /* clang-format off */
 const char *const store_migrations[] = {
         schema_1,
@@ -174,6 +181,7 @@ const char *const store_migrations[] = {
         schema_people,
         schema_notices,
         schema_seals,
+        schema_askers,
         NULL,
 };
 /* clang-format on */

@@ -77,6 +77,7 @@ struct row_run {
         const char *outputs; /* JSON or NULL */
         const char *error_code, *error_message;
         const char *created_by; /* API token name */
+        const char *askers;     /* JSON: names of others who count as having asked; NULL: nobody */
         const char *concurrency_group;
         int priority;
         bool cancel_requested;
@@ -249,10 +250,11 @@ void store_put_redemption(struct store_tx *tx, const struct row_redemption *r);
 struct row_api_token {
         const char *id, *sha256_hex, *name, *role, *created_by;
         int64_t created_us, expires_us, revoked_us, last_used_us;
-        const char *project; /* what it is bound to; "*": to none */
-        const char *user_id; /* whose it is; NULL: its own (a service's) */
-        const char *scopes;  /* names of permissions, separated by spaces; NULL: no limit */
-        const char *kind;    /* "session": of a login; NULL: made by hand */
+        const char *project;  /* what it is bound to; "*": to none */
+        const char *user_id;  /* whose it is; NULL: its own (a service's) */
+        const char *scopes;   /* names of permissions, separated by spaces; NULL: no limit */
+        const char *kind;     /* "session": of a login; NULL: made by hand */
+        const char *maker_id; /* the user who made it, or is behind the token that did; NULL: none is known */
 };
 void store_put_api_token(struct store_tx *tx, const struct row_api_token *t);
 

@@ -98,6 +98,52 @@ class Approvals(World):
         self.assertEqual(end["steps"][0]["error"]["code"], "approval_rejected")
         self.assertIn("rejected by admin: no", end["steps"][0]["error"]["message"])
 
+    def test_no_road_leads_around_asker_is_not_approver(self):
+        hub = self.hub()
+        self.agent(hub, "a1")
+        for who, role in (("boss", "admin"), ("ann", "technical-operator"), ("op", "operator"), ("bot", "technical-operator")):
+            self.assertEqual(hub.api("POST", "/users", {"name": who, "kind": "service" if who == "bot" else "user"})[0], 201)
+            self.assertEqual(hub.api("PUT", f"/projects/*/members/{who}", {"role": role})[0], 200)
+
+        def token(name, role, by=None, **more):
+            status, doc = hub.api("POST", "/api/v1/api-tokens", {"name": name, "role": role, **more}, token=by)
+            self.assertEqual(status, 201, doc)
+            return doc["token"]
+        boss, ann, op = (token(f"{u}-1", "admin", user=u) for u in ("boss", "ann", "op"))
+        svc = token("svc", "admin", boss)
+        second = token("second", "admin", svc)           # by a token that boss made
+        bot = token("bot-1", "admin", boss, user="bot")  # a program's
+        cp = lambda run: self.open_one(hub, run)
+        ship = "name: r\nsteps:\n  - id: ask\n    approval: {question: Ship?%s}\n"
+
+        def no(run, *tokens):
+            c = cp(run)
+            for t in tokens:
+                self.assertEqual(self.post(hub, c["id"], "approve", {"sha256": c["sha256"]}, 403, token=t)["code"], "own_request")
+            return c
+        run = self.submit(hub, text=ship % "", token=boss)
+        no(run, boss, svc, second, bot)
+        run = self.submit(hub, text=ship % "", token=svc)
+        no(run, boss, svc, second, bot)
+        run = self.submit(hub, text=ship % "", token=op)
+        c = cp(run)
+        self.post(hub, c["id"], "reject", {"sha256": c["sha256"]}, token=ann)
+        hub.wait_run(run)
+        self.assertEqual(hub.api("POST", f"/runs/{run}/retry", {}, token=svc)[0], 200)
+        hub.kill9()
+        hub.start()
+        c = no(run, boss, svc, second, bot)
+        self.assertEqual(hub.run_json(run)["askers"], ["svc", "boss"])
+        self.assertEqual(self.post(hub, c["id"], "delegate", {"to": "boss"}, 403, token=ann)["code"], "own_request")
+        self.post(hub, c["id"], "approve", {"sha256": c["sha256"]}, token=ann)
+        # Of two who are wanted, a person and their token are one.
+        run = self.submit(hub, text=ship % ", quorum: 2", token=op)
+        c = cp(run)
+        self.post(hub, c["id"], "approve", {"sha256": c["sha256"]}, token=svc)
+        for t in (boss, second, bot):
+            self.assertEqual(self.post(hub, c["id"], "approve", {"sha256": c["sha256"]}, 409, token=t)["code"], "already_answered")
+        self.assertEqual(self.post(hub, c["id"], "approve", {"sha256": c["sha256"]}, token=ann)["state"], "approved")
+
     def test_two_people_over_kill_9_and_only_those_who_are_asked(self):
         hub = self.hub()
         self.agent(hub, "a1")

@@ -85,10 +85,10 @@ class Tampered(World):
         self.refused(hub, run, "row")
 
     def test_another_person_or_project(self):
-        for column in ("created_by", "project"):
+        for column, value in (("created_by", "mallory"), ("project", "mallory"), ("askers", '["mallory"]')):
             with self.subTest(column):
                 hub, run = self.begin()
-                self.sql(hub, f"UPDATE runs SET {column} = 'mallory' WHERE id = '{run}'")
+                self.sql(hub, f"UPDATE runs SET {column} = '{value}' WHERE id = '{run}'")
                 hub.start()
                 self.go.touch()
                 self.assertEqual(hub.wait_run(run)["error"]["code"], "step_signature")

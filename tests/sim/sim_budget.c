@@ -82,7 +82,8 @@ static void person_decides(struct world *w, const char *run)
                 return;
         t = world_truth(w, run, step);
         t->forgiven = t->runs;
-        engine_resolve(w->en, run, "ann", step, sim_rnd(w, 2) ? "retry" : "failed", ignore_answer, NULL);
+        engine_resolve(w->en, run, &(struct engine_actor){.by = "ann"}, step,
+                       sim_rnd(w, 2) ? "retry" : "failed", ignore_answer, NULL);
 }
 
 static void faults(struct world *w, int one_in)

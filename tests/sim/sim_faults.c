@@ -96,10 +96,12 @@ static void person_decides(struct world *w, const char *run)
         t = world_truth(w, run, p.step);
         t->forgiven = t->runs; /* whatever happened so far is known to a person now */
         if (!t->succeeded && sim_rnd(w, 2)) {
-                engine_resolve(w->en, run, "ann", p.step, "retry", ignore_answer, NULL);
+                engine_resolve(w->en, run, &(struct engine_actor){.by = "ann"}, p.step, "retry",
+                               ignore_answer, NULL);
         } else {
                 t->succeeded = true;
-                engine_resolve(w->en, run, "ann", p.step, "succeeded", ignore_answer, NULL);
+                engine_resolve(w->en, run, &(struct engine_actor){.by = "ann"}, p.step, "succeeded",
+                               ignore_answer, NULL);
         }
 }
 

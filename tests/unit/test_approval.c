@@ -104,7 +104,7 @@ TEST(approval, a_quorum_counts_people_and_one_no_decides)
 
         CHECK_INT(approval_take(&two, &rec, &ann, "fine", 1, &to), 0);
         CHECK_INT(to, CHECKPOINT_OPEN);
-        CHECK(approval_answered(&rec, "ann") && !approval_answered(&rec, "bob"));
+        CHECK(approval_answered(&rec, "ann", NULL) && !approval_answered(&rec, "bob", NULL));
         /* What was said survives as text. */
         text = approval_record_text(&rec);
         CHECK_INT(approval_record_read(text, &other, NULL), 0);
@@ -167,6 +167,57 @@ TEST(approval, an_answer_names_the_digest_and_counts_once_and_the_asker_never)
         CHECK_INT(checkpoint_check(&f, &a, 0, SELF_AUTO, &code, &e), -E_DENIED);
         approval_rules_fini(&r);
         approval_record_fini(&rec);
+}
+
+TEST(approval, whoever_retried_it_or_is_behind_the_token_that_did_has_asked_too)
+{
+        struct approval_rules r =
+                rules_of("{\"quorum\":2,\"reject_quorum\":1,\"timeout_ms\":0,\"then\":\"deny\"}");
+        struct approval_record rec = {0};
+        cJSON *askers = cJSON_Parse("[\"rita\",\"bot\"]");
+        struct checkpoint_facts f = {.id = "c1",
+                                     .kind = KIND_APPROVAL,
+                                     .sha256 = "aa",
+                                     .asked_by = "bob",
+                                     .askers = askers,
+                                     .rules = &r,
+                                     .record = &rec};
+        const struct {
+                const char *by, *maker;
+                bool may;
+        } rows[] = {{"rita", NULL, false},  {"rita", "", false}, {"bot", "eve", false}, {"svc", "bob", false},
+                    {"svc", "rita", false}, {"svc", "", true},   {"ann", NULL, true},   {"svc", "eve", true}};
+        enum checkpoint_state to;
+        const char *code;
+        struct err e = {0};
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct checkpoint_answer a = {
+                        .by = rows[i].by, .maker = rows[i].maker, .approve = true, .sha256 = "aa"};
+
+                code = "";
+                CHECK_INT(checkpoint_check(&f, &a, 0, SELF_AUTO, &code, &e), rows[i].may ? 0 : -E_DENIED);
+                if (!rows[i].may)
+                        CHECK_STR(code, "own_request");
+                a.approve = false; /* no from oneself is always welcome */
+                CHECK_INT(checkpoint_check(&f, &a, 0, SELF_AUTO, &code, &e), 0);
+        }
+        /* A token and the user who made it are one voice of two, whoever of them speaks first. */
+        CHECK_INT(approval_take(&r, &rec,
+                                &(struct checkpoint_answer){.by = "svc", .maker = "ann", .approve = true},
+                                NULL, 1, &to),
+                  0);
+        CHECK(approval_answered(&rec, "ann", NULL) && approval_answered(&rec, "svc", "ann"));
+        CHECK(approval_answered(&rec, "other", "ann") && !approval_answered(&rec, "eve", ""));
+        CHECK(!approval_answered(&rec, "eve", NULL));
+        approval_record_fini(&rec);
+        CHECK_INT(approval_take(&r, &rec, &(struct checkpoint_answer){.by = "ann", .approve = true}, NULL, 1,
+                                &to),
+                  0);
+        CHECK(approval_answered(&rec, "svc", "ann") && !approval_answered(&rec, "svc", "eve"));
+        approval_record_fini(&rec);
+        approval_rules_fini(&r);
+        cJSON_Delete(askers);
 }
 
 /* ---- the workflow ---- */
@@ -482,11 +533,19 @@ TEST(approval, a_cancelled_run_withdraws_it_and_a_retry_asks_again)
         CHECK_INT(newest(b).state, CHECKPOINT_WITHDRAWN);
         CHECK(!newest(b).live);
         CHECK_INT(answer(b, "ann", "admin", true, NULL), -E_NOENT);
-        engine_retry(b->en, b->run, "ann", on_answer, b);
+        engine_retry(b->en, b->run, &(struct engine_actor){.by = "ann"}, on_answer, b);
         eb_turn(b);
         CHECK_INT(b->answer_rc, 0);
         CHECK_INT(newest(b).n, 2);
-        CHECK_INT(answer(b, "ann", "admin", true, NULL), 0);
+        /* Who retried it has asked for it as well, also after a restart, and cannot hand it on. */
+        CHECK_INT(answer(b, "ann", "admin", true, NULL), -E_DENIED);
+        CHECK_STR(last_code, "own_request");
+        eb_reopen(b);
+        CHECK_INT(answer(b, "ann", "admin", true, NULL), -E_DENIED);
+        CHECK_STR(last_code, "own_request");
+        CHECK_INT(hand_on(b, "ann", "cat"), -E_DENIED);
+        CHECK_INT(hand_on(b, "cat", "ann"), -E_DENIED);
+        CHECK_INT(answer(b, "bob", "admin", true, NULL), 0);
         CHECK_STR(eb_run_state(b), "succeeded");
         eb_close(b);
 }

@@ -425,7 +425,7 @@ TEST(checkpoint, an_unknown_step_keeps_its_question_until_somebody_decides)
         ask(b, "a", 2, 0);
         eb_agent_off(b, "a1");
         eb_pass(b, 1001);
-        engine_resolve(b->en, b->run, "ann", "a", "failed", on_answer, b);
+        engine_resolve(b->en, b->run, &(struct engine_actor){.by = "ann"}, "a", "failed", on_answer, b);
         eb_turn(b);
         CHECK_INT(newest(b, -1)->state, CHECKPOINT_WITHDRAWN);
         eb_close(b);
@@ -452,7 +452,7 @@ TEST(checkpoint, a_call_that_died_with_its_question_says_so)
         free(code);
         free(text);
         CHECK_INT(newest(b, -1)->state, CHECKPOINT_WITHDRAWN);
-        engine_resolve(b->en, b->run, "ann", "a", "retry", on_answer, b);
+        engine_resolve(b->en, b->run, &(struct engine_actor){.by = "ann"}, "a", "retry", on_answer, b);
         eb_turn(b);
         CHECK(eb_started(b, "a")->attempt_id != r.attempt_id);
         ask(b, "a", 1, 0); /* numbers begin again with the attempt */

@@ -273,9 +273,9 @@ TEST(engine, lost_agent_makes_at_most_once_unknown_and_repeats_idempotent_elsewh
         CHECK_STR(eb_run_state(b), "running");
         eb_answer(b, "again", ENGINE_SUCCEEDED, NULL);
         CHECK_STR(eb_run_state(b), "waiting");
-        engine_resolve(b->en, b->run, "ann", "once", "nonsense", on_answer, b);
+        engine_resolve(b->en, b->run, &(struct engine_actor){.by = "ann"}, "once", "nonsense", on_answer, b);
         CHECK_INT(b->answer_rc, -E_INVAL);
-        engine_resolve(b->en, b->run, "ann", "once", "succeeded", on_answer, b);
+        engine_resolve(b->en, b->run, &(struct engine_actor){.by = "ann"}, "once", "succeeded", on_answer, b);
         eb_turn(b);
         CHECK_INT(b->answer_rc, 0);
         CHECK_STR(eb_run_state(b), "succeeded");
@@ -491,7 +491,7 @@ TEST(engine, retry_of_a_failed_run_keeps_what_succeeded)
         eb_answer(b, "a", ENGINE_SUCCEEDED, "{\"v\":7}");
         eb_answer(b, "b", ENGINE_FAILED, NULL);
         CHECK_STR(eb_run_state(b), "failed");
-        engine_retry(b->en, b->run, "ann", on_answer, b);
+        engine_retry(b->en, b->run, &(struct engine_actor){.by = "ann"}, on_answer, b);
         eb_turn(b);
         CHECK_INT(b->answer_rc, 0);
         CHECK_INT(eb_attempts(b), 1); /* the attempt before is history, not gone */
@@ -500,7 +500,7 @@ TEST(engine, retry_of_a_failed_run_keeps_what_succeeded)
         eb_answer(b, "b", ENGINE_SUCCEEDED, NULL);
         eb_answer(b, "c", ENGINE_SUCCEEDED, NULL);
         CHECK_STR(eb_run_state(b), "succeeded");
-        engine_retry(b->en, b->run, "ann", on_answer, b);
+        engine_retry(b->en, b->run, &(struct engine_actor){.by = "ann"}, on_answer, b);
         CHECK_INT(b->answer_rc, -E_STATE);
         eb_close(b);
 }
@@ -516,7 +516,7 @@ TEST(engine, retry_of_a_failed_fan_out_runs_the_failed_instances)
         eb_answer(b, "m[1]", ENGINE_FAILED, NULL);
         eb_answer(b, "m[2]", ENGINE_FAILED, NULL);
         CHECK_STR(eb_run_state(b), "failed");
-        engine_retry(b->en, b->run, "ann", on_answer, b);
+        engine_retry(b->en, b->run, &(struct engine_actor){.by = "ann"}, on_answer, b);
         eb_turn(b);
         CHECK_INT(b->answer_rc, 0);
         CHECK(!eb_started(b, "m[0]") && eb_started(b, "m[1]") && eb_started(b, "m[2]"));
@@ -544,7 +544,7 @@ TEST(engine, fan_out_tells_its_outcome_and_its_outputs_are_a_list)
         CHECK_STR(eb_started(b, "n")->input, "{\"t\":\"success failure []\"}");
         eb_answer(b, "n", ENGINE_SUCCEEDED, NULL);
         eb_answer(b, "bad", ENGINE_FAILED, NULL);
-        engine_retry(b->en, b->run, "ann", on_answer, b);
+        engine_retry(b->en, b->run, &(struct engine_actor){.by = "ann"}, on_answer, b);
         eb_turn(b);
         eb_answer(b, "bad", ENGINE_SUCCEEDED, NULL);
         eb_answer(b, "m[1]", ENGINE_FAILED, NULL);

@@ -190,7 +190,7 @@ TEST(engine_budget, a_step_whose_end_is_unknown_holds_its_reservation_until_a_pe
         eb_pass(b, 2000);
         CHECK_STR(eb_state(b, "s"), "unknown");
         check_spent(b, 0, 1);
-        engine_resolve(b->en, b->run, "ann", "s", "failed", on_answer, b);
+        engine_resolve(b->en, b->run, &(struct engine_actor){.by = "ann"}, "s", "failed", on_answer, b);
         eb_turn(b);
         check_spent(b, USD(1), 0);
         eb_close(b);
@@ -432,7 +432,7 @@ TEST(engine_budget, a_retry_of_the_run_counts_what_it_spent_before)
         eb_answer(b, "s", ENGINE_SUCCEEDED, NULL);
         eb_answer(b, "t", ENGINE_FAILED, NULL);
         CHECK_INT(b->finished_state, RUN_FAILED);
-        engine_retry(b->en, b->run, "eve", on_answer, b);
+        engine_retry(b->en, b->run, &(struct engine_actor){.by = "eve"}, on_answer, b);
         eb_turn(b);
         CHECK_INT(b->answer_rc, 0);
         check_column(b, "t", "error_code", "budget_exceeded"); /* 1.2 are spent */

@@ -104,6 +104,13 @@ TEST(http_people, an_admin_of_one_project_rules_that_one_only)
         EXPECT(as(w, t, "POST", "/api/v1/api-tokens", "{\"name\":\"ci\",\"role\":\"client\"}"), 201, NULL,
                "\"project\":\"web\"");
         EXPECT(as(w, t, "POST", "/api/v1/users", "{\"name\":\"eve\"}"), 403, NULL, "users.manage");
+        /* A token in bob's name would be bob, to approvals and the audit. */
+        EXPECT(as(w, t, "POST", "/api/v1/api-tokens",
+                  "{\"name\":\"x\",\"role\":\"client\",\"project\":\"web\",\"user\":\"bob\"}"),
+               403, "permission_denied", "users.manage");
+        EXPECT(as(w, t, "POST", "/api/v1/api-tokens",
+                  "{\"name\":\"x\",\"role\":\"client\",\"project\":\"web\",\"user\":\"ann\"}"),
+               201, NULL, NULL);
         EXPECT(as(w, t, "GET", "/api/v1/audit", NULL), 403, NULL, "audit.read");
         EXPECT(as(w, t, "POST", "/api/v1/projects", "{\"name\":\"more\"}"), 403, NULL, "projects.manage");
         mem_free(t);
@@ -196,6 +203,11 @@ TEST(http_people, a_token_makes_none_that_may_more_than_itself)
                400, "invalid_argument", "no.such");
         EXPECT(post(w, "/api/v1/api-tokens", "{\"name\":\"x\",\"role\":\"admin\",\"scopes\":[]}"), 201, NULL,
                "\"scopes\":[]");
+        EXPECT(post(w, "/api/v1/api-tokens",
+                    "{\"name\":\"x\",\"role\":\"client\",\"scopes\":[\"runs.read\",\"runs.read\"]}"),
+               201, NULL, "\"scopes\":[\"runs.read\"]");
+        EXPECT(post(w, "/api/v1/api-tokens", "{\"name\":\"x\",\"role\":\"client\",\"project\":\"none\"}"),
+               404, "not_found", "none");
         mem_free(limited);
         world_stop(w);
 }
@@ -217,6 +229,15 @@ TEST(http_people, ones_own_tokens)
         EXPECT(as(w, t, "POST", "/api/v1/self/api-tokens",
                   "{\"name\":\"more\",\"role\":\"client\",\"user\":\"ann\"}"),
                400, NULL, "user");
+        for (int i = 0; i < 2; i++) { /* one that is there and one that is not read the same */
+                char json[96], says[96];
+
+                snprintf(json, sizeof json, "{\"name\":\"more\",\"role\":\"client\",\"project\":\"%s\"}",
+                         i ? "ops" : "none");
+                snprintf(says, sizeof says, "there is no project '%s', or you have no role in it",
+                         i ? "ops" : "none");
+                EXPECT(as(w, t, "POST", "/api/v1/self/api-tokens", json), 404, "not_found", says);
+        }
         own = token_of(w, t, "/api/v1/self/api-tokens", "{\"name\":\"script\",\"role\":\"client\"}");
         EXPECT(as(w, own, "GET", "/api/v1/whoami", NULL), 200, NULL, "\"projects\":{\"web\":\"client\"}");
         EXPECT(as(w, own, "GET", "/api/v1/whoami", NULL), 200, NULL, "\"name\":\"ann\"");
@@ -241,6 +262,10 @@ TEST(http_people, ones_own_tokens)
 
 TEST(http_people, nobody_goes_by_the_name_of_another)
 {
+        static const char *const others[] = {"hub",        "init",      "stranger",   "Hub",
+                                             " ann",       "ann ",      "a\\u202enn", "a\\u200bnn",
+                                             "\\ufeffann", "a\\u0085b", "a\\u2066b"};
+        static const char *const paths[] = {".", "..", "-x", "a/b"};
         struct api_world *w = start();
 
         EXPECT(post(w, "/api/v1/users", "{\"name\":\"ann\"}"), 409, "already_exists", "ann");
@@ -257,6 +282,22 @@ TEST(http_people, nobody_goes_by_the_name_of_another)
         EXPECT(post(w, "/api/v1/users", "{\"name\":\"bot\",\"kind\":\"service\"}"), 201, NULL,
                "\"kind\":\"service\"");
         EXPECT(get(w, "/api/v1/users"), 200, NULL, "\"name\":\"bot\"");
+        /* Nor by a name that the audit has for others, or that looks like one. */
+        for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+                char json[128];
+
+                snprintf(json, sizeof json, "{\"name\":\"%s\",\"role\":\"client\"}", others[i]);
+                EXPECT(post(w, "/api/v1/api-tokens", json), 400, "invalid_argument", "name");
+                snprintf(json, sizeof json, "{\"name\":\"%s\"}", others[i]);
+                EXPECT(post(w, "/api/v1/users", json), 400, "invalid_argument", "name");
+        }
+        for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+                char json[128];
+
+                snprintf(json, sizeof json, "{\"name\":\"%s\"}", paths[i]);
+                EXPECT(post(w, "/api/v1/users", json), 400, "invalid_argument", "name");
+        }
+        EXPECT(post(w, "/api/v1/users", "{\"name\":\"Zo\u00eb \u738b\"}"), 201, NULL, NULL);
         EXPECT(get(w, "/api/v1/users/nobody"), 404, NULL, "nobody");
         world_stop(w);
 }

@@ -31,7 +31,7 @@ static int on_run(void *arg, const struct row_run *r)
         CHECK_INT(r->started_us, want->started_us);
         CHECK_INT(r->finished_us, want->finished_us);
         CHECK_INT(r->n_steps, want->n_steps);
-        CHECK(same(r->project, want->project));
+        CHECK(same(r->project, want->project) && same(r->askers, want->askers));
         return 7;
 }
 
@@ -49,6 +49,7 @@ TEST(store_rows, run_round_trips_and_is_replaced)
                                .error_code = "e",
                                .error_message = "",
                                .created_by = "root",
+                               .askers = "[\"ann\"]",
                                .project = "p",
                                .concurrency_group = "g",
                                .priority = -5,
@@ -596,6 +597,7 @@ static int on_api_token(void *arg, const struct row_api_token *t)
         CHECK_INT(t->last_used_us, want->last_used_us);
         CHECK(same(t->project, want->project) && same(t->user_id, want->user_id));
         CHECK(same(t->scopes, want->scopes) && same(t->kind, want->kind));
+        CHECK(same(t->maker_id, want->maker_id));
         return 5;
 }
 
@@ -660,8 +662,8 @@ TEST(store_rows, agents_and_tokens_round_trip_and_are_updated)
         struct row_agent a = {"a1", "n", "active", "5b", "01", "{}", "{\"os\":1}", "t1", 1, 2, 3, 0};
         struct row_join_token j = {"t1", "00ff", "*", "{}", "root", 5, 1, 1, 2, 0};
         struct row_redemption r = {"t1", "5b", "a1", 77};
-        struct row_api_token t = {"p1", "cafe", "root", "admin", NULL,        1,        0,
-                                  0,    0,      "p",    "u1",    "runs.read", "session"};
+        struct row_api_token t = {"p1", "cafe", "root", "admin", NULL,        1,         0,
+                                  0,    0,      "p",    "u1",    "runs.read", "session", "u2"};
         struct world w = {0};
 
         world_open(&w, false);
