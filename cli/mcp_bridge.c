@@ -42,6 +42,7 @@ struct call {
         char *body;
         char *header[HEADERS_MAX + 1]; /* of the modern era */
         bool modern, opens, reopens, again, answered, events;
+        bool listens; /* a subscription: its answer is its end */
         struct sse sse;
         struct buf json;
 };
@@ -302,7 +303,13 @@ static void take_problem(struct call *k, const struct answer *a)
                              jstr(jget(a->doc, "error"), "message"), NULL);
                 return;
         }
-        fail(k, E_SERVER, a->err->msg, a->code);
+        if (k->listens && k->events) /* it had begun */
+                fail(k, E_SERVER,
+                     "the connection to the hub broke off, and with it the subscription: open "
+                     "another, and read again what it watched",
+                     "closed");
+        else
+                fail(k, E_SERVER, a->err->msg, a->code);
 }
 
 static void take_success(struct call *k)
@@ -314,9 +321,9 @@ static void take_success(struct call *k)
                 k->answered = true;
         }
         fail(k, E_SERVER,
-             "the hub ended the answer before its result. What was begun may go on there: look with "
-             "list_runs, or "
-             "photon runs",
+             k->listens ? "the hub ended the subscription: open another, and read again what it watched"
+                        : "the hub ended the answer before its result. What was begun may go on there: look "
+                          "with list_runs, or photon runs",
              "closed");
 }
 
@@ -422,6 +429,8 @@ static int send_message(struct mcp_bridge *b, const char *line, size_t n, const 
                 call_free(k);
                 return 0;
         }
+        if (!rc)
+                k->listens = strcmp(jstr(doc, "method"), "subscriptions/listen") == 0;
         if (!rc && !*version && strcmp(jstr(doc, "method"), "initialize") == 0) {
                 k->opens = true;
                 mem_free(b->hello);

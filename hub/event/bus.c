@@ -284,3 +284,18 @@ int bus_on_advance(struct bus *b, void (*fn)(void *ctx, int64_t last), void *ctx
         b->listeners[b->n_listeners++] = (struct listener){fn, ctx};
         return 0;
 }
+
+const char *bus_line_text(const char *line, size_t n, const char *name, size_t *len)
+{
+        const char *p = memmem(line, n, name, strlen(name));
+        const char *end;
+
+        if (!p)
+                return NULL;
+        p += strlen(name);
+        end = memchr(p, '"', n - (size_t)(p - line));
+        if (!end)
+                return NULL;
+        *len = (size_t)(end - p);
+        return p;
+}

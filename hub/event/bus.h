@@ -38,6 +38,11 @@ void bus_durable(struct bus *b, int64_t id);
 
 /* Any thread: the newest durable id. */
 int64_t bus_last(const struct bus *b);
+/* Any thread. A line's member by its name with quotes and colon ("\"type\":\""): its text up to the next
+ * quote, or NULL. Common members come first and what people wrote is escaped, so the first one found is the
+ * line's own.
+ */
+const char *bus_line_text(const char *line, size_t n, const char *name, size_t *len);
 /* Called on the loop thread at each advance; several may register. */
 int bus_on_advance(struct bus *b, void (*fn)(void *ctx, int64_t last), void *ctx);
 

@@ -30,22 +30,6 @@ struct feed {
         struct buf *out;
 };
 
-/* The member's text in a line that the bus wrote: names in a fixed order at its front. */
-static const char *member(const char *line, size_t n, const char *name, size_t *len)
-{
-        const char *p = memmem(line, n, name, strlen(name));
-        const char *end;
-
-        if (!p)
-                return NULL;
-        p += strlen(name);
-        end = memchr(p, '"', n - (size_t)(p - line));
-        if (!end)
-                return NULL;
-        *len = (size_t)(end - p);
-        return p;
-}
-
 static int64_t id_of(const char *line, size_t n)
 {
         int64_t id = 0;
@@ -66,7 +50,7 @@ static int put_event(struct feed *f, const char *line, size_t n)
 
         if (id <= f->after)
                 return 0; /* given already: its batch was cut in two */
-        type = member(line, n, "\"type\":\"", &tn);
+        type = bus_line_text(line, n, "\"type\":\"", &tn);
         rc = buf_printf(f->out, "id: %lld\nevent: %.*s\ndata: ", (long long)id, type ? (int)tn : 7,
                         type ? type : "message");
         if (!rc)
@@ -91,7 +75,7 @@ static bool may_see(struct feed *f, const char *run, const char *line, size_t n)
                 return true;
         if (*run)
                 return guard_sees_run(&f->runs, &f->who, f->t, run, PERM_EVENTS_READ);
-        type = member(line, n, "\"type\":\"", &tn);
+        type = bus_line_text(line, n, "\"type\":\"", &tn);
         return type && tn > 6 && memcmp(type, "agent.", 6) == 0;
 }
 

@@ -46,8 +46,8 @@ int mcp_write_result(struct buf *b, const struct mcp_call *c, const char *type, 
                 rc = buf_puts(b, ",\"result\":{");
         if (!rc && c->terms.era == MCP_MODERN)
                 rc = buf_printf(
-                        b, "\"resultType\":\"%s\",\"_meta\":{\"" MCP_META "serverInfo\":" SERVER_INFO "}%s",
-                        type, *members ? "," : "");
+                        b, "\"resultType\":\"%s\",\"_meta\":{\"" MCP_META "serverInfo\":" SERVER_INFO "%s}%s",
+                        type, c->meta ? c->meta : "", *members ? "," : "");
         if (!rc)
                 rc = buf_puts(b, members);
         return rc ? rc : buf_puts(b, "}}");
@@ -104,13 +104,17 @@ void mcp_answer_fault(struct http_req *q, struct mcp_call *c)
 
 /* ---- methods of every server ---- */
 
+/* What is watched is watched with subscriptions/listen; the legacy era's way needs a stream that no request
+ * asked for. */
 static int capabilities(struct jsonw *w, enum mcp_era era)
 {
+        static const char *const ours[] = {
+                [MCP_LEGACY] = ",\"resources\":{}", [MCP_MODERN] = ",\"resources\":{\"subscribe\":true}"};
         struct buf b;
         int rc;
 
         buf_init(&b, 0);
-        rc = buf_printf(&b, "{\"tools\":{}%s}", &mcp_extra ? mcp_extra.capabilities[era] : "");
+        rc = buf_printf(&b, "{\"tools\":{}%s}", &mcp_extra ? mcp_extra.capabilities[era] : ours[era]);
         if (!rc)
                 rc = buf_putc(&b, '\0');
         if (!rc)
@@ -177,6 +181,10 @@ static const struct mcp_method methods[] = {
         {"server/discover", MCP_IN_MODERN, on_discover},
         {"tools/list", MCP_IN_LEGACY | MCP_IN_MODERN, mcp_tools_list},
         {"tools/call", MCP_IN_LEGACY | MCP_IN_MODERN, mcp_tools_call},
+        {"resources/list", MCP_IN_LEGACY | MCP_IN_MODERN, mcp_resources_list},
+        {"resources/templates/list", MCP_IN_LEGACY | MCP_IN_MODERN, mcp_resource_templates},
+        {"resources/read", MCP_IN_LEGACY | MCP_IN_MODERN, mcp_resources_read},
+        {"subscriptions/listen", MCP_IN_MODERN, mcp_listen},
         {0},
 };
 
@@ -190,15 +198,16 @@ static const struct mcp_method *find_method(const struct mcp_method *m, const st
 
 static int dispatch(struct http_req *q, struct mcp_call *c)
 {
-        const struct mcp_method *m;
+        const struct mcp_method *m = NULL;
 
         if (c->msg.kind != MCP_REQUEST) {
                 q->status = 202; /* taken; what it meant is done */
                 return 0;
         }
-        m = find_method(methods, c);
-        if (!m && &mcp_extra)
+        if (&mcp_extra)
                 m = find_method(mcp_extra.methods, c);
+        if (!m)
+                m = find_method(methods, c);
         if (!m)
                 return mcp_fault_set(&c->fault, MCP_E_METHOD, c->terms.era == MCP_MODERN ? 404 : 200,
                                      "there is no method %.128s here", c->msg.method);

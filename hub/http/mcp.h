@@ -8,6 +8,8 @@
  *   mcp_stream.c   an answer that takes its time: progress first, the result last
  *   mcp_watch.c    following a run
  *   mcp_logs.c     a piece of what a step wrote
+ *   mcp_resources.c  runs and questions by URI, read as the API has them
+ *   mcp_listen.c   subscriptions/listen: which of them changed, as they do
  *   mcp_session.c  the legacy era's sessions
  *
  * All but the sessions runs on the HTTP threads. */
@@ -19,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hub/http/mcp_resources.h"
 #include "hub/http/mcp_rpc.h"
 #include "hub/http/mcp_session.h"
 #include "hub/http/request.h"
@@ -45,6 +48,12 @@ struct mcp_call {
         const struct mcp_tool *tool;
         const cJSON *args; /* in msg, or `none` */
         cJSON *none, *query;
+        /* resources/read */
+        const char *uri;
+        struct mcp_resource resource;
+        /* The answer of the route that served inside of this request (q->out), or its problem. */
+        int (*deliver)(struct http_req *q, struct mcp_call *c, bool good);
+        const char *meta; /* further members of the result's _meta, with a comma before; NULL: none; lent */
         int64_t wait_ms;
         size_t tail_bytes;
 };
@@ -116,10 +125,22 @@ int mcp_tools_call(struct http_req *q, struct mcp_call *c);
 
 /* mcp_watch.c: follows the run; takes c, but not on failure. */
 int mcp_watch(struct http_req *q, struct mcp_call *c, const char *run_id, struct err *e);
-/* The handler of another route than the tool's row names serves; the arguments are placed already. */
+/* The handler of this route serves; what it asks for is placed already (q->param, c->query, q->body). What it
+ * answers goes to c->deliver. */
 int mcp_enter(struct http_req *q, struct mcp_call *c, const char *method, const char *pattern, struct err *e);
+/* May the caller, there? The guard reads the arguments where the route's own request would have them. */
+int mcp_admit(struct http_req *q, const struct mcp_call *c, const struct route *r, struct err *e);
+const struct route *mcp_route(const char *method, const char *pattern);
+/* As if no other route had been in it. */
+void mcp_leave(struct http_req *q, struct mcp_call *c);
 /* The tool answer_checkpoint. */
 int mcp_answer_checkpoint(struct http_req *q, struct mcp_call *c, struct err *e);
+int mcp_resources_list(struct http_req *q, struct mcp_call *c);
+int mcp_resource_templates(struct http_req *q, struct mcp_call *c);
+int mcp_resources_read(struct http_req *q, struct mcp_call *c);
+/* subscriptions/listen */
+int mcp_listen(struct http_req *q, struct mcp_call *c);
+
 /* mcp_logs.c: the tool read_logs. */
 int mcp_read_logs(struct http_req *q, struct mcp_call *c, struct err *e);
 

@@ -185,6 +185,11 @@ cJSON *mcp_stream_answer(struct mcp_stream *ms)
         return doc;
 }
 
+int mcp_stream_yield(struct mcp_stream *ms)
+{
+        return ms->sse ? buf_puts(ms->out, ":\n\n") : 0;
+}
+
 int mcp_stream_result(struct mcp_stream *ms, const char *members)
 {
         int rc = begin(ms);

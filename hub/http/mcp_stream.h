@@ -50,6 +50,8 @@ int mcp_stream_notify(struct mcp_stream *ms, const char *method, const char *par
 int mcp_stream_ask(struct mcp_stream *ms, const char *method, const char *params);
 /* The client's message to the last question, or NULL; cJSON_Delete it. */
 cJSON *mcp_stream_answer(struct mcp_stream *ms);
+/* There is more to look at: others that wait for this thread come first. */
+int mcp_stream_yield(struct mcp_stream *ms);
 /* The result's members. */
 int mcp_stream_result(struct mcp_stream *ms, const char *members);
 /* Something may have happened by then (http_now_ms). */

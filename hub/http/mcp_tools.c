@@ -16,7 +16,7 @@
 #define WAIT_MAX_MS 3600000
 #define TAIL_BYTES  4096 /* of a call's output in its result, if not asked otherwise */
 
-static const struct route *find_route(const char *method, const char *pattern)
+const struct route *mcp_route(const char *method, const char *pattern)
 {
         size_t n;
         const struct route *r = route_table(&n);
@@ -29,7 +29,7 @@ static const struct route *find_route(const char *method, const char *pattern)
 
 static const struct route *route_of(const struct mcp_tool *t)
 {
-        return find_route(t->method, t->pattern);
+        return mcp_route(t->method, t->pattern);
 }
 
 static bool allowed(const struct mcp_tool *t, const struct caller *who)
@@ -148,9 +148,10 @@ int mcp_answer_tool_error(struct http_req *q, struct mcp_call *c, const char *te
 
 /* ---- what the route would have answered ---- */
 
-static void reset_answer(struct http_req *q, struct mcp_call *c)
+void mcp_leave(struct http_req *q, struct mcp_call *c)
 {
         q->inner.active = false;
+        q->inner.answer = NULL;
         q->route = c->route;
         q->location[0] = '\0';
         q->content_type = NULL;
@@ -219,6 +220,11 @@ static int on_success(struct http_req *q, struct mcp_call *c)
         return rc;
 }
 
+static int deliver(struct http_req *q, struct mcp_call *c, bool good)
+{
+        return good ? on_success(q, c) : on_problem(q, c);
+}
+
 /* In place of the answer that the route's handler would have sent. */
 static void on_answer(struct http_req *q)
 {
@@ -231,11 +237,11 @@ static void on_answer(struct http_req *q)
                 cJSON_Delete(q->json);
                 q->json = NULL;
         }
-        reset_answer(q, c);
+        mcp_leave(q, c);
         if (rc)
                 rc = mcp_no_memory(c);
         else
-                rc = status / 100 == 2 ? on_success(q, c) : on_problem(q, c);
+                rc = c->deliver(q, c, status / 100 == 2);
         if (rc)
                 mcp_answer_fault(q, c);
 }
@@ -350,8 +356,7 @@ static int check_args(const struct mcp_tool *t, const cJSON *args, struct err *e
         return rc;
 }
 
-/* The guard reads the arguments where the route's own request would have them. */
-static int admit(struct http_req *q, const struct mcp_call *c, const struct route *r, struct err *e)
+int mcp_admit(struct http_req *q, const struct mcp_call *c, const struct route *r, struct err *e)
 {
         int rc;
 
@@ -385,7 +390,7 @@ static int enter(struct http_req *q, struct mcp_call *c, struct err *e)
         if (!rc && r)
                 rc = place(q, c, e);
         if (!rc && r)
-                rc = admit(q, c, r, e);
+                rc = mcp_admit(q, c, r, e);
         if (!rc && r && r->body_max && q->body.len > r->body_max)
                 rc = err_set(e, E_TOOBIG, "the arguments are larger than %s takes", t->name);
         if (rc)
@@ -395,7 +400,7 @@ static int enter(struct http_req *q, struct mcp_call *c, struct err *e)
 
 int mcp_enter(struct http_req *q, struct mcp_call *c, const char *method, const char *pattern, struct err *e)
 {
-        q->route = find_route(method, pattern);
+        q->route = mcp_route(method, pattern);
         q->inner.query = c->query;
         q->inner.answer = on_answer;
         q->inner.active = true;
@@ -440,11 +445,11 @@ int mcp_tools_call(struct http_req *q, struct mcp_call *c)
                 snprintf(text, sizeof text, "there is no tool '%.100s' here; tools/list names them", name);
                 return mcp_answer_tool_error(q, c, text, "tool_unknown");
         }
+        c->deliver = deliver;
         rc = enter(q, c, &e);
         if (!rc)
                 return 0;
         code = q->problem_code ? q->problem_code : err_name(rc);
-        reset_answer(q, c);
-        q->inner.answer = NULL;
+        mcp_leave(q, c);
         return c->fault.code ? -1 : mcp_answer_tool_error(q, c, e.msg[0] ? e.msg : err_name(rc), code);
 }

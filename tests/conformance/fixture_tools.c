@@ -123,7 +123,8 @@ const struct mcp_extra mcp_extra = {
         .capabilities = {[MCP_LEGACY] =
                                  ",\"resources\":{\"subscribe\":true},\"prompts\":{},\"completions\":{},"
                                  "\"logging\":{}",
-                         [MCP_MODERN] = ",\"resources\":{},\"prompts\":{},\"completions\":{}"},
+                         [MCP_MODERN] =
+                                 ",\"resources\":{\"subscribe\":true},\"prompts\":{},\"completions\":{}"},
         .methods = fixture_methods,
         .tools = fixture_tools,
 };
