@@ -335,3 +335,51 @@ TEST(http_projects, every_mcp_tool_every_role_own_and_other)
         }
         world_stop(p.w);
 }
+
+static void read_resource(const struct two_projects *p, const char *token, enum mcp_resource_kind kind,
+                          bool own, struct answer *out)
+{
+        static const char *const accept[] = {"Accept: application/json, text/event-stream", NULL};
+        struct mcp_resource r = {.kind = kind};
+        char uri[MCP_RESOURCE_URI], text[300];
+
+        if (kind == MCP_RUN)
+                snprintf(r.id, sizeof r.id, "%s", own ? p->own_run : p->other_run);
+        else if (kind == MCP_CHECKPOINT)
+                snprintf(r.id, sizeof r.id, "%s", own ? "c-own" : "c-other");
+        mcp_resource_uri(&r, uri);
+        snprintf(text, sizeof text,
+                 "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"resources/read\",\"params\":{\"uri\":\"%s\"}}",
+                 uri);
+        *out = ask(p->w, "POST", "/mcp", "application/json", text, strlen(text), token, accept);
+}
+
+TEST(http_projects, every_mcp_resource_every_role_own_and_other)
+{
+        struct two_projects p = start();
+
+        for (size_t k = 0; k < sizeof roles / sizeof *roles; k++) {
+                char *token = world_make_token_in(p.w, roles[k], "own");
+
+                for (int n = 0; n < 2 * MCP_RESOURCE_KINDS; n++) {
+                        enum mcp_resource_kind kind = (enum mcp_resource_kind)(n / 2);
+                        bool own = n % 2,
+                             may = role_may((enum role)(ROLE_CLIENT + k), mcp_resource_permission(kind));
+                        bool single = kind == MCP_RUN || kind == MCP_CHECKPOINT;
+                        struct answer a;
+
+                        read_resource(&p, token, kind, own, &a);
+                        CHECK_INT(a.status, 200);
+                        if (!strstr(a.body, "lacks the permission") != may ||
+                            !strstr(a.body, "\"contents\"") != !(may && (own || !single)) ||
+                            !strstr(a.body, "there is no ") != !(may && single && !own) ||
+                            (own && strstr(a.body, p.other_run)))
+                                test_fail(__FILE__, __LINE__, "%s as %s of own, %s: %.400s",
+                                          mcp_resource_pattern(kind), roles[k], own ? "own" : "other",
+                                          a.body);
+                        answer_fini(&a);
+                }
+                mem_free(token);
+        }
+        world_stop(p.w);
+}

@@ -543,3 +543,43 @@ TEST(mcp_tools, each_role_is_offered_what_it_may)
         }
         world_stop(w);
 }
+
+TEST(mcp, a_resource_is_named_by_a_list_or_one_of_it)
+{
+        static const struct {
+                const char *uri;
+                enum mcp_resource_kind kind;
+                const char *id;
+        } good[] = {{"photon://runs", MCP_RUNS, ""},
+                    {"photon://checkpoints", MCP_CHECKPOINTS, ""},
+                    {"photon://runs/01m8k569b1nyk7ax2zqk0f65qb", MCP_RUN, "01m8k569b1nyk7ax2zqk0f65qb"},
+                    {"photon://checkpoints/a-B_9", MCP_CHECKPOINT, "a-B_9"}};
+        static const char *const bad[] = {
+                "",
+                "photon://",
+                "photon://run",
+                "photon://runsx",
+                "photon://runs/",
+                "photon://runs/a/b",
+                "photon://runs/..",
+                "photon://runs/a?b",
+                "photon://runs/a%2fb",
+                "photon://runs/\"",
+                "PHOTON://runs",
+                "photon:runs",
+                "http://runs/a",
+                "photon://runs/0123456789012345678901234567890123456789012345678901234567890123"};
+        struct mcp_resource r;
+        char uri[MCP_RESOURCE_URI];
+
+        for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+                CHECK_INT(mcp_resource_parse(good[i].uri, &r), 0);
+                CHECK_INT(r.kind, good[i].kind);
+                CHECK_STR(r.id, good[i].id);
+                mcp_resource_uri(&r, uri);
+                CHECK_STR(uri, good[i].uri);
+        }
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+                if (mcp_resource_parse(bad[i], &r) != -E_NOENT)
+                        test_fail(__FILE__, __LINE__, "%s was taken", bad[i]);
+}
