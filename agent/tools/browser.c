@@ -96,7 +96,6 @@ static void give_back(struct browser_run *r, cJSON *out, struct err *e, const ch
 
         if (!r->tab)
                 return;
-        browser_proxy_narrow(tab_proxy(r->tab), NULL);
         if (r->keep && !tab_is_lost(r->tab)) {
                 if (browser_kept_put(r->c->loop, r->tab, r->session, &name, e) == 0) {
                         if (out)
@@ -256,12 +255,18 @@ static void set_up(struct browser_run *r)
         struct tab_user u = {.on_note = on_note, .arg = r};
         const cJSON *view = member(r, "viewport"), *scale = cJSON_GetObjectItemCaseSensitive(view, "scale");
         const char *dialogs = cJSON_GetStringValue(member(r, "dialogs"));
+        struct err e = {0};
         cJSON *o;
 
         tab_use(r->tab, &u);
         tab_dialogs(r->tab, dialogs && strcmp(dialogs, "accept") == 0);
-        browser_proxy_narrow(tab_proxy(r->tab), member(r, "hosts"));
         r->denials = browser_proxy_denials(tab_proxy(r->tab));
+        /* A kept page stays within what it was narrowed to, also between calls, until one says otherwise. */
+        if (member(r, "hosts") && browser_proxy_narrow(tab_proxy(r->tab), member(r, "hosts"))) {
+                err_set(&e, E_NOMEM, "the agent is out of memory");
+                end(r, "out_of_memory", &e);
+                return;
+        }
         if (!view) {
                 next(r);
                 return;
@@ -273,8 +278,6 @@ static void set_up(struct browser_run *r)
             cJSON_AddFalseToObject(o, "mobile")) {
                 tab_command(r->tab, "Emulation.setDeviceMetricsOverride", o, SETUP_MS, on_sized, r);
         } else {
-                struct err e = {0};
-
                 cJSON_Delete(o);
                 err_set(&e, E_NOMEM, "the agent is out of memory");
                 end(r, "out_of_memory", &e);

@@ -76,7 +76,7 @@ struct refusal {
 struct browser_proxy {
         uv_loop_t *loop;
         const struct policy *policy;
-        const cJSON *narrow;
+        cJSON *narrow; /* NULL: the policy alone */
         uv_tcp_t listener;
         bool listener_open, closing;
         int port, handles;
@@ -163,8 +163,10 @@ uint64_t browser_proxy_denials(const struct browser_proxy *p)
 
 static void proxy_release(struct browser_proxy *p)
 {
-        if (p->closing && p->handles == 0 && p->n_conns == 0)
-                mem_free(p);
+        if (!p->closing || p->handles || p->n_conns)
+                return;
+        cJSON_Delete(p->narrow);
+        mem_free(p);
 }
 
 static void conn_release(struct conn *c)
@@ -655,7 +657,20 @@ int browser_proxy_port(const struct browser_proxy *p)
         return p->port;
 }
 
-void browser_proxy_narrow(struct browser_proxy *p, const cJSON *hosts)
+int browser_proxy_narrow(struct browser_proxy *p, const cJSON *hosts)
 {
-        p->narrow = hosts;
+        cJSON *copy = cJSON_Duplicate(hosts, true);
+
+        if (!copy)
+                return -E_NOMEM;
+        cJSON_Delete(p->narrow);
+        p->narrow = copy;
+        LIST_EACH_SAFE (it, nx, &p->conns) {
+                struct conn *c = container_of(it, struct conn, link);
+
+                /* Whoever has not said yet where to is asked then. */
+                if (c->rq.host[0] && !in_list(copy, c->rq.host, c->rq.port))
+                        conn_close(c);
+        }
+        return 0;
 }

@@ -23,9 +23,9 @@ struct policy;
 int browser_proxy_create(uv_loop_t *loop, const struct policy *policy, struct browser_proxy **out,
                          struct err *e);
 int browser_proxy_port(const struct browser_proxy *p);
-/* Narrower than the policy, from now on: globs on "host" or "host:port"; NULL: the policy alone. Lent until
- * the next call. */
-void browser_proxy_narrow(struct browser_proxy *p, const cJSON *hosts);
+/* Narrower than the policy, from now on: an array of globs on "host" or "host:port". What is open to others
+ * is cut. -E_NOMEM: as it was. */
+int browser_proxy_narrow(struct browser_proxy *p, const cJSON *hosts);
 /* Would a connection be made, as far as the name says? -E_DENIED with the reason. */
 int browser_proxy_ask(const struct browser_proxy *p, const char *host, int port, struct err *e);
 

@@ -401,6 +401,46 @@ TEST(browser, a_call_may_narrow_where_its_page_goes)
         close_world(&f);
 }
 
+/* What a page does between two calls is bound by the call that opened it, and a later one that does not say
+ * otherwise. */
+TEST(browser, a_kept_page_stays_within_its_hosts)
+{
+        struct fake f;
+        char session[100], input[600];
+
+        if (missing())
+                return;
+        open_world(&f, "version: 1\nbrowser: {evaluate: true}\n");
+        snprintf(input, sizeof input,
+                 "{\"keep\":true,\"hosts\":[\"127.0.0.1\"],\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+                 "hello\"},{\"action\":\"evaluate\",\"expression\":\"go=()=>fetch('http://localhost:%d/"
+                 "later',{mode:'no-cors'}).then(x=>'came',x=>'denied');setInterval(go,5);1\"}]}",
+                 srv.port);
+        good(&f, "browser.run", input);
+        snprintf(session, sizeof session, "%s", fake_text(&f, "session"));
+        good(&f, "browser.navigate", "{\"url\":\"@/hello\"}"); /* the kept one is on its own meanwhile */
+        snprintf(input, sizeof input,
+                 "{\"session\":\"%s\",\"actions\":[{\"action\":\"evaluate\",\"expression\":\"go()\"}]}",
+                 session);
+        good(&f, "browser.run", input);
+        CHECK_STR(rtext(&f, 0, "value"), "denied");
+        CHECK(!strstr(srv.asked, "/later"));
+        snprintf(input, sizeof input,
+                 "{\"session\":\"%s\",\"hosts\":[\"*\"],\"actions\":[{\"action\":\"evaluate\",\"expression\":"
+                 "\"go()\"}]}",
+                 session);
+        good(&f, "browser.run", input);
+        CHECK_STR(rtext(&f, 0, "value"), "came");
+        /* A connection that is open already is no way around either. */
+        snprintf(input, sizeof input,
+                 "{\"session\":\"%s\",\"hosts\":[\"127.0.0.1\"],\"actions\":[{\"action\":\"evaluate\","
+                 "\"expression\":\"go()\"}]}",
+                 session);
+        good(&f, "browser.run", input);
+        CHECK_STR(rtext(&f, 0, "value"), "denied");
+        close_world(&f);
+}
+
 TEST(browser, other_schemes_lead_nowhere)
 {
         static const char *const urls[] = {"file:///etc/hostname",
