@@ -114,8 +114,8 @@ static void labels_text(const cJSON *labels, char *out, size_t cap)
 static int list_tokens(struct cli *c, bool api, struct err *e)
 {
         static const char *const join_head[] = {"ID", "STATE", "USES", "NAME", "LABELS", "EXPIRES", "BY"};
-        static const char *const api_head[] = {"ID",      "STATE", "NAME",    "ROLE",
-                                               "PROJECT", "USER",  "EXPIRES", "BY"};
+        static const char *const api_head[] = {"ID",   "STATE", "NAME",    "ROLE", "PROJECT",
+                                               "USER", "USED",  "EXPIRES", "BY"};
         struct table t;
         cJSON *all = NULL;
         char text[256];
@@ -128,7 +128,7 @@ static int list_tokens(struct cli *c, bool api, struct err *e)
         if (rc)
                 return rc;
         if (!print_doc(c, all)) {
-                table_init(&t, api ? 8 : 7, api ? api_head : join_head);
+                table_init(&t, api ? 9 : 7, api ? api_head : join_head);
                 for (const cJSON *m = all->child; m; m = m->next) {
                         table_cell(&t, jstr(m, "id"), PAINT_NONE);
                         table_cell(&t, jstr(m, "state"), paint_state(jstr(m, "state")));
@@ -137,6 +137,8 @@ static int list_tokens(struct cli *c, bool api, struct err *e)
                                 table_cell(&t, jstr(m, "role"), PAINT_NONE);
                                 table_cell(&t, jstr(m, "project"), PAINT_NONE);
                                 table_cell(&t, jstr(m, "user"), PAINT_NONE);
+                                ago_text(jstr(m, "last_used_at"), text);
+                                table_cell(&t, *jstr(m, "last_used_at") ? text : "never", PAINT_NONE);
                         } else {
                                 snprintf(text, sizeof text, "%lld/%lld", (long long)jnum(m, "uses"),
                                          (long long)jnum(m, "uses_max"));

@@ -256,6 +256,7 @@ static bool is_theirs(const struct caller *c, const struct row_api_token *t, boo
 static int on_api_row(void *arg, const struct row_api_token *t)
 {
         struct rows *r = arg;
+        int64_t used_us = 0;
         int rc = 0;
 
         if (!is_theirs(r->who, t, r->which == OWN_TOKENS))
@@ -265,7 +266,10 @@ static int on_api_row(void *arg, const struct row_api_token *t)
                 rc = read_user(r->r, t->user_id, on_user, r);
         if (rc && rc != -E_NOENT)
                 return rc;
-        present_api_token(&r->w, t, t->user_id ? r->user : NULL, r->now_us);
+        rc = read_token_use(r->r, t->id, &used_us);
+        if (rc)
+                return rc;
+        present_api_token(&r->w, t, t->user_id ? r->user : NULL, used_us, r->now_us);
         return jw_end(&r->w);
 }
 

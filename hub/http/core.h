@@ -70,6 +70,7 @@ struct http {
         atomic_size_t bodies;      /* bytes held in bodies, against HTTP_BODIES_MAX */
         atomic_uint token_changes; /* API tokens revoked: what threads remember of them is void */
 
+        atomic_int uses_waiting; /* token_use.h */
         /* denials.h */
         atomic_int denials_waiting;
         atomic_ullong denials_unrecorded;

@@ -320,7 +320,8 @@ void present_scopes(struct jsonw *w, const char *names)
         jw_close(w, ']');
 }
 
-void present_api_token(struct jsonw *w, const struct row_api_token *t, const char *user, long long now_us)
+void present_api_token(struct jsonw *w, const struct row_api_token *t, const char *user, long long used_us,
+                       long long now_us)
 {
         const char *state = t->revoked_us                              ? "revoked"
                             : t->expires_us && t->expires_us <= now_us ? "expired"
@@ -339,7 +340,7 @@ void present_api_token(struct jsonw *w, const struct row_api_token *t, const cha
         jw_time(w, "created_at", t->created_us);
         jw_time(w, "expires_at", t->expires_us);
         jw_time(w, "revoked_at", t->revoked_us);
-        jw_time(w, "last_used_at", t->last_used_us);
+        jw_time(w, "last_used_at", used_us);
         jw_close(w, '}');
 }
 

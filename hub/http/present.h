@@ -33,7 +33,8 @@ void present_attempt(struct jsonw *w, const struct row_attempt *a);
 void present_checkpoint(struct jsonw *w, const struct row_checkpoint *c, bool brief);
 void present_join_token(struct jsonw *w, const struct row_join_token *t, long long now_us);
 /* user: the name of whose it is, or NULL. */
-void present_api_token(struct jsonw *w, const struct row_api_token *t, const char *user, long long now_us);
+void present_api_token(struct jsonw *w, const struct row_api_token *t, const char *user, long long used_us,
+                       long long now_us);
 /* The member "scopes": null is no limit. */
 void present_scopes(struct jsonw *w, const char *names);
 

@@ -14,6 +14,7 @@
 #include "hub/http/problem.h"
 #include "hub/http/reply.h"
 #include "hub/http/stream.h"
+#include "hub/http/token_use.h"
 #include "hub/store/store.h"
 
 void req_drop_body(struct http_req *q)
@@ -219,6 +220,7 @@ static int check_token(struct http_req *q, struct http_thread *t, const char *to
                 .caller = q->caller, .changes = changes, .until_ms = http_now_ms() + TOKEN_KEEP_MS};
         memcpy(k->sha256, sha, SHA256_LEN);
         t->next_token = (t->next_token + 1) % TOKENS_CACHED;
+        token_use_note(q->h, t->reader, q->caller.token_id, q->started_us);
         return 0;
 }
 

@@ -375,6 +375,11 @@ static const struct col budget_raises_cols[] = {
         C(I64, row_budget_raise, "updated_us", updated_us, 0),
 };
 
+static const struct col token_uses_cols[] = {
+        C(TEXT, row_token_use, "id", id, COL_KEY),
+        C(I64, row_token_use, "used_us", used_us, 0),
+};
+
 static const struct col notices_cols[] = {
         C(I64, row_notice, "seq", seq, COL_KEY),
         C(TEXT, row_notice, "id", id, 0),
@@ -421,6 +426,7 @@ const struct table store_tables[ROW_KINDS] = {
         [ROW_BUDGET] = TABLE(budgets, CONFLICT_REPLACE),
         [ROW_BUDGET_RAISE] = TABLE(budget_raises, CONFLICT_REPLACE),
         [ROW_NOTICE] = TABLE(notices, CONFLICT_UPDATE),
+        [ROW_TOKEN_USE] = TABLE(token_uses, CONFLICT_REPLACE),
 };
 
 const struct table store_step_moves = {"steps", step_moves_cols,

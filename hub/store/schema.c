@@ -168,6 +168,9 @@ static const char schema_askers[] =
         "UPDATE api_tokens SET maker_id=(SELECT id FROM users WHERE users.name=api_tokens.created_by)"
         " WHERE user_id IS NULL;";
 
+static const char schema_token_uses[] =
+        "CREATE TABLE token_uses(id TEXT PRIMARY KEY, used_us INTEGER) WITHOUT ROWID;";
+
 /* clang-format off */
 const char *const store_migrations[] = {
         schema_1,
@@ -182,6 +185,7 @@ const char *const store_migrations[] = {
         schema_notices,
         schema_seals,
         schema_askers,
+        schema_token_uses,
         NULL,
 };
 /* clang-format on */

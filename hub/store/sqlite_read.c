@@ -28,6 +28,7 @@ enum query {
         Q_PROJECT,
         Q_USERS,
         Q_USER,
+        Q_TOKEN_USE,
         Q_MODELS,
         Q_API_TOKENS,
         Q_API_TOKEN,
@@ -73,6 +74,7 @@ static const struct {
         [Q_PROJECT] = {ROW_PROJECT, "WHERE name=?1"},
         [Q_USERS] = {ROW_USER, "ORDER BY name"},
         [Q_USER] = {ROW_USER, "WHERE id=?1"},
+        [Q_TOKEN_USE] = {ROW_TOKEN_USE, "WHERE id=?1"},
         [Q_MODELS] = {ROW_MODEL, "ORDER BY updated_us"},
         [Q_API_TOKENS] = {ROW_API_TOKEN, "ORDER BY created_us,id"},
         [Q_API_TOKEN_BY_ID] = {ROW_API_TOKEN, "WHERE id=?1"},
@@ -844,6 +846,21 @@ int read_users(struct store_reader *r, int (*cb)(void *, const struct row_user *
         while ((rc = next(r, st, ROW_USER, &row)) == 1 && (rc = cb(arg, &row)) == 0)
                 ;
         return finish(st, rc);
+}
+
+int read_token_use(struct store_reader *r, const char *token_id, int64_t *out_used_us)
+{
+        struct row_token_use row;
+        sqlite3_stmt *st;
+        int rc = start(r, Q_TOKEN_USE, &st);
+
+        if (rc)
+                return rc;
+        bind_text(st, 1, token_id);
+        rc = next(r, st, ROW_TOKEN_USE, &row);
+        if (rc >= 0)
+                *out_used_us = rc ? row.used_us : 0;
+        return finish(st, rc < 0 ? rc : 0);
 }
 
 int read_user(struct store_reader *r, const char *id, int (*cb)(void *, const struct row_user *), void *arg)

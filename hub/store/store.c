@@ -236,6 +236,11 @@ void store_put_budget_raise(struct store_tx *tx, const struct row_budget_raise *
         put(tx, &store_tables[ROW_BUDGET_RAISE], ROW_BUDGET_RAISE, r);
 }
 
+void store_put_token_use(struct store_tx *tx, const struct row_token_use *u)
+{
+        put(tx, &store_tables[ROW_TOKEN_USE], ROW_TOKEN_USE, u);
+}
+
 void store_put_def(struct store_tx *tx, const char *sha256_hex, const void *text, size_t n)
 {
         struct row_def r = {sha256_hex, text, n};

@@ -249,7 +249,8 @@ void store_put_redemption(struct store_tx *tx, const struct row_redemption *r);
 
 struct row_api_token {
         const char *id, *sha256_hex, *name, *role, *created_by;
-        int64_t created_us, expires_us, revoked_us, last_used_us;
+        int64_t created_us, expires_us, revoked_us;
+        int64_t last_used_us; /* not written: row_token_use */
         const char *project;  /* what it is bound to; "*": to none */
         const char *user_id;  /* whose it is; NULL: its own (a service's) */
         const char *scopes;   /* names of permissions, separated by spaces; NULL: no limit */
@@ -363,6 +364,13 @@ struct row_budget_raise {
         int64_t micros, tokens, updated_us;
 };
 void store_put_budget_raise(struct store_tx *tx, const struct row_budget_raise *r);
+
+/* When an API token was used: beside its row, so that nobody who writes this can touch what the token may. */
+struct row_token_use {
+        const char *id;
+        int64_t used_us;
+};
+void store_put_token_use(struct store_tx *tx, const struct row_token_use *u);
 
 /* A POST with Idempotency-Key: the answer to repeat. */
 void store_put_idempotency(struct store_tx *tx, const char *key, const char *token_id,
@@ -500,6 +508,8 @@ int read_projects(struct store_reader *r, int (*cb)(void *, const struct row_pro
 int read_project(struct store_reader *r, const char *name, int (*cb)(void *, const struct row_project *),
                  void *arg); /* -E_NOENT */
 int read_users(struct store_reader *r, int (*cb)(void *, const struct row_user *), void *arg);
+/* 0: never. */
+int read_token_use(struct store_reader *r, const char *token_id, int64_t *out_used_us);
 int read_user(struct store_reader *r, const char *id, int (*cb)(void *, const struct row_user *),
               void *arg); /* -E_NOENT */
 int read_idempotency(struct store_reader *r, const char *key, const char *token_id, char **out_request_sha256,

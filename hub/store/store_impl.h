@@ -83,6 +83,7 @@ enum row_kind {
         ROW_BUDGET,
         ROW_BUDGET_RAISE,
         ROW_NOTICE,
+        ROW_TOKEN_USE,
         ROW_KINDS,
         ROW_STEP_MOVE = ROW_KINDS, /* the kinds from here on are no table's rows */
         ROW_SYNC_FD,               /* one number: the descriptor */

@@ -4,6 +4,7 @@
 
 #include "common/mem.h"
 #include "hub/http/router.h"
+#include "hub/http/token_use.h"
 #include "tests/lib/api_world.h"
 #include "tests/lib/test.h"
 
@@ -256,6 +257,51 @@ TEST(http_people, ones_own_tokens)
         answer_fini(&a);
         EXPECT(as(w, t, "DELETE", path, NULL), 404, NULL, NULL);
         mem_free(own);
+        mem_free(t);
+        world_stop(w);
+}
+
+/* mem_free */
+static char *last_use(struct api_world *w, const char *name)
+{
+        struct answer a = get(w, "/api/v1/api-tokens");
+        char key[64], *out = NULL;
+        const char *at;
+
+        snprintf(key, sizeof key, "\"name\":\"%s\"", name);
+        at = a.body ? strstr(a.body, key) : NULL;
+        at = at ? strstr(at, "\"last_used_at\":") : NULL;
+        if (at)
+                out = mem_strndup(at + 15, strcspn(at + 15, ",}"));
+        answer_fini(&a);
+        return out;
+}
+
+TEST(http_people, a_token_shows_when_it_was_used_and_is_written_once_a_minute)
+{
+        struct api_world *w = start();
+        const int64_t minute = TOKEN_USE_EVERY_US;
+        char *t, *never, *first, *second;
+
+        CHECK(token_use_due(0, minute) && !token_use_due(minute, minute));
+        CHECK(!token_use_due(minute, 2 * minute - 1) && token_use_due(minute, 2 * minute));
+        CHECK(token_use_due(5 * minute, minute)); /* the clock was set back */
+        t = token_of(w, NULL, "/api/v1/api-tokens", "{\"name\":\"ci\",\"role\":\"client\"}");
+        never = last_use(w, "ci");
+        EXPECT(as(w, t, "GET", "/api/v1/whoami", NULL), 200, NULL, NULL);
+        /* What is acknowledged comes after it: then it is on disk. And no thread remembers the token any
+         * more. */
+        EXPECT(post(w, "/api/v1/users/ann/disable", "{}"), 200, NULL, NULL);
+        first = last_use(w, "ci");
+        EXPECT(as(w, t, "GET", "/api/v1/whoami", NULL), 200, NULL, NULL);
+        EXPECT(post(w, "/api/v1/users/ann/enable", "{}"), 200, NULL, NULL);
+        second = last_use(w, "ci");
+        CHECK_STR(never, "null");
+        CHECK(first && strncmp(first, "\"20", 3) == 0);
+        CHECK_STR(second, first);
+        mem_free(never);
+        mem_free(first);
+        mem_free(second);
         mem_free(t);
         world_stop(w);
 }

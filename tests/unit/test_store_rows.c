@@ -665,6 +665,7 @@ TEST(store_rows, agents_and_tokens_round_trip_and_are_updated)
         struct row_api_token t = {"p1", "cafe", "root", "admin", NULL,        1,         0,
                                   0,    0,      "p",    "u1",    "runs.read", "session", "u2"};
         struct world w = {0};
+        int64_t used = -1;
 
         world_open(&w, false);
         for (int round = 0; round < 2; round++) {
@@ -674,8 +675,13 @@ TEST(store_rows, agents_and_tokens_round_trip_and_are_updated)
                 store_put_join_token(tx, &j);
                 store_put_redemption(tx, &r);
                 store_put_api_token(tx, &t);
+                store_put_token_use(tx, &(struct row_token_use){"p1", 5 + round});
                 commit(&w, tx);
                 reopen(&w);
+                CHECK_INT(read_token_use(w.reader, "p1", &used), 0);
+                CHECK_INT(used, 5 + round);
+                CHECK_INT(read_token_use(w.reader, "p2", &used), 0);
+                CHECK_INT(used, 0);
                 CHECK_INT(read_agents(w.reader, on_agent, &a), 2);
                 CHECK_INT(read_join_tokens(w.reader, on_join_token, &j), 3);
                 CHECK_INT(read_redemptions(w.reader, on_redemption, &r), 4);
