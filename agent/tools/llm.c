@@ -12,6 +12,7 @@
 #include "common/id.h"
 #include "common/json.h"
 #include "common/mem.h"
+#include "common/secret.h"
 #include "common/str.h"
 
 #define BACKOFF_MS    500
@@ -230,6 +231,8 @@ static void ask(struct llm *l)
 
 static void destroy(struct llm *l)
 {
+        if (l->in.key)
+                mem_wipe((char *)(uintptr_t)l->in.key, strlen(l->in.key)); /* a copy in l->input */
         llm_input_fini(&l->in);
         cJSON_Delete(l->input);
         if (l->key)
@@ -251,7 +254,7 @@ static void load(uv_work_t *w)
         struct llm *l = w->data;
         struct llm_request *r = &l->in.request;
         cJSON *body;
-        int rc = models_key(l->ep, &l->key, &l->work_err);
+        int rc = l->key ? 0 : models_key(l->ep, &l->key, &l->work_err);
 
         l->key_read = rc == 0;
         if (!rc)
@@ -373,6 +376,46 @@ static const char *choose(struct llm *l, bool zai, struct err *e)
         return "unknown_model";
 }
 
+static bool is_secret(const struct tool_call *c, const char *text)
+{
+        for (size_t i = 0; i < c->n_secrets; i++)
+                if (c->secrets[i].n == strlen(text) &&
+                    secret_equal(c->secrets[i].value, text, c->secrets[i].n))
+                        return true;
+        return false;
+}
+
+/* The step's own key. Nothing but a secret of the vault, since an input is kept and shown as it is; and for
+ * an endpoint that the step names, or the router would choose who is told it. */
+static int take_key(struct llm *l, bool zai, struct err *e)
+{
+        const char *key = l->in.key;
+        size_t n = key ? strlen(key) : 0;
+
+        if (!key)
+                return 0;
+        if (!zai && !l->in.endpoint)
+                return err_set(e, E_INVAL, "key: name the endpoint that it is for (endpoint)");
+        if (!is_secret(l->c, key))
+                return err_set(e, E_INVAL,
+                               "key: only a secret of the vault may stand here: ${{ secrets.NAME }}");
+        while (n > 0 && (key[n - 1] == '\n' || key[n - 1] == '\r'))
+                n--; /* an end of line that a file had */
+        for (size_t i = 0; i < n; i++)
+                if (key[i] <= ' ' || key[i] >= 0x7f)
+                        return err_set(e, E_INVAL,
+                                       "key: the secret is no key: it holds spaces, lines or letters that no "
+                                       "key has");
+        if (n == 0)
+                return err_set(e, E_INVAL, "key: the secret is empty");
+        l->key = mem_dup(key, n + 1);
+        if (!l->key)
+                return err_set(e, E_NOMEM, "out of memory");
+        l->key[n] = '\0';
+        l->key_read = true;
+        return 0;
+}
+
 static int start(struct tool_call *c, const cJSON *input, bool zai, struct err *e)
 {
         struct llm *l = mem_calloc(1, sizeof *l);
@@ -388,6 +431,8 @@ static int start(struct tool_call *c, const cJSON *input, bool zai, struct err *
         l->first_token_ms = -1;
         buf_init(&l->error_body, LLM_ERROR_BODY_MAX + 1);
         rc = llm_input_read(l->input, &l->in, e);
+        if (!rc)
+                rc = take_key(l, zai, e);
         if (rc) {
                 destroy(l);
                 return rc;

@@ -237,6 +237,8 @@ int llm_input_read(const cJSON *input, struct llm_input *out, struct err *e)
         if (!rc)
                 rc = json_str_opt(input, "model", &out->model, e);
         if (!rc)
+                rc = json_str_opt(input, "key", &out->key, e);
+        if (!rc)
                 rc = json_str_opt(input, "timeout", &timeout, e);
         if (!rc)
                 rc = json_str_opt(input, "privacy", &privacy, e);

@@ -22,11 +22,11 @@ struct policy;
 extern const char llm_chat_input[], llm_chat_output[], zai_chat_input[];
 
 struct llm_input {
-        cJSON *messages;              /* llm_wire.h's; files are {"type": "load", "path"} until loaded */
-        const char *endpoint, *model; /* lent by the input; or NULL */
-        struct llm_request request;   /* lends from the input and messages */
-        int64_t timeout_ms;           /* 0: the endpoint's */
-        int retries;                  /* -1: the endpoint's */
+        cJSON *messages; /* llm_wire.h's; files are {"type": "load", "path"} until loaded */
+        const char *endpoint, *model, *key; /* lent by the input; or NULL */
+        struct llm_request request;         /* lends from the input and messages */
+        int64_t timeout_ms;                 /* 0: the endpoint's */
+        int retries;                        /* -1: the endpoint's */
         bool local_only;
         size_t n_files;
 };

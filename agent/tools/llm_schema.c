@@ -7,6 +7,9 @@
 #define COMMON                                                                                               \
         AI_PROMPT_PROPERTIES                                                                                 \
         ",\"endpoint\":{\"type\":\"string\",\"description\":\"By its name in the agent's configuration\"},"  \
+        "\"key\":{\"type\":\"string\",\"description\":\"For this call instead of the endpoint's own: a "     \
+        "secret "                                                                                            \
+        "of the vault, ${{ secrets.NAME }}\"},"                                                              \
         "\"model\":{\"type\":\"string\"},"                                                                   \
         "\"system\":{\"type\":\"string\"},"                                                                  \
         "\"messages\":{\"type\":\"array\",\"maxItems\":4096,\"items\":{\"type\":\"object\",\"required\":"    \

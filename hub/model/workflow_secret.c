@@ -39,10 +39,10 @@ static const struct {
         {"file.write", "content"},
         {"file.*", ""},
         {"browser.*", ""},
-        {"llm.*", ""},
+        {"llm.*", "key"},
         {"photon.*", ""},
         {"jules.*", ""},
-        {"zai.*", ""},
+        {"zai.*", "key"},
         {"acp.*", ""},
         {"cursor*", ""},
         {"claude-code.*", ""},
@@ -171,8 +171,11 @@ int wf_secrets(struct scope *sc, struct step_def *s, const struct doc *d)
         if (!s->tool || !has_env(s->tool))
                 return wf_fail(sc->p, d, "\"secrets\" of %s: %s starts no program that could read them%s",
                                sc->p->where, s->tool ? s->tool : "an approval",
-                               s->tool && wf_member_takes_secrets(s->tool, "body")
+                               !s->tool ? ""
+                               : wf_member_takes_secrets(s->tool, "body")
                                        ? ": write ${{ secrets.NAME }} in its \"headers\", \"body\" or \"url\""
+                               : wf_member_takes_secrets(s->tool, "key")
+                                       ? ": write ${{ secrets.NAME }} as its \"key\""
                                        : "");
         if (d->kind != DOC_LIST)
                 return add_item(sc, s, d);

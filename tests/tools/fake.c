@@ -384,6 +384,8 @@ void fake_start(struct fake *f, const char *tool, const char *input)
                                   .scratch_dir = f->scratch,
                                   .traceparent = f->c.traceparent ? f->c.traceparent : "",
                                   .stdin_follows = f->c.stdin_follows,
+                                  .secrets = f->c.secrets,
+                                  .n_secrets = f->c.n_secrets,
                                   .grace_ms = f->grace_ms,
                                   .job = f};
         if (rc == 0)

@@ -456,6 +456,42 @@ TEST(llm, input_that_is_wrong_is_refused_with_a_reason)
         finish(&w);
 }
 
+TEST(llm, a_step_brings_its_own_key_for_the_endpoint_it_names)
+{
+        uint8_t value[] = "sk-of-the-step-42\n", other[] = "two words";
+        struct call_secret secrets[] = {
+                {.name = (char[]){"K"}, .value = value, .n = sizeof value - 1, .fd = -1},
+                {.name = (char[]){"O"}, .value = other, .n = sizeof other - 1, .fd = -1}};
+        static const struct {
+                const char *input, *says;
+        } bad[] = {
+                {"{\"prompt\":\"x\",\"key\":\"sk-of-the-step-42\\n\"}", "endpoint"},
+                {"{\"prompt\":\"x\",\"key\":\"sk-written-down\",\"endpoint\":\"e\"}", "only a secret"},
+                {"{\"prompt\":\"x\",\"key\":\"\",\"endpoint\":\"e\"}", "only a secret"},
+                {"{\"prompt\":\"x\",\"key\":\"two words\",\"endpoint\":\"e\"}", "is no key"},
+        };
+        struct stub_reply script[] = {{.status = 200, .pieces = hello}};
+        struct world w;
+
+        begin(&w, "openai", "", script, 1);
+        w.f.c.secrets = secrets;
+        w.f.c.n_secrets = 2;
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+                fake_call(&w.f, CHAT, bad[i].input);
+                CHECK_INT(w.f.outcome, TOOL_REFUSED);
+                CHECK(strstr(w.f.msg, bad[i].says));
+        }
+        CHECK_INT((long long)w.s.n_requests, 0);
+        fake_call(&w.f, CHAT, "{\"prompt\":\"x\",\"key\":\"sk-of-the-step-42\\n\",\"endpoint\":\"e\"}");
+        CHECK_STR(w.f.code, "");
+        CHECK(asked(&w, 0, "Authorization: Bearer sk-of-the-step-42\r\n"));
+        CHECK(!asked(&w, 0, KEY));
+        /* For that call only. */
+        fake_call(&w.f, CHAT, HELLO);
+        CHECK(asked(&w, 1, "Authorization: Bearer " KEY "\r\n"));
+        finish(&w);
+}
+
 TEST(llm, zai_chat_takes_an_operations_step)
 {
         struct stub_reply script[] = {{.status = 200, .pieces = hello}};

@@ -88,6 +88,8 @@ TEST(workflow_secret, what_would_show_one_is_refused_with_what_to_do)
                 {"run: x, secrets: [7]", "expected a name"},
                 {"uses: http.request, with: {url: 'http://h/'}, secrets: [A]", "\"headers\""},
                 {"uses: file.read, with: {path: x}, secrets: [A]", "starts no program"},
+                {"uses: llm.chat, with: {prompt: x}, secrets: [A]", "\"key\""},
+                {"uses: llm.chat, with: {prompt: '${{ secrets.A }}'}", ""},
                 {"uses: cursor.open, with: {path: x}, secrets: [A]", "starts no program"},
                 {"approval: {question: ok?}, secrets: [A]", "secrets"},
         };
