@@ -6,6 +6,7 @@
 #include <linux/seccomp.h>
 #include <seccomp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -65,6 +66,22 @@ bool filter_known(void)
         return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
 }
 
+/* Calls that are refused only with some arguments. */
+static int refuse_some(scmp_filter_ctx ctx)
+{
+        static const unsigned typing[] = {TIOCSTI, TIOCLINUX};
+        /* The limits of another process: the agent's, which a limit of no CPU time ends. Landlock does not
+         * ask about them. */
+        int rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 2, SCMP_A0(SCMP_CMP_NE, 0),
+                                  SCMP_A2(SCMP_CMP_NE, 0));
+
+        /* Keys pressed on a terminal of somebody else's; the kernel looks at 32 bits. */
+        for (size_t i = 0; i < sizeof typing / sizeof *typing && rc == 0; i++)
+                rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1,
+                                      SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffu, typing[i]));
+        return rc;
+}
+
 static int build(scmp_filter_ctx ctx)
 {
         int rc = 0;
@@ -87,7 +104,7 @@ static int build(scmp_filter_ctx ctx)
                         return -ENOSYS;
                 rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), nr, 0);
         }
-        return rc;
+        return rc ? rc : refuse_some(ctx);
 }
 
 int filter_make(int *out_fd, size_t *out_n, struct err *e)

@@ -27,7 +27,8 @@
 #define FS_TRUNCATE  (1ull << 14) /* ABI 3 */
 #define NET_BIND     (1ull << 0)  /* ABI 4 */
 #define NET_CONNECT  (1ull << 1)
-#define SCOPE_SIGNAL (1ull << 1) /* ABI 6 */
+#define SCOPE_SOCKET (1ull << 0) /* ABI 6: abstract Unix sockets */
+#define SCOPE_SIGNAL (1ull << 1)
 
 struct ruleset_attr {
         uint64_t fs, net, scoped;
@@ -62,7 +63,7 @@ void landlock_rights(int abi, bool network, struct landlock_rights *out)
         if (network && abi >= LANDLOCK_ABI_NETWORK)
                 out->net = NET_BIND | NET_CONNECT;
         if (abi >= LANDLOCK_ABI_SIGNALS)
-                out->scoped = SCOPE_SIGNAL;
+                out->scoped = SCOPE_SIGNAL | (network ? SCOPE_SOCKET : 0);
 }
 
 static int refused(struct err *e, const char *what)

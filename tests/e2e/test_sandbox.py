@@ -5,6 +5,7 @@ kernel does not have is skipped aloud; what an agent does without it is tried by
 import ctypes
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
@@ -32,6 +33,25 @@ import ctypes, os, sys
 c = ctypes.CDLL(None, use_errno=True)
 rc = c.ptrace(16, int(sys.argv[1]), 0, 0)
 print("attached" if rc == 0 else os.strerror(ctypes.get_errno()))
+"""
+LIMITS = """
+import resource, sys
+pid, limit = int(sys.argv[1]), resource.RLIMIT_NOFILE
+now = resource.getrlimit(limit)
+try:
+    resource.prlimit(pid, limit, now)
+    print("changed")
+except PermissionError:
+    print("refused")
+resource.setrlimit(limit, (now[0] - 1, now[1]))
+print("own", resource.getrlimit(limit)[0] - now[0])
+"""
+KEYS = """
+import ctypes, os, pty
+a, b = pty.openpty()
+c = ctypes.CDLL(None, use_errno=True)
+for call in (0x5412, 0x541c, 0x1234567800005412):
+    print("typed" if c.ioctl(b, ctypes.c_ulong(call), b"x") == 0 else os.strerror(ctypes.get_errno()))
 """
 FORKS = """
 import os, signal, time
@@ -156,6 +176,16 @@ class Escapes:
         self.assertTrue(a.proc.alive())
         self.assertEqual(self.said(hub, "echo on"), "on")
 
+    def test_the_agents_limits_are_not_changed(self):
+        """A limit of no CPU time would end it, and Landlock does not ask about limits."""
+        hub, a = self.begin()
+        self.assertEqual(self.python(hub, LIMITS, a.proc.p.pid).split(), ["refused", "own", "-1"])
+        self.assertTrue(a.proc.alive())
+
+    def test_no_keys_are_pressed_on_terminals(self):
+        hub, _ = self.begin()
+        self.assertEqual(self.python(hub, KEYS).splitlines(), ["Operation not permitted"] * 3)
+
     def test_no_privileges_no_cores_no_descriptors(self):
         hub, _ = self.begin()
         out = self.said(hub, """
@@ -248,6 +278,19 @@ class ByRoot(Escapes, Sandboxed):
         f = self.inside / "probe.py"
         s = self.sh(hub, f"/usr/bin/python3 {f}", agent="a2")
         self.assertEqual(s["outputs"]["stdout"].strip(), "open", s)
+
+    @unittest.skipIf(ABI < 6, "SKIPPED: this kernel's Landlock does not scope abstract sockets")
+    def test_a_closed_network_closes_abstract_sockets(self):
+        hub, _ = self.begin(sandbox="tools: {\"process.*\": {network: none}}")
+        name = f"photon-test-{os.getpid()}"
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind("\0" + name)
+            s.listen()
+            probe = ("import socket\ns = socket.socket(socket.AF_UNIX)\ntry:\n  s.connect('\\0%s'); print('open')\n"
+                     "except PermissionError: print('closed')" % name)
+            self.assertEqual(self.python(hub, probe), "closed")
+            self.start_agent(hub, "a2", policy=self.policy())
+            self.assertEqual(self.sh(hub, f"/usr/bin/python3 {self.inside}/probe.py", agent="a2")["outputs"]["stdout"].strip(), "open")
 
     @unittest.skipUnless(has_cgroup(), "SKIPPED: no cgroup v2 that may be divided here")
     def test_a_daemon_without_any_mark_is_ended_with_its_call(self):
