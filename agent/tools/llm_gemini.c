@@ -201,8 +201,9 @@ static int take_call(struct llm_stream *s, const cJSON *f)
         return rc;
 }
 
-static void take_end(struct llm_stream *s, const char *reason)
+static int take_end(struct llm_stream *s, const char *reason)
 {
+        static const char *const mistakes[] = {"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL"};
         static const char *const filtered[] = {"SAFETY", "RECITATION", "BLOCKLIST",   "PROHIBITED_CONTENT",
                                                "SPII",   "LANGUAGE",   "IMAGE_SAFETY"};
 
@@ -210,6 +211,14 @@ static void take_end(struct llm_stream *s, const char *reason)
         for (size_t i = 0; i < sizeof filtered / sizeof *filtered; i++)
                 if (strcmp(filtered[i], reason) == 0)
                         s->end = LLM_FILTERED;
+        for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++)
+                if (strcmp(mistakes[i], reason) == 0)
+                        return llm_fault(
+                                s, "bad_output",
+                                "the model made a mistake in calling a tool (%s): ask again, or describe "
+                                "the tools more simply",
+                                reason);
+        return 0;
 }
 
 static int message(struct llm_stream *s, const cJSON *v)
@@ -240,7 +249,7 @@ static int message(struct llm_stream *s, const cJSON *v)
         }
         text = member_text(candidate, "finishReason");
         if (!rc && *text)
-                take_end(s, text);
+                rc = take_end(s, text);
         return rc;
 }
 

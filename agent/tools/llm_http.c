@@ -1,4 +1,5 @@
 /* One request to a model endpoint, over libcurl on the loop. */
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/policy.h"
@@ -219,6 +220,9 @@ static const char *curl_code(CURLcode r)
         case CURLE_SSL_CERTPROBLEM:
         case CURLE_SSL_CIPHER:
                 return "tls_failed";
+        case CURLE_UNSUPPORTED_PROTOCOL: /* of the answer: what is asked is http or https */
+        case CURLE_WEIRD_SERVER_REPLY:
+                return "bad_answer";
         default:
                 return "connect_failed";
         }
@@ -242,25 +246,36 @@ static void look_status(struct llm *l, struct llm_outcome *out)
                 {"unknown_model", "; check the models of this endpoint in the agent's configuration"},
                 {"rate_limited", "; ask less often, later, or with more `retries`"},
                 {"overloaded", "; try again later, or name another endpoint"},
+                {"quota_exceeded", "; look at the plan and the bill of its account"},
                 {"bad_request", "; look at the input: the endpoint does not take it as it is"},
                 {"server_error", "; try again later, or name another endpoint"},
+                {"bad_answer", "; are its base_url and kind right?"},
         };
         const char *body = l->error_body.data ? (const char *)l->error_body.data : "", *more = "";
         curl_off_t after = 0;
-        char text[304];
+        char text[304], wait[80] = "", shown[32];
 
         out->code = llm_status_code(l->status, body, l->error_body.len);
-        out->retryable = llm_status_retryable(l->status);
+        out->retryable = llm_status_retryable(l->status) && strcmp(out->code, "quota_exceeded") != 0;
         for (size_t i = 0; i < sizeof advice / sizeof *advice; i++)
                 if (strcmp(advice[i].code, out->code) == 0)
                         more = advice[i].advice;
+        if (l->status >= 300 && l->status < 400)
+                more = "; redirects are not followed: base_url must be the address that it leads to";
+        else if (l->status == 404 || l->status == 405)
+                more = strcmp(out->code, "unknown_model") == 0 ? more : "; is its base_url right?";
+        else if (l->status == 413)
+                more = "; the input is larger than it takes: send less";
         llm_error_text(body, l->error_body.len, text);
         hide_key(l, text);
-        err_set(&out->why, E_UNAVAIL, "the endpoint %s answered with status %ld%s%s%s", l->ep->name,
-                l->status, *text ? ": " : "", text, more);
         /* Seconds, or how long until the date that was given. */
-        if (l->lib->easy_info(l->t.easy, CURLINFO_RETRY_AFTER, &after) == CURLE_OK && after > 0)
+        if (l->lib->easy_info(l->t.easy, CURLINFO_RETRY_AFTER, &after) == CURLE_OK && after > 0) {
                 out->after_ms = after < 86400 * 30 ? (int64_t)after * 1000 : (int64_t)86400 * 30000;
+                str_format_duration(out->after_ms, shown);
+                snprintf(wait, sizeof wait, "; it wants to be asked again after %s", shown);
+        }
+        err_set(&out->why, E_UNAVAIL, "the endpoint %s answered with status %ld%s%s%s%s", l->ep->name,
+                l->status, *text ? ": " : "", text, wait, more);
 }
 
 void llm_look(struct llm *l, CURLcode result, struct llm_outcome *out)
@@ -279,9 +294,15 @@ void llm_look(struct llm *l, CURLcode result, struct llm_outcome *out)
         }
         if (!l->status) {
                 out->code = curl_code(result);
-                out->retryable = strcmp(out->code, "tls_failed") != 0;
-                err_set(&out->why, E_UNAVAIL, "the endpoint %s cannot be reached at %.200s: %s", l->ep->name,
-                        l->ep->base_url, l->lib->easy_error(result));
+                out->retryable =
+                        strcmp(out->code, "connect_failed") == 0 || strcmp(out->code, "host_not_found") == 0;
+                if (strcmp(out->code, "bad_answer") == 0)
+                        err_set(&out->why, E_PROTO,
+                                "what answers at %.200s does not speak HTTP; is the base_url of %s right?",
+                                l->ep->base_url, l->ep->name);
+                else
+                        err_set(&out->why, E_UNAVAIL, "the endpoint %s cannot be reached at %.200s: %s",
+                                l->ep->name, l->ep->base_url, l->lib->easy_error(result));
                 return;
         }
         if (llm_stream_end(&l->stream, whole) == 0)

@@ -271,6 +271,11 @@ static int message(struct llm_stream *s, const cJSON *v)
         text = member_text(delta, "content");
         if (!rc)
                 rc = llm_text(s, text, strlen(text));
+        text = member_text(delta, "refusal");
+        if (!rc && *text) {
+                s->refused = true;
+                rc = llm_text(s, text, strlen(text));
+        }
         cJSON_ArrayForEach(c, member(delta, "tool_calls"))
         {
                 if (!rc)

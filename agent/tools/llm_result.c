@@ -1,4 +1,5 @@
 /* What a call of llm.chat hands back, whole or not. */
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/tools/event.h"
@@ -15,12 +16,16 @@ static void put_calls(struct build *b, cJSON *o, const struct llm_stream *s)
         for (size_t i = 0; i < s->n_calls; i++) {
                 const struct llm_call *k = &s->calls[i];
                 cJSON *c = build_object(b, list, NULL), *args = NULL;
+                char made[32];
 
-                build_take(b, c, "id", cJSON_CreateString(k->id.len ? (const char *)k->id.data : ""));
+                snprintf(made, sizeof made, "call_%zu", i + 1); /* an answer to it must name one */
+                build_take(b, c, "id", cJSON_CreateString(*k->id.data ? (const char *)k->id.data : made));
                 build_take(b, c, "name", cJSON_CreateString(k->name.len ? (const char *)k->name.data : ""));
                 if (k->arguments.len &&
                     json_parse((const char *)k->arguments.data, k->arguments.len, &args, NULL) == 0)
                         build_take(b, c, "arguments", args);
+                else if (!k->arguments.len && s->end != LLM_MAX_TOKENS)
+                        build_object(b, c, "arguments");
         }
 }
 
@@ -34,8 +39,22 @@ static bool end_texts(struct llm_stream *s)
         return ok;
 }
 
-/* Every tool call must say what it calls, with an object. */
-static int check_calls(const struct llm_stream *s, struct err *e)
+static bool is_offered(const struct llm_request *r, const struct llm_call *k)
+{
+        const cJSON *t;
+
+        cJSON_ArrayForEach(t, r->tools)
+        {
+                const char *name = member_text(t, "name");
+
+                if (strlen(name) == k->name.len && memcmp(name, k->name.data, k->name.len) == 0)
+                        return true;
+        }
+        return false;
+}
+
+/* Every tool call must say what it calls, of what was offered, with an object. */
+static int check_calls(const struct llm_stream *s, const struct llm_request *r, struct err *e)
 {
         for (size_t i = 0; i < s->n_calls; i++) {
                 const struct llm_call *k = &s->calls[i];
@@ -47,11 +66,19 @@ static int check_calls(const struct llm_stream *s, struct err *e)
                 bool object = !args || cJSON_IsObject(args);
 
                 cJSON_Delete(args);
-                if (rc || !object || !k->name.len)
+                if (!k->name.len)
+                        return err_set(e, E_PROTO, "tool call %zu of the answer does not say what it calls",
+                                       i + 1);
+                if (rc || !object)
                         return err_set(e, E_PROTO,
                                        "the arguments of tool call %zu (%.*s) are no JSON object%s%s", i + 1,
                                        (int)k->name.len, k->name.len ? (const char *)k->name.data : "",
                                        rc ? ": " : "", why.msg);
+                if (!is_offered(r, k))
+                        return err_set(e, E_PROTO,
+                                       "tool call %zu of the answer calls %.*s, which is none of `tools`",
+                                       i + 1, (int)(k->name.len < 64 ? k->name.len : 64),
+                                       (const char *)k->name.data);
         }
         return 0;
 }
@@ -98,13 +125,20 @@ static const char *check_answer(struct llm *l, cJSON **json, struct err *e)
 {
         struct llm_stream *s = &l->stream;
 
+        if (s->refused) {
+                err_set(e, E_DENIED,
+                        "the model at the endpoint %s refuses to answer; text says why. Ask differently",
+                        l->ep->name);
+                s->end = LLM_FILTERED;
+                return "content_filtered";
+        }
         if (s->end == LLM_FILTERED) {
                 err_set(e, E_DENIED,
                         "the endpoint %s held the answer back (its content filter); ask differently",
                         l->ep->name);
                 return "content_filtered";
         }
-        if (s->end != LLM_MAX_TOKENS && check_calls(s, e))
+        if (s->end != LLM_MAX_TOKENS && check_calls(s, &l->in.request, e))
                 return "bad_output";
         if (!l->in.request.json || s->end == LLM_TOOLS)
                 return NULL;

@@ -9,6 +9,8 @@
 #include "common/mem.h"
 #include "common/str.h"
 
+#define HEAD_MAX ((size_t)4 << 10)
+
 const struct llm_wire *llm_wire(enum model_kind k)
 {
         static const struct llm_wire *const wires[] = {
@@ -171,14 +173,29 @@ static bool names_unknown_model(const char *body, size_t n)
         return yes;
 }
 
+/* OpenAI says it with 429, as if it passed by itself. */
+static bool names_spent_quota(const char *body, size_t n)
+{
+        cJSON *v = NULL;
+        bool yes = false;
+
+        if (json_parse(body, n, &v, NULL) == 0)
+                yes = strcmp(member_text(member(v, "error"), "code"), "insufficient_quota") == 0 ||
+                      strcmp(member_text(member(v, "error"), "type"), "insufficient_quota") == 0;
+        cJSON_Delete(v);
+        return yes;
+}
+
 const char *llm_status_code(long status, const char *body, size_t n)
 {
         switch (status) {
         case 401:
         case 403:
                 return "auth_failed";
+        case 402:
+                return "quota_exceeded";
         case 429:
-                return "rate_limited";
+                return names_spent_quota(body, n) ? "quota_exceeded" : "rate_limited";
         case 503:
         case 529:
                 return "overloaded";
@@ -207,12 +224,20 @@ int llm_told_error(struct llm_stream *s, const cJSON *error)
         static const struct {
                 const char *said, *code;
         } codes[] = {
-                {"overloaded_error", "overloaded"},      {"rate_limit_error", "rate_limited"},
-                {"rate_limit_exceeded", "rate_limited"}, {"authentication_error", "auth_failed"},
-                {"permission_error", "auth_failed"},     {"invalid_request_error", "bad_request"},
-                {"not_found_error", "unknown_model"},    {"RESOURCE_EXHAUSTED", "rate_limited"},
-                {"UNAVAILABLE", "overloaded"},           {"UNAUTHENTICATED", "auth_failed"},
-                {"PERMISSION_DENIED", "auth_failed"},    {"INVALID_ARGUMENT", "bad_request"},
+                {"overloaded_error", "overloaded"},
+                {"rate_limit_error", "rate_limited"},
+                {"rate_limit_exceeded", "rate_limited"},
+                {"authentication_error", "auth_failed"},
+                {"permission_error", "auth_failed"},
+                {"invalid_request_error", "bad_request"},
+                {"not_found_error", "unknown_model"},
+                {"RESOURCE_EXHAUSTED", "rate_limited"},
+                {"UNAVAILABLE", "overloaded"},
+                {"UNAUTHENTICATED", "auth_failed"},
+                {"PERMISSION_DENIED", "auth_failed"},
+                {"INVALID_ARGUMENT", "bad_request"},
+                {"insufficient_quota", "quota_exceeded"},
+                {"billing_error", "quota_exceeded"},
         };
         const char *type = member_text(error, "type"), *status = member_text(error, "status");
         const char *message = cJSON_IsString(error) ? error->valuestring : member_text(error, "message");
@@ -242,6 +267,7 @@ void llm_stream_init(struct llm_stream *s, enum model_kind k)
         sse_init(&s->sse, LLM_MESSAGE_MAX);
         buf_init(&s->line, LLM_MESSAGE_MAX + 1);
         buf_init(&s->text, LLM_TEXT_MAX + 1);
+        buf_init(&s->head, HEAD_MAX);
 }
 
 void llm_stream_fini(struct llm_stream *s)
@@ -254,7 +280,23 @@ void llm_stream_fini(struct llm_stream *s)
         s->n_calls = 0;
         buf_fini(&s->text);
         buf_fini(&s->line);
+        buf_fini(&s->head);
         sse_fini(&s->sse);
+}
+
+/* A model's pieces may end within a character, and servers send them so: that part of it is lost, not all. */
+static int parse(const char *p, size_t n, cJSON **out, struct err *why)
+{
+        int rc = json_parse(p, n, out, why);
+        char *text = rc && rc != -E_NOMEM ? str_utf8_lossy(p, n) : NULL;
+
+        if (text) {
+                json_mend(text, strlen(text));
+                if (json_parse(text, strlen(text), out, NULL) == 0)
+                        rc = 0;
+        }
+        mem_free(text);
+        return rc;
 }
 
 static int on_document(struct llm_stream *s, const char *p, size_t n)
@@ -265,7 +307,8 @@ static int on_document(struct llm_stream *s, const char *p, size_t n)
 
         if (s->over)
                 return 0; /* whatever follows the end is not the answer */
-        rc = json_parse(p, n, &v, &why);
+        s->spoke = true;
+        rc = parse(p, n, &v, &why);
         if (rc == -E_NOMEM)
                 return rc;
         if (rc || !cJSON_IsObject(v)) {
@@ -283,6 +326,8 @@ static int on_sse(void *arg, const struct sse_event *e)
         struct llm_stream *s = arg;
 
         if (e->n == 6 && memcmp(e->data, "[DONE]", 6) == 0) {
+                if (s->end == LLM_NONE && !s->started && !s->over)
+                        return llm_fault(s, "bad_answer", "the answer ended before anything was said");
                 if (s->end == LLM_NONE)
                         s->end = LLM_STOP;
                 s->over = true;
@@ -331,10 +376,71 @@ static int fill_reason(struct llm_stream *s, int rc)
 
 int llm_stream_feed(struct llm_stream *s, const void *p, size_t n)
 {
+        size_t room = HEAD_MAX - s->head.len;
+
+        if (!s->rc && !s->spoke)
+                s->rc = fill_reason(s, buf_put(&s->head, p, n < room ? n : room));
         if (!s->rc)
                 s->rc = fill_reason(s, s->wire->lines ? feed_lines(s, p, n)
                                                       : sse_feed(&s->sse, p, n, on_sse, s));
         return s->rc;
+}
+
+/* The last message needs no line break, and no blank line, behind it: if it is whole, it counts. */
+static void end_last(struct llm_stream *s)
+{
+        cJSON *v = NULL;
+
+        if (!s->wire->lines) {
+                s->rc = fill_reason(s, sse_feed(&s->sse, "\n\n", 2, on_sse, s));
+                if (s->rc && strcmp(s->code, "bad_answer") == 0)
+                        s->rc = llm_fault(s, "half_message",
+                                          "the connection ended in the middle of a message");
+        } else if (json_parse((char *)s->line.data, s->line.len, &v, NULL) == 0) {
+                cJSON_Delete(v);
+                s->rc = fill_reason(s, on_document(s, (char *)s->line.data, s->line.len));
+                buf_reset(&s->line);
+        }
+}
+
+/* Does it look like events, if only like comments? */
+static bool is_events(const char *p, size_t n)
+{
+        static const char *const begins[] = {":", "data:", "event:", "id:", "retry:", "\xef\xbb\xbf"};
+
+        while (n && strchr("\r\n", *p)) {
+                p++;
+                n--;
+        }
+        for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
+                if (n >= strlen(begins[i]) && memcmp(p, begins[i], strlen(begins[i])) == 0)
+                        return true;
+        return n == 0;
+}
+
+/* A page, a whole document, compressed bytes: whoever answers is not what the configuration says. */
+static int no_stream(struct llm_stream *s)
+{
+        const char *p = (const char *)s->head.data;
+        cJSON *v = NULL;
+        const cJSON *error;
+        char text[304];
+        int rc;
+
+        (void)json_parse(p, s->head.len, &v, NULL);
+        error = member(cJSON_IsArray(v) ? cJSON_GetArrayItem(v, 0) : v, "error");
+        if (error && !cJSON_IsNull(error)) {
+                rc = llm_told_error(s, error);
+        } else {
+                clean(p, s->head.len < 100 ? s->head.len : 100, text);
+                rc = llm_fault(
+                        s, "bad_answer",
+                        "it answered with no stream of events, but with: %s; are its base_url and kind "
+                        "right?",
+                        text);
+        }
+        cJSON_Delete(v);
+        return rc;
 }
 
 int llm_stream_end(struct llm_stream *s, bool whole)
@@ -343,16 +449,10 @@ int llm_stream_end(struct llm_stream *s, bool whole)
 
         if (s->rc || s->over)
                 return s->rc;
-        /* The last line of JSON lines needs no newline. */
-        if (whole && s->wire->lines && s->line.len) {
-                cJSON *v = NULL;
-
-                if (json_parse((char *)s->line.data, s->line.len, &v, NULL) == 0) {
-                        cJSON_Delete(v);
-                        s->rc = fill_reason(s, on_document(s, (char *)s->line.data, s->line.len));
-                        buf_reset(&s->line);
-                }
-        }
+        if (whole && !s->wire->lines && !s->spoke && !is_events((char *)s->head.data, s->head.len))
+                return s->rc = no_stream(s);
+        if (whole && (s->wire->lines ? s->line.len > 0 : sse_is_partial(&s->sse)))
+                end_last(s);
         if (s->rc || s->over)
                 return s->rc;
         partial = s->wire->lines ? s->line.len > 0 : sse_is_partial(&s->sse);

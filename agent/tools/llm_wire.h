@@ -75,6 +75,7 @@ struct llm_stream {
         bool json_by_tool; /* the answer comes as the input of the tool that was made up for it */
         bool started;      /* the first token came */
         bool over;         /* the terminal message came */
+        bool refused;      /* what it said is why it does not answer */
         enum llm_end end;
         struct buf text;
         bool text_cut;
@@ -89,7 +90,9 @@ struct llm_stream {
         /* inside */
         struct sse sse;
         struct buf line;
-        int block; /* Anthropic: index of the open content block's call, -1: none */
+        struct buf head; /* what came before the first message: no stream at all, mostly */
+        bool spoke;      /* a message came */
+        int block;       /* Anthropic: index of the open content block's call, -1: none */
         int rc;
 };
 

@@ -362,9 +362,10 @@ struct budget_amount budget_charge(enum budget_end how, const struct budget_amou
 
 bool budget_code_is_free(const char *code)
 {
-        static const char *const codes[] = {
-                "rate_limited",   "overloaded", "auth_failed",   "key_missing", "connect_failed",
-                "host_not_found", "tls_failed", "unknown_model", "no_endpoint", "not_local"};
+        static const char *const codes[] = {"rate_limited", "overloaded",     "auth_failed",
+                                            "key_missing",  "connect_failed", "host_not_found",
+                                            "tls_failed",   "unknown_model",  "no_endpoint",
+                                            "not_local",    "quota_exceeded"};
 
         return code && word(code, codes, sizeof codes / sizeof *codes) >= 0;
 }

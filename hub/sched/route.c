@@ -322,10 +322,10 @@ void route_measure(const struct route_history *h, int64_t now_us, struct route_m
 bool route_code_is_endpoints(const char *code)
 {
         static const char *const codes[] = {
-                "rate_limited", "overloaded",     "server_error",   "auth_failed",
-                "key_missing",  "connect_failed", "host_not_found", "tls_failed",
-                "stalled",      "stream_ended",   "half_message",   "bad_answer",
-                "timeout",      "not_local",      "unknown_model",  "no_endpoint",
+                "rate_limited",   "overloaded",     "server_error", "auth_failed", "key_missing",
+                "connect_failed", "host_not_found", "tls_failed",   "stalled",     "stream_ended",
+                "half_message",   "bad_answer",     "timeout",      "not_local",   "unknown_model",
+                "no_endpoint",    "quota_exceeded",
         };
 
         for (size_t i = 0; code && i < sizeof codes / sizeof *codes; i++)

@@ -54,100 +54,121 @@ static const char *const no_model_zai[] = {"{\"error\":{\"code\":\"1211\",\"mess
                                            NULL};
 static const char *const html[] = {"<html><body>Bad\x01 gateway</body></html>", NULL};
 
+static const char *const page[] = {"<html>\n<h1>It works!</h1>\n</html>\n", NULL};
+static const char *const whole_answer[] = {"{\"choices\":[{\"message\":{\"content\":\"Hello\"}}]}", NULL};
+static const char *const whole_error[] = {"{\"error\":{\"message\":\"slow down\",\"code\":429}}\n", NULL};
+static const char *const spent[] = {
+        "{\"error\":{\"message\":\"You exceeded your quota\",\"code\":\"insufficient_quota\"}}", NULL};
+static const char *const only_done[] = {"data: [DONE]\n\n", NULL};
+static const char *const refusal[] = {CHUNK("{\"refusal\":\"Hello, but no.\"}", "null"),
+                                      CHUNK("{}", "\"stop\""), "data: [DONE]\n\n", NULL};
+static const char *const other_call[] = {CHUNK("{\"tool_calls\":[{\"index\":0,\"id\":\"c\",\"function\":{"
+                                               "\"name\":\"f\",\"arguments\":\"{}\"}}]}",
+                                               "\"tool_calls\""),
+                                         "data: [DONE]\n\n", NULL};
+static const char *const no_name[] = {CHUNK("{\"tool_calls\":[{\"index\":0,\"id\":\"c\",\"function\":{"
+                                            "\"arguments\":\"{}\"}}]}",
+                                            "\"tool_calls\""),
+                                      "data: [DONE]\n\n", NULL};
+static const char *const mistake[] = {
+        "data: {\"candidates\":[{\"finishReason\":\"MALFORMED_FUNCTION_CALL\"}]}\n\n", NULL};
 static const char *const html_line[] = {"<html></html>\n", NULL};
 
 #define SCHEMA                                                                                               \
         "{\"prompt\":\"x\",\"schema\":{\"type\":\"object\",\"required\":[\"a\"],\"properties\":{\"a\":{"     \
         "\"type\":\"integer\"}}}}"
 
+static const struct {
+        const char *code, *says, *kind;
+        struct stub_reply reply;
+        const char *input;
+        int started;
+} cases[] = {
+        {"auth_failed", "check the key", "openai", {.status = 401, .pieces = error_body}, HELLO, 0},
+        {"auth_failed", "403", "gemini", {.status = 403, .pieces = html}, HELLO, 0},
+        {"bad_request", "that is not it", "openai", {.status = 400, .pieces = error_body}, HELLO, 0},
+        {"bad_request", "422", "anthropic", {.status = 422, .pieces = error_body}, HELLO, 0},
+        {"bad_request", "404", "openai", {.status = 404, .pieces = html}, HELLO, 0},
+        {"unknown_model", "gone", "openai", {.status = 404, .pieces = no_model}, HELLO, 0},
+        {"unknown_model", "gone", "openai", {.status = 400, .pieces = no_model}, HELLO, 0},
+        {"unknown_model", "m1", "ollama", {.status = 404, .pieces = no_model_ollama}, HELLO, 0},
+        {"unknown_model", "Unknown", "zai", {.status = 400, .pieces = no_model_zai}, HELLO, 0},
+        {"rate_limited", "429", "openai", {.status = 429, .pieces = error_body}, HELLO, 0},
+        {"server_error", "500", "openai", {.status = 500, .pieces = html}, HELLO, 0},
+        {"server_error", "502", "openai", {.status = 502, .pieces = html}, HELLO, 0},
+        {"overloaded", "503", "openai", {.status = 503, .pieces = nothing}, HELLO, 0},
+        {"overloaded", "529", "anthropic", {.status = 529, .pieces = nothing}, HELLO, 0},
+        {"bad_answer",
+         "302",
+         "openai",
+         {.status = 302, .headers = "Location: /x\r\n", .pieces = nothing},
+         HELLO,
+         0},
+        {"bad_request", "is its base_url", "openai", {.status = 404, .pieces = html}, HELLO, 0},
+        {"bad_answer", "not followed", "openai", {.status = 307, .pieces = nothing}, HELLO, 0},
+        {"bad_request", "send less", "openai", {.status = 413, .pieces = nothing}, HELLO, 0},
+        {"quota_exceeded", "the bill", "openai", {.status = 429, .pieces = spent}, HELLO, 0},
+        {"quota_exceeded", "the bill", "anthropic", {.status = 402, .pieces = nothing}, HELLO, 0},
+        {"bad_answer", "It works!", "openai", {.status = 200, .pieces = page}, HELLO, 0},
+        {"bad_answer", "no stream", "anthropic", {.status = 200, .pieces = whole_answer}, HELLO, 0},
+        {"rate_limited", "slow down", "openai", {.status = 200, .pieces = whole_error}, HELLO, 0},
+        {"bad_answer", "before anything", "openai", {.status = 200, .pieces = only_done}, HELLO, 0},
+        {"content_filtered", "refuses", "openai", {.status = 200, .pieces = refusal}, HELLO, 1},
+        {"bad_output", "calls f", "openai", {.status = 200, .pieces = other_call}, HELLO, 1},
+        {"bad_output", "what it calls", "openai", {.status = 200, .pieces = no_name}, HELLO, 1},
+        {"bad_output", "MALFORMED", "gemini", {.status = 200, .pieces = mistake}, HELLO, 0},
+        {"connect_failed", "cannot be reached", "openai", {.status = 0}, HELLO, 0},
+        {"stream_ended", "before the answer did", "openai", {.status = 200, .pieces = cut_mid}, HELLO, 1},
+        {"stream_ended",
+         "before the answer did",
+         "openai",
+         {.status = 200, .pieces = cut_mid, .chunked = true, .cut = true},
+         HELLO,
+         1},
+        {"stream_ended", "before", "openai", {.status = 200, .pieces = nothing}, HELLO, 0},
+        {"half_message", "middle", "openai", {.status = 200, .pieces = cut_half}, HELLO, 1},
+        {"half_message",
+         "middle",
+         "openai",
+         {.status = 200, .pieces = cut_half, .chunked = true, .cut = true},
+         HELLO,
+         1},
+        {"half_message", "middle", "ollama", {.status = 200, .pieces = half_line}, HELLO, 1},
+        {"bad_answer", "no JSON", "openai", {.status = 200, .pieces = not_json}, HELLO, 0},
+        {"bad_answer", "no JSON", "openai", {.status = 200, .pieces = a_list}, HELLO, 0},
+        {"bad_answer", "no JSON", "ollama", {.status = 200, .pieces = html_line}, HELLO, 0},
+        {"bad_answer", "out of order", "openai", {.status = 200, .pieces = skipped_call}, HELLO, 0},
+        {"server_error", "it broke", "openai", {.status = 200, .pieces = told_openai}, HELLO, 1},
+        {"overloaded", "Overloaded", "anthropic", {.status = 200, .pieces = told_anthropic}, HELLO, 0},
+        {"server_error", "runner", "ollama", {.status = 200, .pieces = told_ollama}, HELLO, 0},
+        {"content_filtered", "filter", "openai", {.status = 200, .pieces = filtered}, HELLO, 1},
+        {"content_filtered", "filter", "gemini", {.status = 200, .pieces = blocked}, HELLO, 0},
+        {"content_filtered", "filter", "anthropic", {.status = 200, .pieces = refused}, HELLO, 0},
+        {"bad_output", "a: expected", "openai", {.status = 200, .pieces = not_the_schema}, SCHEMA, 1},
+        {"bad_output", "max_tokens", "openai", {.status = 200, .pieces = cut_by_length}, SCHEMA, 1},
+        {"bad_output", "no JSON object", "openai", {.status = 200, .pieces = bad_call}, HELLO, 1},
+        {"unknown_model",
+         "\"nope\"",
+         "openai",
+         {.status = 200, .pieces = nothing},
+         "{\"prompt\":\"x\",\"model\":\"nope\"}",
+         0},
+        {"no_endpoint",
+         "named nope",
+         "openai",
+         {.status = 200, .pieces = nothing},
+         "{\"prompt\":\"x\",\"endpoint\":\"nope\"}",
+         0},
+        {"not_local",
+         "local: true",
+         "openai",
+         {.status = 200, .pieces = nothing},
+         "{\"prompt\":\"x\",\"privacy\":\"local-only\"}",
+         0},
+};
+
 TEST(llm, each_failure_has_its_code)
 {
-        static const struct {
-                const char *code, *says, *kind;
-                struct stub_reply reply;
-                const char *input;
-                int started;
-        } cases[] = {
-                {"auth_failed", "check the key", "openai", {.status = 401, .pieces = error_body}, HELLO, 0},
-                {"auth_failed", "403", "gemini", {.status = 403, .pieces = html}, HELLO, 0},
-                {"bad_request", "that is not it", "openai", {.status = 400, .pieces = error_body}, HELLO, 0},
-                {"bad_request", "422", "anthropic", {.status = 422, .pieces = error_body}, HELLO, 0},
-                {"bad_request", "404", "openai", {.status = 404, .pieces = html}, HELLO, 0},
-                {"unknown_model", "gone", "openai", {.status = 404, .pieces = no_model}, HELLO, 0},
-                {"unknown_model", "gone", "openai", {.status = 400, .pieces = no_model}, HELLO, 0},
-                {"unknown_model", "m1", "ollama", {.status = 404, .pieces = no_model_ollama}, HELLO, 0},
-                {"unknown_model", "Unknown", "zai", {.status = 400, .pieces = no_model_zai}, HELLO, 0},
-                {"rate_limited", "429", "openai", {.status = 429, .pieces = error_body}, HELLO, 0},
-                {"server_error", "500", "openai", {.status = 500, .pieces = html}, HELLO, 0},
-                {"server_error", "502", "openai", {.status = 502, .pieces = html}, HELLO, 0},
-                {"overloaded", "503", "openai", {.status = 503, .pieces = nothing}, HELLO, 0},
-                {"overloaded", "529", "anthropic", {.status = 529, .pieces = nothing}, HELLO, 0},
-                {"bad_answer",
-                 "302",
-                 "openai",
-                 {.status = 302, .headers = "Location: /x\r\n", .pieces = nothing},
-                 HELLO,
-                 0},
-                {"connect_failed", "cannot be reached", "openai", {.status = 0}, HELLO, 0},
-                {"stream_ended",
-                 "before the answer did",
-                 "openai",
-                 {.status = 200, .pieces = cut_mid},
-                 HELLO,
-                 1},
-                {"stream_ended",
-                 "before the answer did",
-                 "openai",
-                 {.status = 200, .pieces = cut_mid, .chunked = true, .cut = true},
-                 HELLO,
-                 1},
-                {"stream_ended", "before", "openai", {.status = 200, .pieces = nothing}, HELLO, 0},
-                {"half_message", "middle", "openai", {.status = 200, .pieces = cut_half}, HELLO, 1},
-                {"half_message",
-                 "middle",
-                 "openai",
-                 {.status = 200, .pieces = cut_half, .chunked = true, .cut = true},
-                 HELLO,
-                 1},
-                {"half_message", "middle", "ollama", {.status = 200, .pieces = half_line}, HELLO, 1},
-                {"bad_answer", "no JSON", "openai", {.status = 200, .pieces = not_json}, HELLO, 0},
-                {"bad_answer", "no JSON", "openai", {.status = 200, .pieces = a_list}, HELLO, 0},
-                {"bad_answer", "no JSON", "ollama", {.status = 200, .pieces = html_line}, HELLO, 0},
-                {"bad_answer", "out of order", "openai", {.status = 200, .pieces = skipped_call}, HELLO, 0},
-                {"server_error", "it broke", "openai", {.status = 200, .pieces = told_openai}, HELLO, 1},
-                {"overloaded",
-                 "Overloaded",
-                 "anthropic",
-                 {.status = 200, .pieces = told_anthropic},
-                 HELLO,
-                 0},
-                {"server_error", "runner", "ollama", {.status = 200, .pieces = told_ollama}, HELLO, 0},
-                {"content_filtered", "filter", "openai", {.status = 200, .pieces = filtered}, HELLO, 1},
-                {"content_filtered", "filter", "gemini", {.status = 200, .pieces = blocked}, HELLO, 0},
-                {"content_filtered", "filter", "anthropic", {.status = 200, .pieces = refused}, HELLO, 0},
-                {"bad_output", "a: expected", "openai", {.status = 200, .pieces = not_the_schema}, SCHEMA, 1},
-                {"bad_output", "max_tokens", "openai", {.status = 200, .pieces = cut_by_length}, SCHEMA, 1},
-                {"bad_output", "no JSON object", "openai", {.status = 200, .pieces = bad_call}, HELLO, 1},
-                {"unknown_model",
-                 "\"nope\"",
-                 "openai",
-                 {.status = 200, .pieces = nothing},
-                 "{\"prompt\":\"x\",\"model\":\"nope\"}",
-                 0},
-                {"no_endpoint",
-                 "named nope",
-                 "openai",
-                 {.status = 200, .pieces = nothing},
-                 "{\"prompt\":\"x\",\"endpoint\":\"nope\"}",
-                 0},
-                {"not_local",
-                 "local: true",
-                 "openai",
-                 {.status = 200, .pieces = nothing},
-                 "{\"prompt\":\"x\",\"privacy\":\"local-only\"}",
-                 0},
-        };
-
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
                 struct world w;
 
@@ -224,6 +245,7 @@ TEST(llm, a_wait_beyond_the_deadline_is_not_begun)
         begin(&w, "openai", "", script, 1);
         fake_call(&w.f, CHAT, "{\"prompt\":\"x\",\"timeout\":\"5s\"}");
         CHECK_STR(w.f.code, "rate_limited");
+        CHECK(strstr(w.f.msg, "asked again after 1m"));
         CHECK((uv_hrtime() - began) / 1000000 < 3000);
         CHECK_INT((long long)w.s.n_requests, 1);
         finish(&w);
@@ -327,6 +349,62 @@ TEST(llm, an_end_without_a_close_is_an_end)
         fake_call(&w.f, CHAT, HELLO);
         CHECK_STR(w.f.code, "");
         CHECK((uv_hrtime() - began) / 1000000 < 60000); /* stall is two minutes */
+        finish(&w);
+}
+
+/* Servers leave out the blank line, or the line's end, behind their last message. */
+TEST(llm, the_last_message_counts_without_an_end)
+{
+        static const char *const done[] = {CHUNK("{\"content\":\"Hello\"}", "null"), CHUNK("{}", "\"stop\""),
+                                           "data: [DONE]\n", NULL};
+        static const char *const bare[] = {CHUNK("{\"content\":\"Hello\"}", "null"),
+                                           "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}",
+                                           NULL};
+        struct stub_reply script[] = {{.status = 200, .pieces = done}, {.status = 200, .pieces = bare}};
+        struct world w;
+
+        begin(&w, "openai", "    retries: 0\n", script, 2);
+        for (int i = 0; i < 2; i++) {
+                fake_call(&w.f, CHAT, HELLO);
+                CHECK_STR(w.f.code, "");
+                CHECK_STR(fake_text(&w.f, "text"), "Hello");
+        }
+        finish(&w);
+}
+
+/* A piece may end within a character. */
+TEST(llm, what_is_no_text_is_replaced_and_the_rest_is_kept)
+{
+        static const char *const bytes[] = {CHUNK("{\"content\":\"a\xc3\"}", "null"),
+                                            CHUNK("{\"content\":\"\\ud83db\"}", "\"stop\""),
+                                            "data: [DONE]\n\n", NULL};
+        struct stub_reply script[] = {{.status = 200, .pieces = bytes}};
+        struct world w;
+
+        begin(&w, "openai", "", script, 1);
+        fake_call(&w.f, CHAT, HELLO);
+        CHECK_STR(w.f.code, "");
+        CHECK_STR(fake_text(&w.f, "text"), "a\xef\xbf\xbd\xef\xbf\xbd"
+                                           "b");
+        finish(&w);
+}
+
+TEST(llm, a_tool_call_always_has_an_id_and_arguments)
+{
+        static const char *const call[] = {
+                CHUNK("{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"f\"}}]}", "\"tool_calls\""),
+                "data: [DONE]\n\n", NULL};
+        struct stub_reply script[] = {{.status = 200, .pieces = call}};
+        struct world w;
+        char *calls;
+
+        begin(&w, "openai", "", script, 1);
+        fake_call(&w.f, CHAT,
+                  "{\"prompt\":\"x\",\"tools\":[{\"name\":\"f\",\"input_schema\":{\"type\":\"object\"}}]}");
+        CHECK_STR(w.f.code, "");
+        calls = cJSON_PrintUnformatted(cJSON_GetObjectItem(w.f.outputs, "tool_calls"));
+        CHECK_STR(calls, "[{\"id\":\"call_1\",\"name\":\"f\",\"arguments\":{}}]");
+        cJSON_free(calls);
         finish(&w);
 }
 
