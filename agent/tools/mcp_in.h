@@ -37,13 +37,15 @@ struct mcp_server {
         struct list waiting, calls;        /* of mcp_call: until it is ready; sent */
         uint64_t next_token;
         uv_timer_t clock; /* of the state: start-up, idle, retry */
-        uv_timer_t probe;
+        uv_timer_t probe; /* until initialize is tried; when ready: until the tools may be read again */
         unsigned failures;
-        char *error; /* why it last failed; NULL: it did not */
+        unsigned complaints; /* about what it sends, since it was started */
+        char *error;         /* why it last failed; NULL: it did not */
         struct mcp_tool **tools;
         size_t n_tools;
         cJSON *pages; /* of tools/list, while they come */
         int n_pages;
+        uint64_t list_request;
         bool listed; /* its tools are known, from the disk or from itself */
 };
 
@@ -72,6 +74,8 @@ void server_fail(struct mcp_server *s, const char *fmt, ...) __attribute__((form
 /* --- mcp_list.c */
 /* Asks for all pages; on_listed ends it. */
 int list_begin(struct mcp_server *s);
+/* They do not come: whatever is told of them later is not heard. */
+void list_forget(struct mcp_server *s);
 void list_load(struct mcp_server *s); /* from the disk */
 void list_unlist(struct mcp_server *s);
 void server_listed(struct mcp_server *s, const char *why); /* why: it failed; in mcp_server.c */

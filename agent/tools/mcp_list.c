@@ -210,7 +210,15 @@ static int ask_page(struct mcp_server *s, const char *cursor)
                 cJSON_Delete(p);
                 return -E_NOMEM;
         }
-        return jsonrpc_call(&s->rpc, "tools/list", p, on_page, s, NULL);
+        return jsonrpc_call(&s->rpc, "tools/list", p, on_page, s, &s->list_request);
+}
+
+void list_forget(struct mcp_server *s)
+{
+        jsonrpc_forget(&s->rpc, s->list_request);
+        mcp_link_drop(s->link, s->list_request);
+        cJSON_Delete(s->pages);
+        s->pages = NULL;
 }
 
 static void end(struct mcp_server *s, const char *why)

@@ -18,7 +18,9 @@
 #include "common/str.h"
 #include "common/version.h"
 
-#define TAIL_SHOWN 300
+#define TAIL_SHOWN     300
+#define RELIST_MS      1000 /* between two readings of its tools, however often it says that they changed */
+#define COMPLAINTS_MAX 20   /* about what one start of a server sends; a flood is not our log's */
 
 #define TO(s) (1u << (s))
 static const struct {
@@ -350,10 +352,47 @@ static void probe(struct mcp_server *s)
                                0);
 }
 
+/* Its tools changed while it worked. What it says of a change while they are read, or just after, is heard
+ * too, a little later: the list that comes may be older than the change. */
+static void on_relist(uv_timer_t *t);
+
+static void relist(struct mcp_server *s)
+{
+        s->list_stale = false;
+        s->listing_again = list_begin(s) == 0;
+        if (s->listing_again)
+                uv_timer_start(&s->probe, on_relist, (uint64_t)s->config->startup_ms, 0);
+}
+
+static void on_relist(uv_timer_t *t)
+{
+        struct mcp_server *s = t->data;
+
+        if (s->state != SERVER_READY)
+                return;
+        if (s->listing_again) {
+                log_warn("mcp", "a server's tools could not be read again", "server=%s error=\"%s\"",
+                         s->config->name, "it did not answer within startup_timeout");
+                list_forget(s);
+                s->listing_again = false;
+        }
+        if (s->list_stale)
+                relist(s);
+}
+
+static void on_list_changed(struct mcp_server *s)
+{
+        if (s->state == SERVER_READY && !uv_is_active((uv_handle_t *)&s->probe))
+                relist(s);
+        else
+                s->list_stale = true;
+}
+
 void server_listed(struct mcp_server *s, const char *why)
 {
         if (s->state == SERVER_READY) { /* again, while it worked */
                 s->listing_again = false;
+                uv_timer_start(&s->probe, on_relist, RELIST_MS, 0);
                 if (why)
                         log_warn("mcp", "a server's tools could not be read again", "server=%s error=\"%s\"",
                                  s->config->name, why);
@@ -367,6 +406,8 @@ void server_listed(struct mcp_server *s, const char *why)
         }
         move(s, SERVER_READY);
         uv_timer_stop(&s->clock);
+        if (s->list_stale)
+                uv_timer_start(&s->probe, on_relist, RELIST_MS, 0);
         s->failures = 0;
         mem_free(s->error);
         s->error = NULL;
@@ -390,6 +431,14 @@ static int on_send(void *arg, const cJSON *message)
         return mcp_link_send(s->link, message, s->headers);
 }
 
+static bool may_complain(struct mcp_server *s)
+{
+        if (s->complaints < COMPLAINTS_MAX && ++s->complaints == COMPLAINTS_MAX)
+                log_warn("mcp", "a server goes on sending what is not understood; no more is said of it",
+                         "server=%s", s->config->name);
+        return s->complaints < COMPLAINTS_MAX;
+}
+
 static void take_request(struct mcp_server *s, const struct jsonrpc_msg *m, uint64_t request)
 {
         if (strcmp(m->method, "ping") == 0) {
@@ -397,8 +446,9 @@ static void take_request(struct mcp_server *s, const struct jsonrpc_msg *m, uint
         } else if (strcmp(m->method, "elicitation/create") == 0) {
                 ask_request(s, m, request);
         } else {
-                log_info("mcp", "a server's request is not supported", "server=%s method=%.80s",
-                         s->config->name, m->method);
+                if (may_complain(s))
+                        log_info("mcp", "a server's request is not supported", "server=%s method=%.80s",
+                                 s->config->name, m->method);
                 jsonrpc_reply_error(&s->rpc, m->id, JSONRPC_METHOD_NOT_FOUND,
                                     "this client does not support the method");
         }
@@ -413,10 +463,7 @@ static void take_notification(struct mcp_server *s, const struct jsonrpc_msg *m,
         } else if (strcmp(m->method, "notifications/cancelled") == 0) {
                 ask_cancelled(s, m->params);
         } else if (strcmp(m->method, "notifications/tools/list_changed") == 0) {
-                if (s->state == SERVER_READY && !s->listing_again)
-                        s->listing_again = list_begin(s) == 0;
-                else
-                        s->list_stale = true;
+                on_list_changed(s);
         }
 }
 
@@ -430,8 +477,9 @@ static bool on_message(void *arg, char *text, size_t n, uint64_t request)
         if (s->state == SERVER_CLOSING)
                 return true;
         if (jsonrpc_read(text, n, false, &m, &e)) {
-                log_warn("mcp", "a message that cannot be read", "server=%s error=\"%s\"", s->config->name,
-                         e.msg);
+                if (may_complain(s))
+                        log_warn("mcp", "a message that cannot be read", "server=%s error=\"%s\"",
+                                 s->config->name, e.msg);
                 return false;
         }
         if (m.kind == JSONRPC_REQUEST) {
@@ -549,6 +597,7 @@ static void start(struct mcp_server *s)
                 return;
         }
         s->modern = s->discovered = s->asked_again = s->list_stale = false;
+        s->complaints = 0;
         uv_update_time(mcp.o.loop);
         uv_timer_start(&s->clock, on_startup_late, (uint64_t)s->config->startup_ms, 0);
         if (s->known_legacy)

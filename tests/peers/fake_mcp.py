@@ -3,11 +3,14 @@
 and stdout, or over HTTP at /mcp:
 
     fake_mcp.py [--http PORT] [--era legacy|modern|both] [--page N] [--log FILE] [--token T]
-                [--forget N] [--start exit|hang|slow:MS]
+                [--forget N] [--start exit|hang|slow:MS] [--late] [--flood]
 
 With --http it prints `ready PORT` and ends with its standard input. --page: so many tools in a page
 of tools/list. --token: a bearer token that HTTP requests must bring. --forget: an HTTP session is
-unknown (404) after N requests. --log: every message that came, a JSON line each. Tools:
+unknown (404) after N requests. --log: every message that came, a JSON line each. --late: while its tools
+are read for the first time one is added and told, and the list is the old one. --flood: before each answer
+to a call a thousand lines that are no messages, requests that nobody serves, changes of tools, progress of
+nothing, and answers to what was not asked. Tools:
 
     echo {text}     add {a, b}: structured      fail {text}: isError    big {bytes}
     slow {steps, ms}: with progress             ask {question}: a question to people (elicitation)
@@ -139,9 +142,13 @@ class Server:
         if method == "ping" and not modern:
             return {}
         if method == "tools/list":
-            at, n = int(p.get("cursor") or 0), self.o.page or len(self.tools)
-            more = {"nextCursor": str(at + n)} if at + n < len(self.tools) else {}
-            return {"tools": self.tools[at:at + n], **more, **lists}
+            tools = self.tools
+            if self.o.late:
+                self.o.late, self.tools = False, tools + [tool("late", "Was not there yet")]
+                link.write({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+            at, n = int(p.get("cursor") or 0), self.o.page or len(tools)
+            more = {"nextCursor": str(at + n)} if at + n < len(tools) else {}
+            return {"tools": tools[at:at + n], **more, **lists}
         if method == "tools/call":
             if modern:
                 link.capabilities = (p.get("_meta") or {}).get(META + "clientCapabilities") or {}
@@ -150,6 +157,12 @@ class Server:
 
     def call(self, link, p, modern, cancelled):
         name, a = p.get("name"), p.get("arguments") or {}
+        for i in range(1000 if self.o.flood else 0):
+            link.write('{"jsonrpc":"2.0","id":')
+            link.write({"jsonrpc": "2.0", "id": f"r{i}", "method": "sampling/createMessage" if i % 2 else "roots/list", "params": {}})
+            link.write({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+            link.write({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 10**6 + i, "progress": i}})
+            link.write({"jsonrpc": "2.0", "id": 10**6 + i, "result": {}})
         t = next((t for t in self.tools if t["name"] == name), None)
         if t is None:
             raise Fault(-32602, f"Unknown tool: {name}")
@@ -383,6 +396,8 @@ def main():
     a.add_argument("--forget", type=int, default=0)
     a.add_argument("--log")
     a.add_argument("--token")
+    a.add_argument("--late", action="store_true")
+    a.add_argument("--flood", action="store_true")
     a.add_argument("--start", default="")
     o = a.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))

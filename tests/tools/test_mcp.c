@@ -431,6 +431,36 @@ TEST(mcp, tools_that_come_and_go_are_seen)
         fini(&w);
 }
 
+/* The notice comes while the first list is read, and the list that follows is older than it. */
+TEST(mcp, a_change_that_is_told_while_the_list_is_read_is_not_lost)
+{
+        struct world w;
+
+        init_stdio(&w, "--late", "");
+        until_tool(&w, "mcp.s.late");
+        fini(&w);
+}
+
+TEST(mcp, a_server_that_floods_its_client_is_served_and_not_obeyed)
+{
+        static const char *const eras[] = {"--flood, --era, legacy", "--flood, --era, modern"};
+
+        for (size_t i = 0; i < sizeof eras / sizeof *eras; i++) {
+                struct world w;
+
+                init_stdio(&w, eras[i], "");
+                until_tool(&w, "mcp.s.echo");
+                for (int n = 0; n < 3; n++) {
+                        fake_call(&w.f, "mcp.s.echo", "{\"text\":\"through\"}");
+                        CHECK_INT(w.f.outcome, TOOL_SUCCEEDED);
+                        CHECK_STR(fake_text(&w.f, "text"), "through");
+                }
+                /* Of three thousand changes it was told; its tools were read a few times. */
+                CHECK(count(log_text(&w), "\"tools/list\"") < 20);
+                fini(&w);
+        }
+}
+
 static void fails_to_start(const char *args, const char *more, const char *code, const char *say)
 {
         struct world w;
