@@ -135,17 +135,17 @@ class Checkpoints(World):
     def test_the_calls_timeout_stands_still_while_it_waits(self):
         hub = self.hub()
         self.agent(hub, "a1")
-        run = self.call(hub, timeout="1s")
+        run = self.call(hub, timeout="3s")
         cp = self.open_one(hub)
         begun = time.monotonic()
-        # Nothing happens to the call in three times its limit.
+        # Nothing happens to the call in more than its limit.
         with self.assertRaises(subprocess.TimeoutExpired):
             p = subprocess.Popen([str(CLI), "run", "watch", run], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                  stderr=subprocess.DEVNULL,
                                  env=clean_env(self.dir, PHOTON_HUB=hub.url, PHOTON_TOKEN=hub.token, PHOTON_CA=hub.ca))
             self.addCleanup(lambda: (p.kill(), p.wait()))
-            p.wait(3)
-        self.assertGreater(time.monotonic() - begun, 3)
+            p.wait(4)
+        self.assertGreater(time.monotonic() - begun, 4)
         self.decide(hub, cp["id"], "approve")
         self.assertEqual(hub.wait_run(run)["state"], "succeeded")
 

@@ -214,15 +214,22 @@ def write(path, text):
 
 
 def grandchild(path):
-    """A process of a session of its own whose parent is gone: what a careless tool leaves behind."""
+    """A process of a session of its own whose parent is gone: what a careless tool leaves behind. It has
+    written its pid when this returns."""
+    written, tell = os.pipe()
     pid = os.fork()
     if pid:
+        os.close(tell)
+        os.read(written, 1)
+        os.close(written)
         os.waitpid(pid, 0)
         return
+    os.close(written)
     os.setsid()
     if os.fork():
         os._exit(0)
     write(path, str(os.getpid()))
+    os.close(tell)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
