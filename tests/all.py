@@ -40,8 +40,8 @@ def parts():
 
 
 def failures(text):
-    """Names of what failed, and the lines that say so with what followed each; without a name the last lines."""
-    names, said, inside = [], [], False
+    """Names of what failed for good, and the lines that say so with what followed each; without a name the last lines."""
+    names, said, inside, held = [], [], False, re.findall(r"^FLAKY ([^\s:]+)", text, re.M)
     for line in text.splitlines():
         m = FAILED.match(line)
         if m:
@@ -49,6 +49,7 @@ def failures(text):
         inside = bool(m) or (inside and not OTHER.match(line) and not COUNTS.match(line))
         if inside:
             said.append(line)
+    names = [n for n in dict.fromkeys(names) if n not in held]
     return names, said[:SAID_MAX] if said else text.splitlines()[-SAID_MAX:]
 
 

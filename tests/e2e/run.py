@@ -3,6 +3,9 @@
 has setUpClass stays together). Prints one line a test, what failing ones said, why some
 were skipped, and at the end `N passed, N failed`.
 
+Where one or two of many fail, each is run once more alone: one that holds then is named FLAKY
+and counts as passed. More than that is no accident.
+
     tests/e2e/run.py [-j N] [--dir FOLDER] [--timeout SECONDS] [--list] [PART-OF-A-NAME ...]
 """
 import argparse
@@ -18,6 +21,7 @@ import unittest
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+FLAKY_MAX = 2
 
 
 def leaves(suite):
@@ -93,18 +97,30 @@ def main():
     if o.list:
         print("\n".join(names))
         return 0
-    passed = failed = 0
-    skips = []
+    passed, broken, skips = 0, {}, []
+
+    def take(name, rc, text, secs):
+        nonlocal passed, skips
+        p, bad, s = count(rc, text)
+        passed += p
+        word = "TIMEOUT" if rc is None else "FAIL" if bad else "skip" if s and not p else "ok"
+        print(f"{word:7} {secs:6.1f} s  {name}", flush=True)
+        skips += [f"{name}: {why}" for why in re.findall(r"skipped ['\"](.*)['\"]$", text, re.M)]
+        if bad:
+            broken[name] = (p, bad)
+            print("    " + "\n    ".join(text[-12000:].splitlines()), flush=True)
+
     with concurrent.futures.ThreadPoolExecutor(o.j) as pool:
         for f in concurrent.futures.as_completed([pool.submit(run_one, n, folder, o.timeout) for n in names]):
-            name, rc, text, secs = f.result()
-            p, bad, s = count(rc, text)
-            passed, failed = passed + p, failed + bad
-            word = "TIMEOUT" if rc is None else "FAIL" if bad else "skip" if s and not p else "ok"
-            print(f"{word:7} {secs:6.1f} s  {name}", flush=True)
-            skips += [f"{name}: {why}" for why in re.findall(r"skipped ['\"](.*)['\"]$", text, re.M)]
-            if bad:
-                print("    " + "\n    ".join(text[-12000:].splitlines()), flush=True)
+            take(*f.result())
+    if len(broken) <= FLAKY_MAX and passed >= 10 * len(broken):
+        for name, (p, _) in list(broken.items()):
+            del broken[name]
+            passed -= p
+            take(*run_one(name, folder, o.timeout))
+            if name not in broken:
+                print(f"FLAKY {name}: failed beside others, held alone")
+    failed = sum(bad for _, bad in broken.values())
     for s in skips:
         print(f"SKIPPED {s}")
     if not names:

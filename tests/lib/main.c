@@ -3,7 +3,11 @@
  *     unit [-jN] [-v] [-tSECONDS] [--list] [FILTER...]
  *
  * A test passes when its process ends with status 0 in time. Only failing
- * tests' output is shown (-v: all). Exit status 0: some ran and all passed. */
+ * tests' output is shown (-v: all). Exit status 0: some ran and all passed.
+ *
+ * Where one or two of many fail by a check of their own or by the clock, each
+ * is run once more alone: one that holds then is named FLAKY and counts as
+ * passed. What a sanitizer finds, or a signal ends, has no second chance. */
 #include "tests/lib/runner.h"
 #include "tests/lib/test.h"
 
@@ -19,7 +23,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#define JOBS_MAX 64
+#define JOBS_MAX  64
+#define FLAKY_MAX 2 /* tests run again; more than that is no accident */
+
+/* What a sanitizer ends a process with; a test's own check ends it with 1. */
+#define SANITIZER_STATUS "86"
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+        return "exitcode=" SANITIZER_STATUS;
+}
 
 struct job {
         pid_t pid; /* 0: free */
@@ -36,6 +49,8 @@ static struct {
 
 static struct job running[JOBS_MAX];
 static int passed, failed;
+static const struct test_case *again[FLAKY_MAX]; /* the first that failed, while they may be tried again */
+static bool hopeless;                            /* one failed in a way that is no accident */
 
 static double now_s(void)
 {
@@ -108,6 +123,18 @@ static void show_output(int fd)
                 fwrite(text, 1, (size_t)n, stdout);
 }
 
+static void note_failure(const struct test_case *t, int status)
+{
+        bool late = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
+        bool by_check = WIFEXITED(status) && WEXITSTATUS(status) == 1;
+
+        if (failed < FLAKY_MAX)
+                again[failed] = t;
+        if (!late && !by_check)
+                hopeless = true;
+        failed++;
+}
+
 static void finish(struct job *j, int status)
 {
         bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
@@ -117,7 +144,7 @@ static void finish(struct job *j, int status)
         if (ok)
                 passed++;
         else
-                failed++;
+                note_failure(j->test, status);
         if (!ok || opt.verbose)
                 printf("%s %s.%s (%.2f s)", ok ? "ok  " : "FAIL", j->test->area, j->test->name, took_s);
         if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
@@ -166,6 +193,27 @@ static void run_all(const struct test_case **tests, size_t n)
         } while (busy);
 }
 
+/* Alone, nothing beside it: who holds then failed by the company it had. */
+static void run_again(void)
+{
+        const struct test_case *tests[FLAKY_MAX];
+        int n = failed;
+
+        if (n == 0 || n > FLAKY_MAX || hopeless || passed < 10 * n)
+                return;
+        memcpy(tests, again, sizeof tests);
+        opt.jobs = 1;
+        for (int i = 0; i < n; i++) {
+                int before = passed;
+
+                failed--;
+                run_all(&tests[i], 1);
+                if (passed > before)
+                        printf("FLAKY %s.%s: failed beside others, held alone\n", tests[i]->area,
+                               tests[i]->name);
+        }
+}
+
 static void parse_args(char **argv)
 {
         for (argv++; *argv && (*argv)[0] == '-'; argv++) {
@@ -212,6 +260,7 @@ int main(int argc, char **argv)
                 return 0;
         }
         run_all(tests, n);
+        run_again();
         if (passed + failed == 0)
                 printf("no test matches\n");
         printf("%d passed, %d failed\n", passed, failed);
