@@ -479,6 +479,13 @@ enum sandbox_mode sandbox_mode(void)
         return g.n ? g.sets[0].mode : SANDBOX_OFF;
 }
 
+bool sandbox_holds(const char *tool)
+{
+        const struct set *s = choose(tool);
+
+        return s && s->mode != SANDBOX_OFF;
+}
+
 bool sandbox_user(const char *tool, uid_t *uid, gid_t *gid)
 {
         const struct set *s = choose(tool);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "agent/policy.h"
+#include "agent/sandbox/sandbox.h"
 #include "agent/tools/ai_json.h"
 #include "agent/tools/codex_in.h"
 #include "agent/tools/stdio_peer.h"
@@ -149,17 +150,25 @@ static cJSON *config(const struct ai *a)
         return NULL;
 }
 
+/* What its commands run in. Its own sandbox wants to mount, which does not work inside of ours: each command
+ * would fail, and sometimes be run again without it. So there is one: ours, or where that is off, its own. */
+static const char *commands_in(const struct ai *a)
+{
+        if (sandbox_holds(a->c->tool->name))
+                return "danger-full-access";
+        return ai_is(a->mode, "deny") ? "read-only" : "workspace-write";
+}
+
 /* Whatever the user's own configuration says: it asks us for all that is not known to be harmless, and no
  * model answers in our place. */
 static void open_thread(struct codex *cx)
 {
         const struct ai *a = &cx->run.ai;
-        const char *sandbox = ai_is(a->mode, "deny") ? "read-only" : "workspace-write";
         cJSON *p = cJSON_CreateObject(), *conf = config(a);
         bool ok = p && conf && cJSON_AddStringToObject(p, "cwd", a->cwd) &&
                   cJSON_AddStringToObject(p, "approvalPolicy", "untrusted") &&
                   cJSON_AddStringToObject(p, "approvalsReviewer", "user") &&
-                  cJSON_AddStringToObject(p, "sandbox", sandbox) &&
+                  cJSON_AddStringToObject(p, "sandbox", commands_in(a)) &&
                   (!a->model || cJSON_AddStringToObject(p, "model", a->model));
 
         if (ok && a->session)

@@ -166,7 +166,17 @@ class TestStandInClaude(ClaudeCalls, Platforms):
 
 
 class TestStandInCodex(CodexCalls, Platforms):
-    pass
+    def test_its_commands_are_in_one_sandbox_ours_or_its_own(self):
+        self.m, self.h = models(self), self.hub()
+        env = ai_env(self.home, self.m, real=False)
+        for ours, by_mode in (("best-effort", {"allow": "danger-full-access", "deny": "danger-full-access"}),
+                              ("off", {"allow": "workspace-write", "deny": "read-only"})):
+            self.agent(self.h, ours, policy=ai_policy(env, self.work, f"sandbox: {{mode: {ours}}}\n"))
+            for mode, its in by_mode.items():
+                run = self.h.submit({"name": "one", "steps": [
+                    {"id": "s", "uses": self.tool, "agent": ours,
+                     "with": {"prompt": "[[sandbox]]", "cwd": str(self.work), "permission_mode": mode}}]})
+                self.assertEqual(self.h.wait_run(run)["steps"][0]["outputs"]["text"], its, (ours, mode))
 
 
 @needs_peer("claude")
@@ -190,6 +200,30 @@ class TestRealClaude(ClaudeCalls, Platforms):
 @needs_peer("codex")
 class TestRealCodex(CodexCalls, Platforms):
     real = True
+
+    def sent(self):
+        return json.dumps([q["body"] for q in self.m.requests()])
+
+    def test_what_is_allowed_runs_once_and_is_asked_once(self):
+        """Its own sandbox does not work inside of ours, so there it has none."""
+        self.begin()
+        run = self.submit(self.tool, self.write("a.txt"), permission_mode="allow")
+        s = self.h.wait_run(run)["steps"][0]
+        self.assertEqual(s["state"], "succeeded", s)
+        self.assertIn("Process exited with code 0", self.sent())
+        self.assertNotIn("bwrap", self.sent())
+        log = self.h.cli("logs", run, "s", "-o", "json", "--channel", "event").stdout
+        asked = [e["event"] for e in map(json.loads, log.splitlines()) if e["event"]["type"] == "question"]
+        self.assertEqual(len(asked), 1, asked)
+
+    def test_a_patch_too_is_asked_for_where_it_has_no_sandbox_of_its_own(self):
+        self.begin()
+        patch = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: p.txt\n+hi\n*** End Patch\nEOF\n"
+        s = self.call(self.tool, self.command(patch), permission_mode="deny")
+        self.assertEqual((s["state"], s["outputs"]["permissions_denied"]), ("succeeded", 1), s)
+        self.assertFalse((self.work / "p.txt").exists())
+        s = self.call(self.tool, self.command(patch), permission_mode="allow")
+        self.assertEqual(s["outputs"]["files_changed"], [{"path": "p.txt", "change": "added"}], s)
 
 
 class TestMissing(Platforms):

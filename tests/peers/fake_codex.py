@@ -6,6 +6,7 @@ seen to write and take them. Markers: script.py, fake.py, and
     [[ask-id: J]] [[ask-twice]]   as in fake_acp.py      [[hidden: CMD]]  runs a command and tells nothing of it
     [[status: 401]]  turn/completed with status "failed" and codexErrorInfo, after a retry
     [[no-end]]       the turn ends without turn/completed
+    [[sandbox]]      says which one its thread was begun with
     [[plan: A; B]]   turn/plan/updated"""
 import json
 import os
@@ -152,6 +153,8 @@ class Codex(fake.Fake):
     def step(self, t, turn, step):
         o = step.other
         text = self.before(step) + "".join(step.texts) + "x" * step.big
+        if "sandbox" in o:
+            text += t["sandbox"]
         if step.status:
             self.fail(t, turn, step.status)
         for entries in o.get("plan", []):
