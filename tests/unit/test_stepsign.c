@@ -170,6 +170,139 @@ TEST(stepsign, any_changed_byte_is_refused)
         world_close(&w);
 }
 
+/* ---- each field ---- */
+
+static void *member(ProtobufCMessage *m, const ProtobufCFieldDescriptor *f)
+{
+        return (char *)m + f->offset;
+}
+
+/* Gives the field another value than it had: every kind that the message has is known here, so that a new
+ * field is tried without anybody thinking of it. */
+static void change(ProtobufCMessage *m, const ProtobufCFieldDescriptor *f)
+{
+        static char one[] = "one", two[] = "two";
+        static uint8_t bytes[2] = {1, 2};
+        char **text = member(m, f);
+        ProtobufCBinaryData *b = member(m, f);
+
+        switch (f->type) {
+        case PROTOBUF_C_TYPE_STRING:
+                *text = strcmp(*text, one) ? one : two;
+                return;
+        case PROTOBUF_C_TYPE_BYTES:
+                b->data = b->len == 1 ? bytes : bytes + 1;
+                b->len = b->len == 1 ? 2 : 1;
+                return;
+        case PROTOBUF_C_TYPE_BOOL:
+                *(protobuf_c_boolean *)member(m, f) ^= 1;
+                return;
+        case PROTOBUF_C_TYPE_UINT32:
+                *(uint32_t *)member(m, f) += 1;
+                return;
+        case PROTOBUF_C_TYPE_UINT64:
+        case PROTOBUF_C_TYPE_INT64:
+                *(uint64_t *)member(m, f) += 1;
+                return;
+        default:
+                test_fail(__FILE__, __LINE__, "the field %s is of a kind that this test does not change",
+                          f->name);
+        }
+}
+
+/* The message as it is now, under the trailer of what it was. */
+static const char *check_as(struct world *w, Photon__V1__StepStart *m,
+                            const uint8_t trailer[STEP_TRAILER_LEN])
+{
+        size_t n = photon__v1__step_start__get_packed_size(m);
+        uint8_t *bytes = mem_alloc(n + STEP_TRAILER_LEN);
+        struct err e = {0};
+        const char *code;
+
+        photon__v1__step_start__pack(m, bytes);
+        memcpy(bytes + n, trailer, STEP_TRAILER_LEN);
+        code = step_guard_check(w->guard, m, bytes, n + STEP_TRAILER_LEN, &e);
+        mem_free(bytes);
+        return code;
+}
+
+static void sign(struct world *w, const Photon__V1__StepStart *m, uint8_t trailer[STEP_TRAILER_LEN])
+{
+        size_t n = photon__v1__step_start__get_packed_size(m);
+        uint8_t *bytes = mem_alloc(n);
+
+        photon__v1__step_start__pack(m, bytes);
+        stepsign_trailer(w->mac, bytes, n, trailer);
+        mem_free(bytes);
+}
+
+TEST(stepsign, no_field_can_be_changed)
+{
+        const ProtobufCMessageDescriptor *d = &photon__v1__step_start__descriptor;
+        Photon__V1__StepStart m = PHOTON__V1__STEP_START__INIT;
+        Photon__V1__StepSecret secret = PHOTON__V1__STEP_SECRET__INIT, *secrets[] = {&secret, &secret};
+        uint8_t trailer[STEP_TRAILER_LEN];
+        struct world w;
+
+        world_open(&w);
+        CHECK(take(&w, "agent-1", &w.grant) == 0);
+        m.secrets = secrets;
+        m.n_secrets = 1;
+        m.order = 1;
+        m.sent_us = fake_now(NULL);
+        sign(&w, &m, trailer);
+        for (unsigned i = 0; i < d->n_fields; i++) {
+                const ProtobufCFieldDescriptor *f = &d->fields[i];
+                Photon__V1__StepStart changed = m;
+
+                if (f->id == 20)
+                        continue; /* the trailer itself */
+                if (f->label == PROTOBUF_C_LABEL_REPEATED) {
+                        CHECK_STR(f->name, "secrets"); /* another list needs a loop of its own below */
+                        changed.n_secrets = 2;
+                        CHECK_STR(check_as(&w, &changed, trailer), "step_signature");
+                        changed.n_secrets = 0;
+                } else {
+                        change(&changed.base, f);
+                }
+                if (!check_as(&w, &changed, trailer))
+                        test_fail(__FILE__, __LINE__, "%s was changed and the step is taken", f->name);
+                CHECK_STR(check_as(&w, &changed, trailer), "step_signature");
+        }
+        d = &photon__v1__step_secret__descriptor;
+        for (unsigned i = 0; i < d->n_fields; i++) {
+                Photon__V1__StepSecret was = secret;
+
+                change(&secret.base, &d->fields[i]);
+                CHECK_STR(check_as(&w, &m, trailer), "step_signature");
+                secret = was;
+        }
+        CHECK(check_as(&w, &m, trailer) == NULL);
+        world_close(&w);
+}
+
+/* Numbers only rise: one that was held back is as good as one that was recorded. */
+TEST(stepsign, steps_in_another_order_are_refused)
+{
+        struct world w;
+        struct packed a, b, c;
+
+        world_open(&w);
+        CHECK(take(&w, "agent-1", &w.grant) == 0);
+        pack(&w, &a, "{}");
+        pack(&w, &b, "{}");
+        w.order = UINT64_MAX - 1;
+        pack(&w, &c, "{}");
+        CHECK(check(&w, &b) == NULL);
+        CHECK_STR(check(&w, &a), "step_replayed");
+        CHECK_STR(check(&w, &b), "step_replayed");
+        CHECK(check(&w, &c) == NULL);
+        pack(&w, &a, "{}"); /* after the last number there is none, and 0 is none */
+        CHECK_INT((long long)a.m.order, 0);
+        CHECK_STR(check(&w, &a), "step_replayed");
+        world_close(&w);
+}
+
 TEST(stepsign, a_step_recorded_in_another_session_is_refused)
 {
         struct world w, other;
