@@ -49,6 +49,11 @@ class Backup(World):
         self.agent(hub, "a")
         self.exec_lines(hub, 100000)
         run = self.last_run(hub)
+        go = self.dir / "go"
+        under_way = hub.submit({"name": "w", "steps": [
+            {"id": "hold", "effect": "idempotent", "run": f"touch {self.dir}/held; while [ ! -e {go} ]; do sleep 0.05; done"},
+            {"id": "after", "needs": ["hold"], "run": "echo on"}]})
+        wait_for("a step to run", lambda: (self.dir / "held").exists() and hub.run_json(under_way)["steps"][0]["state"] == "running")
         # The commands of docs/OPERATING.md.
         doc = (Path(__file__).resolve().parents[2] / "docs/OPERATING.md").read_text()
         script = doc.split("<!-- test: backup -->\n```sh\n")[1].split("```")[0]
@@ -59,6 +64,10 @@ class Backup(World):
         self.exec_lines(hub, 100000)
         self.put_back(hub, copy)
         self.check(hub, run)
+        # What was under way goes on: the copy has the key that its rows are sealed with.
+        go.touch()
+        doc = hub.wait_run(under_way)
+        self.assertEqual(doc["state"], "succeeded", doc)
 
 
 if __name__ == "__main__":
