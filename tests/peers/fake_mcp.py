@@ -272,6 +272,7 @@ def serve_stdio(server):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # what was said is on its way before a reset takes the rest along
     server_version = "fake-mcp"
     mcp, sessions = None, {}
 

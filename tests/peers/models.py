@@ -63,6 +63,7 @@ class State:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # what was said is on its way before a reset takes the rest along
     server_version = "stand-in"
     state = None
 
