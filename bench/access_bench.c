@@ -83,7 +83,11 @@ int main(int argc, char **argv)
 
         if (n < 1)
                 die("usage: access_bench [ROUNDS] [DIR]", NULL);
-        if (store_open(&(struct store_options){.dir = argc > 2 ? argv[2] : ".", .create = true}, &s, &e))
+        if (store_open(&(struct store_options){.dir = argc > 2 ? argv[2] : ".",
+                                               .create = true,
+                                               .seal_key = (const uint8_t[32]){1},
+                                               .seal_key_new = true},
+                       &s, &e))
                 die("cannot open a store", &e);
         fill(s, token);
         if (store_reader_open(s, &r, &e) || auth_check_api_token(r, token, 2, &c) ||

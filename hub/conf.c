@@ -90,6 +90,10 @@ const struct conf_opt hub_serve_opts[] = {
          INT64_C(31536000000)},
         {"accept-damaged-audit", 0, CONF_BOOL, OFF(accept_damaged_audit), NULL, NULL, "",
          "serve although the audit's chain is damaged; this is written down in the audit", 0, 0},
+        {"accept-changed-rows", 0, CONF_BOOL, OFF(accept_changed_rows), NULL, NULL, "",
+         "take users, tokens, agents and budgets as they stand in the database, whoever wrote them, and seal "
+         "them anew; this is written down in the audit",
+         0, 0},
         {"max-agents", 0, CONF_INT, OFF(max_agents), "10000", "PHOTON_HUB_MAX_AGENTS", "N",
          "connections from agents at once", 1, 100000},
         {"http-threads", 0, CONF_INT, OFF(http_threads), "2", "PHOTON_HUB_HTTP_THREADS", "N",

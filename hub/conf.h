@@ -23,7 +23,7 @@ struct hub_conf {
         int64_t approvals_timeout_ms;
         int64_t lost_after_ms, cancel_grace_ms, heartbeat_ms, drain_ms, cert_life_ms;
         char *vault_key; /* the vault's master key; NULL: what the vault remembers, at first DIR/vault.key */
-        bool accept_damaged_audit;
+        bool accept_damaged_audit, accept_changed_rows;
         int64_t max_agents, http_threads, http_connections, http_per_ip, http_rate, http_rate_per_ip;
 };
 

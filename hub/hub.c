@@ -23,6 +23,7 @@
 #include "common/str.h"
 #include "hub/agents/agents.h"
 #include "hub/auth/auth.h"
+#include "hub/auth/rowkey.h"
 #include "hub/auth/stepkey.h"
 #include "hub/event/bus.h"
 #include "hub/http/http.h"
@@ -299,14 +300,69 @@ static int check_audit(struct hub *h, struct store_reader *rd, struct err *e)
         return 0;
 }
 
+#define REFUSED_NAMED_MAX 100 /* rows that are named at a start; the rest is counted */
+
+struct telling {
+        struct hub *h;
+        struct store_tx *tx;
+};
+
+static int on_refused(void *arg, const char *table, const char *key)
+{
+        struct telling *t = arg;
+        char *object = str_printf("%s/%s", table, key);
+
+        if (!object)
+                return -E_NOMEM;
+        log_error("hub", "a row of the database was changed by somebody else: it grants nothing",
+                  "row=\"%s\"", object);
+        store_put_audit(t->tx, clock_now_us(&clock_system), "hub", "row.refused", object, NULL);
+        mem_free(object);
+        return 0;
+}
+
+/* What somebody wrote while no hub was looking is said now, and not only when somebody uses it. */
+static int check_rows(struct hub *h, struct store_reader *rd, struct err *e)
+{
+        struct telling t = {h, store_begin(h->store)};
+        int64_t n = 0, accepted = store_seals_accepted(h->store);
+        char detail[64];
+        int rc = read_refused(rd, REFUSED_NAMED_MAX, on_refused, &t, &n);
+
+        if (n)
+                log_error("hub", "rows are refused: find out who can write hub.db (docs/OPERATING.md)",
+                          "rows=%lld", (long long)n);
+        if (h->conf->accept_changed_rows) {
+                snprintf(detail, sizeof detail, "{\"rows\":%lld}", (long long)accepted);
+                store_put_audit(t.tx, clock_now_us(&clock_system), "hub", "rows.accepted", NULL, detail);
+                log_warn("hub", "rows that this hub has not written are taken as they stand, as told",
+                         "rows=%lld", (long long)accepted);
+        }
+        store_commit(t.tx, NULL, NULL);
+        return rc ? err_set(e, -rc, "the database's rows could not be checked: %s", err_name(rc)) : 0;
+}
+
+static int open_store(struct hub *h, struct err *e)
+{
+        struct store_options so = {
+                .dir = h->conf->data, .mailbox = h->mailbox, .accept_changed = h->conf->accept_changed_rows};
+        uint8_t key[ROW_KEY_LEN];
+        int rc = row_key_open(h->conf->data, key, &so.seal_key_new, e);
+
+        so.seal_key = key;
+        if (!rc)
+                rc = store_open(&so, &h->store, e);
+        mem_wipe(key, sizeof key);
+        return rc || !so.seal_key_new ? rc : row_key_keep(h->conf->data, e);
+}
+
 static int build_state(struct hub *h, struct err *e)
 {
         const struct hub_conf *c = h->conf;
-        struct store_options so = {.dir = c->data, .mailbox = h->mailbox, .create = false};
         struct store_reader *rd = NULL;
         int64_t seq = 0, event = 0;
         uint64_t attempt = 0;
-        int rc = store_open(&so, &h->store, e);
+        int rc = open_store(h, e);
 
         if (!rc)
                 rc = store_reader_open(h->store, &rd, e);
@@ -314,6 +370,8 @@ static int build_state(struct hub *h, struct err *e)
                 err_set(e, -rc, "the database's counters could not be read");
         if (!rc)
                 rc = check_audit(h, rd, e);
+        if (!rc)
+                rc = check_rows(h, rd, e);
         if (rd)
                 store_reader_close(rd);
         if (!rc && (rc = bus_create(event, &h->bus)))
@@ -708,9 +766,21 @@ static int init_vault(const struct hub_conf *c, struct store *st, struct err *e)
         return rc;
 }
 
-int hub_init(const struct hub_conf *c, char *out_ca_sha256, char *out_token, struct err *e)
+static int init_store(const struct hub_conf *c, struct store **out, struct err *e)
 {
         struct store_options so = {.dir = c->data, .create = true};
+        uint8_t key[ROW_KEY_LEN];
+        int rc = row_key_open(c->data, key, &so.seal_key_new, e);
+
+        so.seal_key = key;
+        if (!rc)
+                rc = store_open(&so, out, e);
+        mem_wipe(key, sizeof key);
+        return rc || !so.seal_key_new ? rc : row_key_keep(c->data, e);
+}
+
+int hub_init(const struct hub_conf *c, char *out_ca_sha256, char *out_token, struct err *e)
+{
         struct store *st = NULL;
         struct step_key *key = NULL;
         struct ca ca = {0};
@@ -732,7 +802,7 @@ int hub_init(const struct hub_conf *c, char *out_ca_sha256, char *out_token, str
                 rc = step_key_open(c->data, &ca, NULL, &key, e);
         step_key_free(key);
         if (!rc)
-                rc = store_open(&so, &st, e);
+                rc = init_store(c, &st, e);
         if (!rc)
                 rc = init_vault(c, st, e);
         if (!rc) {

@@ -35,6 +35,7 @@ struct lookup {
         int64_t now_us;
         struct caller *out;
         bool ok;
+        bool refused; /* a row that somebody else has written (struct row_sealed) */
 };
 
 /* The token is no more than its user is at this moment. */
@@ -42,6 +43,8 @@ static int on_user(void *arg, const struct row_user *u)
 {
         struct caller *c = arg;
 
+        if (u->sealed.refused)
+                return -E_DENIED;
         if (u->disabled_us)
                 return -E_UNAUTH;
         snprintf(c->name, sizeof c->name, "%s", u->name);
@@ -70,10 +73,14 @@ static int on_row(void *arg, const struct row_api_token *t)
         if (l->hash && (strlen(t->sha256_hex) != 2 * SHA256_LEN ||
                         !secret_equal(t->sha256_hex, l->hash, 2 * SHA256_LEN)))
                 return 0;
+        snprintf(c->token_id, sizeof c->token_id, "%s", t->id);
+        if (t->sealed.refused) {
+                l->refused = true;
+                return 0;
+        }
         if (t->revoked_us || (t->expires_us && t->expires_us <= l->now_us) || role_parse(t->role, &role) ||
             !t->project)
                 return 0;
-        snprintf(c->token_id, sizeof c->token_id, "%s", t->id);
         snprintf(c->name, sizeof c->name, "%s", t->name);
         snprintf(c->project, sizeof c->project, "%s", t->project);
         c->session = t->kind && strcmp(t->kind, "session") == 0;
@@ -82,7 +89,8 @@ static int on_row(void *arg, const struct row_api_token *t)
         if (t->user_id) {
                 snprintf(c->user_id, sizeof c->user_id, "%s", t->user_id);
                 rc = read_user(l->r, t->user_id, on_user, c);
-                if (rc == -E_NOENT || rc == -E_UNAUTH)
+                l->refused = rc == -E_DENIED;
+                if (rc == -E_DENIED || rc == -E_NOENT || rc == -E_UNAUTH)
                         return 0;
                 if (rc)
                         return rc;
@@ -113,8 +121,13 @@ int auth_check_api_token(struct store_reader *r, const char *token, int64_t now_
         rc = read_api_token(r, hash, on_row, &l);
         if (rc && rc != -E_NOENT)
                 return rc;
+        if (l.refused) {
+                *out = (struct caller){0}; /* nobody; but for the log, whose row it is */
+                memcpy(out->token_id, c.token_id, sizeof out->token_id);
+                memcpy(out->user_id, c.user_id, sizeof out->user_id);
+        }
         if (!l.ok)
-                return -E_UNAUTH;
+                return l.refused ? -E_DENIED : -E_UNAUTH;
         *out = c;
         return 0;
 }
@@ -208,7 +221,7 @@ static int on_revoke_row(void *arg, const struct row_api_token *t)
 
         if (strcmp(t->id, v->id) != 0)
                 return 0;
-        if (t->revoked_us) {
+        if (t->revoked_us && !t->sealed.refused) {
                 v->rc = -E_STATE;
                 return 0;
         }

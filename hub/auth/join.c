@@ -79,6 +79,8 @@ static int on_tok_row(void *arg, const struct row_join_token *row)
         t->created_us = row->created_us;
         t->expires_us = row->expires_us;
         t->revoked_us = row->revoked_us;
+        if (row->sealed.refused && !t->revoked_us)
+                t->revoked_us = auth_now(arg);
         if (!row->stored_key_hex || str_unhex(row->stored_key_hex, t->stored_key, sizeof t->stored_key))
                 rc = -E_CORRUPT;
         if (!rc && row->labels && *row->labels)
@@ -87,7 +89,7 @@ static int on_tok_row(void *arg, const struct row_join_token *row)
                 rc = -E_NOMEM;
         if (rc) {
                 join_tok_free(t);
-                return rc;
+                return row->sealed.refused && rc != -E_NOMEM ? 0 : rc; /* it need not make sense */
         }
         return tok_add(arg, t);
 }
@@ -105,7 +107,7 @@ static int on_redemption_row(void *arg, const struct row_redemption *row)
         struct join_tok *t = map_get(a->token_by_id, row->token_id);
         struct agent_rec *r = map_get(a->agent_by_id, row->agent_id);
 
-        return t && r ? redeemed_add(t, row->spki_sha256, r) : 0;
+        return t && r && !row->sealed.refused ? redeemed_add(t, row->spki_sha256, r) : 0;
 }
 
 int join_load(struct auth *a, struct store_reader *r, struct err *e)

@@ -98,6 +98,20 @@ static int add_person(struct auth *a, struct person *p)
         return rc;
 }
 
+/* What somebody else has written gives nothing: a user of this name who has no role, logs in nowhere and is
+ * disabled, until people say anew what they are. */
+static int add_refused(struct auth *a, struct person *p)
+{
+        if (map_get(a->person_by_name, p->name)) {
+                person_free(p);
+                return 0;
+        }
+        p->roles = p->idp_roles = (struct roles){0};
+        if (!p->disabled_us)
+                p->disabled_us = auth_now(a);
+        return add_person(a, p);
+}
+
 static int on_user(void *arg, const struct row_user *row)
 {
         struct person *p = mem_calloc(1, sizeof *p);
@@ -112,6 +126,8 @@ static int on_user(void *arg, const struct row_user *row)
         p->created_us = row->created_us;
         p->disabled_us = row->disabled_us;
         p->last_login_us = row->last_login_us;
+        if (row->sealed.refused)
+                return add_refused(arg, p);
         if (copy(&p->email, row->email) || copy(&p->created_by, row->created_by) ||
             (row->subject && row->issuer &&
              (copy(&p->issuer, row->issuer) || copy(&p->subject, row->subject)))) {
@@ -152,6 +168,8 @@ static int on_project(void *arg, const struct row_project *row)
 
         if (!rc)
                 p->archived_us = row->archived_us;
+        if (!rc && row->sealed.refused && !p->archived_us)
+                p->archived_us = auth_now(arg);
         return rc;
 }
 
@@ -562,7 +580,7 @@ int auth_project_archive(struct auth *a, struct store_tx *tx, const char *name, 
 
         if (!p)
                 return err_set(e, E_NOENT, "there is no project '%.64s'; see: photon project list", name);
-        if (strcmp(name, PROJECT_DEFAULT) == 0)
+        if (on && strcmp(name, PROJECT_DEFAULT) == 0)
                 return err_set(e, E_STATE, "the project '%s' is always there", name);
         if (on == (p->archived_us != 0))
                 return err_set(e, E_STATE, "project %s is %s already", name, on ? "archived" : "open");

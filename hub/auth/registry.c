@@ -107,6 +107,8 @@ static int on_row(void *arg, const struct row_agent *row)
         r->revoked_us = row->revoked_us;
         if (row->state && strcmp(row->state, "revoked") == 0 && !r->revoked_us)
                 r->revoked_us = row->created_us ? row->created_us : 1;
+        if (row->sealed.refused && !r->revoked_us) /* whoever wrote it has not joined */
+                r->revoked_us = auth_now(a);
         if (!row->spki_sha256 || str_unhex(row->spki_sha256, r->spki, sizeof r->spki))
                 rc = -E_CORRUPT;
         if (!rc && row->info && *row->info)
@@ -117,7 +119,7 @@ static int on_row(void *arg, const struct row_agent *row)
                 rc = -E_NOMEM;
         if (rc) {
                 agent_rec_free(r);
-                return rc;
+                return row->sealed.refused && rc != -E_NOMEM ? 0 : rc; /* it need not make sense */
         }
         return registry_add(a, r);
 }

@@ -27,6 +27,8 @@ static int on_row(void *arg, const struct row_checkpoint *r)
 {
         struct listing *l = arg;
 
+        if (r->sealed.refused) /* it may stand in another project than its own */
+                return 0;
         if (!listing_takes(l, r->seq))
                 return 1;
         jw_open(&l->w, NULL, '{');
@@ -170,7 +172,7 @@ static int on_look(void *arg, const struct row_checkpoint *r)
 {
         struct decision *d = arg;
 
-        if (checkpoint_kind_parse(r->kind, &d->kind))
+        if (r->sealed.refused || checkpoint_kind_parse(r->kind, &d->kind))
                 return -E_CORRUPT;
         if (checkpoint_by_hub(d->kind) && (!r->rules || approval_rules_read(r->rules, &d->rules, NULL)))
                 return -E_CORRUPT;
@@ -433,6 +435,9 @@ static int on_token(void *arg, const struct row_api_token *t)
         struct deciders *d = arg;
         enum role role;
 
+        /* Who was changed in the database answers nothing, but does not make others lonely. */
+        if (t->sealed.refused)
+                return d->found = !d->only;
         if (t->user_id || t->revoked_us || (t->expires_us && t->expires_us <= d->now_us) ||
             role_parse(t->role, &role) || !role_may(role, PERM_CHECKPOINTS_DECIDE) ||
             (strcmp(t->project, PROJECT_ALL) != 0 && strcmp(t->project, d->project) != 0))
@@ -446,6 +451,8 @@ static int on_user(void *arg, const struct row_user *u)
         struct deciders *d = arg;
         struct roles roles = {0};
 
+        if (u->sealed.refused)
+                return d->found = !d->only;
         if (u->disabled_us)
                 return 0;
         roles_read(u->roles, &roles);

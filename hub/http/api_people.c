@@ -106,11 +106,11 @@ static void put_user(struct jsonw *w, const struct row_user *u)
         jw_str(w, "name", u->name);
         jw_str(w, "id", u->id);
         jw_str(w, "kind", u->kind);
-        jw_str(w, "state", u->disabled_us ? "disabled" : "active");
+        jw_str(w, "state", u->sealed.refused ? "refused" : u->disabled_us ? "disabled" : "active");
         jw_str(w, "email", u->email);
         jw_str(w, "issuer", u->issuer);
-        put_roles(w, "roles", u->roles);
-        put_roles(w, "provider_roles", u->idp_roles);
+        put_roles(w, "roles", u->sealed.refused ? NULL : u->roles);
+        put_roles(w, "provider_roles", u->sealed.refused ? NULL : u->idp_roles);
         jw_str(w, "created_by", u->created_by);
         jw_time(w, "created_at", u->created_us);
         jw_time(w, "disabled_at", u->disabled_us);
@@ -299,7 +299,7 @@ static void put_project(struct jsonw *w, const struct caller *who, const struct 
         jw_open(w, NULL, '{');
         jw_str(w, "name", p->name);
         jw_str(w, "title", p->title);
-        jw_str(w, "state", p->archived_us ? "archived" : "open");
+        jw_str(w, "state", p->sealed.refused ? "refused" : p->archived_us ? "archived" : "open");
         jw_str(w, "role", role_name(roles_in(&who->roles, p->name))); /* the caller's */
         jw_str(w, "created_by", p->created_by);
         jw_time(w, "created_at", p->created_us);
@@ -414,6 +414,8 @@ static int on_member(void *arg, const struct row_user *u)
         struct roles here = {0}, there = {0};
         enum role role, given;
 
+        if (u->sealed.refused)
+                return 0;
         roles_read(u->roles, &here);
         roles_read(u->idp_roles, &there);
         given = roles_in(&here, l->project);

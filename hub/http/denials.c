@@ -24,6 +24,7 @@ struct denial {
         char who[sizeof((struct caller *)0)->name];
         char project[PROJECT_NAME_MAX + 1];
         char why[240];
+        char row[80]; /* instead of all else: "table/key" */
         char param[64], address[REQ_ADDRESS_MAX];
 };
 
@@ -50,11 +51,18 @@ static int word(struct buf *b, const char *key, const char *value)
 
 static void record(struct denial *d)
 {
-        uint64_t left_out = atomic_exchange(&d->h->denials_unrecorded, 0);
+        uint64_t left_out;
         char object[200];
         struct buf b;
         int rc;
 
+        if (*d->row) {
+                log_error("http", "a row of the database was changed by somebody else: it grants nothing",
+                          "row=\"%s\"", d->row);
+                http_audit(d->h, "hub", "row.refused", d->row, NULL);
+                return;
+        }
+        left_out = atomic_exchange(&d->h->denials_unrecorded, 0);
         buf_init(&b, 0);
         rc = buf_printf(&b, "{\"status\":%u", d->status);
         if (!rc)
@@ -91,6 +99,33 @@ static void on_loop(struct mail *m)
         mem_free(d);
 }
 
+/* NULL: too many wait, or no memory; counted. */
+static struct denial *waiting(struct http *h)
+{
+        struct denial *d;
+
+        d = atomic_fetch_add(&h->denials_waiting, 1) < DENIALS_WAITING_MAX ? mem_calloc(1, sizeof *d) : NULL;
+        if (!d) {
+                atomic_fetch_sub(&h->denials_waiting, 1);
+                atomic_fetch_add(&h->denials_unrecorded, 1);
+                return NULL;
+        }
+        d->h = h;
+        d->mail.run = on_loop;
+        return d;
+}
+
+void denials_row(struct http_req *q, const char *table, const char *key)
+{
+        struct denial *d = waiting(q->h);
+
+        if (!d)
+                return;
+        d->stranger = true;
+        snprintf(d->row, sizeof d->row, "%s/%.60s", table, key);
+        mailbox_post(q->h->o.mailbox, &d->mail);
+}
+
 void denials_note(struct http_req *q, const struct route *r, unsigned status, const char *why)
 {
         struct http *h = q->h;
@@ -98,13 +133,9 @@ void denials_note(struct http_req *q, const struct route *r, unsigned status, co
 
         if (!r || (status != 401 && status != 403 && !(status == 404 && q->hidden)))
                 return;
-        d = atomic_fetch_add(&h->denials_waiting, 1) < DENIALS_WAITING_MAX ? mem_calloc(1, sizeof *d) : NULL;
-        if (!d) {
-                atomic_fetch_sub(&h->denials_waiting, 1);
-                atomic_fetch_add(&h->denials_unrecorded, 1);
+        d = waiting(h);
+        if (!d)
                 return;
-        }
-        d->h = h;
         d->route = r;
         d->status = status;
         d->stranger = !q->known_caller;
@@ -113,6 +144,5 @@ void denials_note(struct http_req *q, const struct route *r, unsigned status, co
         snprintf(d->param, sizeof d->param, "%.63s", q->param[0] ? q->param[0] : "");
         snprintf(d->why, sizeof d->why, "%.*s", (int)sizeof d->why - 1, why ? why : "");
         req_address(q, d->address);
-        d->mail.run = on_loop;
         mailbox_post(h->o.mailbox, &d->mail);
 }

@@ -15,4 +15,8 @@ struct route;
  * told, or NULL. Any thread. */
 void denials_note(struct http_req *q, const struct route *r, unsigned status, const char *why);
 
+/* The caller's token is a row, or belongs to one, that this hub has not written ("table/key"): log and audit
+ * (row.refused). Any thread. */
+void denials_row(struct http_req *q, const char *table, const char *key);
+
 #endif

@@ -5,6 +5,7 @@
 
 #include "common/json.h"
 #include "common/mem.h"
+#include "hub/http/denials.h"
 #include "hub/http/request.h"
 #include "hub/store/store.h"
 
@@ -96,7 +97,20 @@ static int about_run(struct http_req *q, enum permission p, struct err *e)
 
 static int on_checkpoint(void *arg, const struct row_checkpoint *c)
 {
-        return on_project(arg, c->project);
+        return c->sealed.refused ? -E_DENIED : on_project(arg, c->project);
+}
+
+/* In which project it is, who asked and what: all that a decision stands on is in a row that somebody else
+ * has written. */
+static int checkpoint_refused(struct http_req *q, struct err *e)
+{
+        denials_row(q, "checkpoints", q->param[0]);
+        q->problem_code = "row_refused";
+        return err_set(
+                e, E_STATE,
+                "checkpoint %.64s in the database is not as this hub wrote it: nobody can see or answer "
+                "it. Find out who can write hub.db; cancel its run, and submit it anew",
+                q->param[0]);
 }
 
 static int about_checkpoint(struct http_req *q, enum permission p, struct err *e)
@@ -105,6 +119,8 @@ static int about_checkpoint(struct http_req *q, enum permission p, struct err *e
         struct store_reader *r = req_reader(q, e);
         int rc = r ? read_checkpoint(r, q->param[0], on_checkpoint, project) : -E_UNAVAIL;
 
+        if (rc == -E_DENIED)
+                return checkpoint_refused(q, e);
         /* Who may answer can depend on the role in this project, so it is looked up for everybody. */
         if (!rc)
                 rc = check_in(q, project, p, e);
@@ -128,7 +144,7 @@ static const char *usual_project(const struct caller *c)
 
 static int on_open(void *arg, const struct row_project *p)
 {
-        *(bool *)arg = !p->archived_us;
+        *(bool *)arg = !p->archived_us && !p->sealed.refused;
         return 0;
 }
 

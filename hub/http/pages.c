@@ -256,7 +256,11 @@ struct open_list {
 static int on_open(void *arg, const struct row_checkpoint *c)
 {
         struct open_list *l = arg;
-        int rc = buf_printf(l->b, "%s<li><a href=\"/approve/%s\">", l->n++ ? "" : "<ul>", c->id);
+        int rc;
+
+        if (c->sealed.refused)
+                return 0;
+        rc = buf_printf(l->b, "%s<li><a href=\"/approve/%s\">", l->n++ ? "" : "<ul>", c->id);
 
         if (!rc)
                 rc = put_escaped(l->b, c->title && *c->title ? c->title : c->id);

@@ -282,7 +282,8 @@ void present_checkpoint(struct jsonw *w, const struct row_checkpoint *c, bool br
 
 void present_join_token(struct jsonw *w, const struct row_join_token *t, long long now_us)
 {
-        const char *state = t->revoked_us                               ? "revoked"
+        const char *state = t->sealed.refused                           ? "refused"
+                            : t->revoked_us                             ? "revoked"
                             : t->expires_us && t->expires_us <= now_us  ? "expired"
                             : t->uses_max > 0 && t->uses >= t->uses_max ? "spent"
                                                                         : "active";
@@ -323,7 +324,8 @@ void present_scopes(struct jsonw *w, const char *names)
 void present_api_token(struct jsonw *w, const struct row_api_token *t, const char *user, long long used_us,
                        long long now_us)
 {
-        const char *state = t->revoked_us                              ? "revoked"
+        const char *state = t->sealed.refused                          ? "refused"
+                            : t->revoked_us                            ? "revoked"
                             : t->expires_us && t->expires_us <= now_us ? "expired"
                                                                        : "active";
 

@@ -7,6 +7,7 @@
 #include "common/mem.h"
 #include "common/secret.h"
 #include "common/str.h"
+#include "hub/http/denials.h"
 #include "hub/http/guard.h"
 #include "hub/http/idem.h"
 #include "hub/http/limit.h"
@@ -246,6 +247,12 @@ static int authenticate(struct http_req *q, struct err *e)
         if (rc)
                 return rc;
         rc = check_token(q, t, a, e);
+        if (rc == -E_DENIED) { /* the same sentence: whoever wrote the row need not hear of it */
+                denials_row(q, *q->caller.user_id ? "users" : "api_tokens",
+                            *q->caller.user_id ? q->caller.user_id : q->caller.token_id);
+                q->caller = (struct caller){0};
+                rc = -E_UNAUTH;
+        }
         if (rc == -E_UNAUTH)
                 note_guess(q);
         if (rc == -E_FULL)

@@ -14,6 +14,7 @@
 #define BUDGETS_MAX        1000 /* with a cap */
 #define BUDGET_HISTORY_MAX 1024 /* tools and models */
 #define ENTRY_ACCOUNTS     BUDGET_KINDS
+#define BUDGETS_TORN       "*" /* in an aside: budgets are missing, nobody can say which */
 
 /* What people set. Stays when it is deleted, without a cap: `since` must not be forgotten. */
 struct budget {
@@ -22,6 +23,7 @@ struct budget {
         const char *name; /* in id, or NULL */
         struct budget_cap cap;
         uint64_t since;
+        bool refused; /* its row is not as this hub wrote it: nothing fits until somebody sets it anew */
         int64_t updated_us;
         char *updated_by;
 };
@@ -30,7 +32,8 @@ struct account {
         char *key; /* "run:SEQ", "project:NAME", "agent:NAME", "day:DATE", "day:NAME:DATE" */
         struct budget_account sum;
         uint64_t since;
-        bool broken; /* the ledger could not be read: nothing fits */
+        bool broken;  /* the ledger could not be read: nothing fits */
+        bool refused; /* because an entry is not as this hub wrote it */
 };
 
 /* A reservation; owned by its step (struct step.hold). Its texts are its own. */
@@ -50,6 +53,7 @@ struct aside {
         struct budget_shortage shortage;
         struct budget_cap cap;           /* that it does not fit into */
         bool denied;                     /* people said no */
+        bool refused;                    /* rows that decide were changed behind the hub's back */
         bool counts[BUDGET_MEASURES];    /* some cap counts it */
         char budget[BUDGET_ID_MAX + 16]; /* its id, or "of the workflow" */
         char account[BUDGET_ID_MAX + 16];

@@ -639,7 +639,7 @@ static int on_row(void *arg, const struct row_checkpoint *r)
         struct step *s = run && !run->over && r->step_idx < run->n_steps ? run->steps[r->step_idx] : NULL;
         struct ask *a;
 
-        if (s && !seal_checkpoint_holds(en, r)) {
+        if (s && (r->sealed.refused || !seal_checkpoint_holds(en, r))) {
                 refuse_row(s, r);
                 return 0;
         }

@@ -58,6 +58,7 @@ struct account *account_get(struct engine *en, enum budget_kind kind, const char
         const struct budget_amount *raised;
         char key[BUDGET_ID_MAX + 16];
         struct account *a;
+        int rc;
 
         account_key(kind, name, number, key);
         a = map_get(en->ledger->accounts, key);
@@ -66,10 +67,12 @@ struct account *account_get(struct engine *en, enum budget_kind kind, const char
         a = engine_alloc(sizeof *a);
         a->key = engine_strdup(key);
         a->since = k.since = b ? b->since : 0;
-        if (read_ledger_sum(en->reader, &k, &a->sum)) {
+        rc = read_ledger_sum(en->reader, &k, &a->sum);
+        if (rc) {
                 log_error("engine", "a budget's ledger could not be read: nothing fits into it", "account=%s",
                           key);
                 a->broken = true;
+                a->refused = rc == -E_DENIED;
         }
         raised = map_get(en->ledger->raises, key);
         if (raised)
@@ -204,13 +207,29 @@ static struct budget_amount estimate(struct engine *en, struct step *s, struct f
 
 /* ---- the gate ---- */
 
+/* Says stop, and is said first: whoever may write rows decides nothing. */
+static void check_refused(struct aside *w, const char *id, const char *account)
+{
+        w->verdict = BUDGET_OVER;
+        w->over = BUDGET_STOP;
+        w->refused = true;
+        w->cap = (struct budget_cap){0};
+        w->shortage = (struct budget_shortage){0};
+        snprintf(w->budget, sizeof w->budget, "%s", id);
+        snprintf(w->account, sizeof w->account, "%s", account);
+}
+
 static void check_one(const struct budget_cap *cap, const char *id, struct account *a, struct aside *w)
 {
         struct budget_shortage why = {0};
         enum budget_verdict v;
 
-        if (!budget_cap_any(cap))
+        if (!budget_cap_any(cap) || w->refused)
                 return;
+        if (a->refused) {
+                check_refused(w, id, a->key);
+                return;
+        }
         for (int m = 0; m < BUDGET_MEASURES; m++)
                 w->counts[m] |= cap->max.v[m] != BUDGET_NONE;
         v = a->broken ? BUDGET_OVER : budget_check(cap, &a->sum, &w->asked, &why);
@@ -229,7 +248,9 @@ static void check_kind(struct engine *en, enum budget_kind kind, const char *set
 {
         const struct budget *b = budget_find(en, kind, set_for);
 
-        if (b && budget_cap_any(&b->cap))
+        if (b && b->refused && !w->refused)
+                check_refused(w, b->id, account_get(en, kind, name, number)->key);
+        else if (b && budget_cap_any(&b->cap))
                 check_one(&b->cap, b->id, account_get(en, kind, name, number), w);
 }
 
@@ -239,6 +260,8 @@ void check_common(struct engine *en, struct step *s, struct aside *w)
         const char *project = s->run->project;
         int64_t day = budget_day(engine_now(en));
 
+        if (!store_budgets_whole(en->store))
+                check_refused(w, BUDGETS_TORN, BUDGETS_TORN);
         if (budget_cap_any(&s->run->wf->budget))
                 check_one(&s->run->wf->budget, "of the workflow",
                           account_get(en, BUDGET_RUN, NULL, s->run->seq), w);
@@ -295,7 +318,7 @@ static void put_aside(struct engine *en, struct step *s, const struct aside *w)
 
 static bool concerned(struct engine *en, const struct step *s)
 {
-        if (!en->ledger->n_caps && !budget_cap_any(&s->run->wf->budget))
+        if (!en->ledger->n_caps && !budget_cap_any(&s->run->wf->budget) && store_budgets_whole(en->store))
                 return false;
         return !budget_tool_is_free(s->def->tool) || s->def->estimate.v[BUDGET_MONEY] != BUDGET_NONE ||
                s->def->estimate.v[BUDGET_TOKENS] != BUDGET_NONE;

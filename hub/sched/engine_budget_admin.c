@@ -105,6 +105,7 @@ void engine_budget_set(struct engine *en, const struct engine_budget_set *set, e
                 b = budget_make(en, set->id, kind, name);
         l->n_caps += !budget_cap_any(&b->cap);
         b->cap = set->cap;
+        b->refused = false;
         b->updated_us = engine_now(en);
         set_text(&b->updated_by, set->by);
         if (set->restart) {
@@ -113,7 +114,7 @@ void engine_budget_set(struct engine *en, const struct engine_budget_set *set, e
                 b->since = en->next_attempt - 1;
                 a->since = b->since;
                 a->sum = (struct budget_account){0};
-                a->broken = false;
+                a->broken = a->refused = false;
         }
         forget_raise(en, b);
         put_row(en, b, false);
@@ -134,6 +135,7 @@ void engine_budget_delete(struct engine *en, const char *id, const char *by, eng
         }
         forget_raise(en, b);
         audit(en, by, "budget.delete", b, false);
+        b->refused = false;
         b->cap.max = (struct budget_amount){{BUDGET_NONE, BUDGET_NONE}};
         b->updated_us = engine_now(en);
         set_text(&b->updated_by, by);
@@ -211,6 +213,8 @@ static cJSON *describe(struct engine *en, const struct budget *b)
                 add_amount(o, "raised", &a->sum.raised);
                 add_amount(o, "left", &left);
         }
+        if (b->refused || (a && a->refused))
+                must(cJSON_AddTrueToObject(o, "refused"));
         must(cJSON_AddNumberToObject(o, "waiting", count_waiting(en, b->id)));
         clock_format(b->updated_us, when);
         must(cJSON_AddStringToObject(o, "updated_at", when));

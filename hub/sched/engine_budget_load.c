@@ -93,7 +93,7 @@ static int on_budget(void *arg, const struct row_budget *r)
 
         if (!r->id || budget_id_parse(r->id, &kind, &name, NULL)) {
                 log_warn("engine", "a budget in the database is not understood", "id=%s", r->id ? r->id : "");
-                return -E_CORRUPT;
+                return r->sealed.refused ? 0 : -E_CORRUPT;
         }
         b = engine_alloc(sizeof *b);
         b->id = engine_strdup(r->id);
@@ -104,6 +104,11 @@ static int on_budget(void *arg, const struct row_budget *r)
         if (!r->deleted)
                 b->cap.max = (struct budget_amount){{r->micros, r->tokens}};
         b->since = r->since;
+        if (r->sealed.refused) { /* a deleted one too: it may never have been deleted */
+                b->refused = true;
+                b->cap = (struct budget_cap){0};
+                b->since = 0;
+        }
         b->updated_us = r->updated_us;
         b->updated_by = engine_strdup(r->updated_by);
         if (map_put(en->ledger->budgets, b->id, b, NULL))
@@ -115,9 +120,12 @@ static int on_budget(void *arg, const struct row_budget *r)
 static int on_raise(void *arg, const struct row_budget_raise *r)
 {
         struct engine *en = arg;
-        struct budget_amount *a = engine_alloc(sizeof *a);
+        struct budget_amount *a;
         void *old = NULL;
 
+        if (r->sealed.refused) /* said at the start (hub.c); nothing was allowed */
+                return 0;
+        a = engine_alloc(sizeof *a);
         *a = (struct budget_amount){{r->micros, r->tokens}};
         if (!r->account || map_put(en->ledger->raises, r->account, a, &old))
                 abort();
@@ -145,6 +153,8 @@ static int on_live(void *arg, const struct row_ledger *r)
 {
         struct engine *en = arg;
 
+        if (r->sealed.refused) /* it stays as it is, and spoils the sums it is in */
+                return 0;
         if (map_put_u64(en->ledger->live, r->attempt_id, hold_of_row(r), NULL))
                 abort();
         return 0;
@@ -155,9 +165,13 @@ static int on_spent(void *arg, const struct row_ledger *r)
 {
         struct engine *en = arg;
         struct budget_amount spent = {{r->spent_micros, r->spent_tokens}};
-        char *key = history_key(r->tool ? r->tool : "", r->model);
-        const struct budget_history *h = map_get(en->ledger->history, key);
+        char *key;
+        const struct budget_history *h;
 
+        if (r->sealed.refused)
+                return 0;
+        key = history_key(r->tool ? r->tool : "", r->model);
+        h = map_get(en->ledger->history, key);
         if (!h || h->n < BUDGET_HISTORY)
                 history_note(en, r->tool ? r->tool : "", r->model, &spent);
         mem_free(key);
@@ -219,6 +233,8 @@ void budgets_resolve(struct engine *en)
 
 static int on_entry(void *arg, const struct row_ledger *r)
 {
+        if (r->sealed.refused)
+                return -E_DENIED;
         *(struct hold **)arg = hold_of_row(r);
         return 0;
 }

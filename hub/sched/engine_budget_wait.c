@@ -39,7 +39,10 @@ const char *budget_why(const struct aside *w, char *out, size_t size)
 {
         char numbers[BUDGET_TEXT_LEN];
 
-        if (!w->shortage.cap && !w->shortage.settled && !w->shortage.asked && w->verdict == BUDGET_OVER)
+        if (w->refused)
+                snprintf(out, size, "the budget %s: rows of it in the database were changed by somebody else",
+                         w->budget);
+        else if (!w->shortage.cap && !w->shortage.settled && !w->shortage.asked && w->verdict == BUDGET_OVER)
                 snprintf(out, size, "the budget %s: nothing fits into it", w->budget);
         else
                 snprintf(out, size, "the budget %s: %s", w->budget,
@@ -47,14 +50,42 @@ const char *budget_why(const struct aside *w, char *out, size_t size)
         return out;
 }
 
+/* What is to be done about rows that somebody else wrote. */
+static void refused_text(const struct engine *en, const struct aside *w, char *out, size_t size)
+{
+        const struct budget *b = map_get(en->ledger->budgets, w->budget);
+
+        if (strcmp(w->budget, BUDGETS_TORN) == 0)
+                snprintf(out, size,
+                         "budgets of this hub were removed from the database, or put back to what they once "
+                         "were, so nothing is spent. Find out who can write hub.db, look through photon "
+                         "budgets, set what is missing, and start the hub once with --accept-changed-rows");
+        else if (b && b->refused)
+                snprintf(out, size,
+                         "the budget %s in the database is not as this hub wrote it, so nothing fits into "
+                         "it. Find out who can write hub.db, and set it anew: photon budget set %s",
+                         w->budget, w->budget);
+        else
+                snprintf(out, size,
+                         "entries that the budget %s counts (%s) are not as this hub wrote them, so nobody "
+                         "knows what is left. Find out who can write hub.db, and begin anew: photon budget "
+                         "set %s --restart; where there is no restart, a new run or the next day is one",
+                         w->budget, w->account, w->budget);
+}
+
 static void refuse(struct step *s)
 {
         struct aside w = *s->aside;
+        const char *code = w.refused                      ? "budget_row_refused"
+                           : w.verdict == BUDGET_UNPRICED ? "budget_unpriced"
+                                                          : "budget_exceeded";
         char why[2 * BUDGET_TEXT_LEN], text[4 * BUDGET_TEXT_LEN];
         bool own = strcmp(w.budget, "of the workflow") == 0;
 
         budget_why(&w, why, sizeof why);
-        if (w.verdict == BUDGET_UNPRICED)
+        if (w.refused)
+                refused_text(s->run->en, &w, text, sizeof text);
+        else if (w.verdict == BUDGET_UNPRICED)
                 snprintf(text, sizeof text,
                          "nobody can say what this step costs in %s, and %s. Give the step an \"estimate\", "
                          "or "
@@ -66,7 +97,7 @@ static void refuse(struct step *s)
                          own ? "" : w.budget, ", or let the step cost less");
         budget_forget(s);
         budget_audit_stop(s, "before it began", text);
-        step_fail(s, w.verdict == BUDGET_UNPRICED ? "budget_unpriced" : "budget_exceeded", text);
+        step_fail(s, code, text);
 }
 
 static void act(struct aside *w)

@@ -105,7 +105,7 @@ static int on_row(void *arg, const struct row_checkpoint *c)
         char sha[2 * SHA256_LEN + 1];
 
         if (c->step_idx != f->s->idx || !c->kind || strcmp(c->kind, checkpoint_kind_name(KIND_POLICY)) != 0 ||
-            !c->arguments || !seal_checkpoint_holds(f->en, c))
+            !c->arguments || c->sealed.refused || !seal_checkpoint_holds(f->en, c))
                 return 0;
         about_digest(c->arguments, sha);
         f->found = strcmp(sha, f->sha256) == 0;

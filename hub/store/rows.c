@@ -14,9 +14,20 @@
         {                                                                                                    \
                 name_, COL_##type_, flags_, offsetof(struct row_, field_), offsetof(struct row_, field2_)    \
         }
+/* A sealed row, and its last column. */
+#define SEAL(row_) SEAL_AS("seal", row_)
+#define SEAL_AS(name_, row_)                                                                                 \
+        {                                                                                                    \
+                name_, COL_BLOB, 0, offsetof(struct row_, sealed.mac), offsetof(struct row_, sealed.len)     \
+        }
+#define SEALED(name_, row_, conflict_)                                                                       \
+        {                                                                                                    \
+#name_, name_##_cols, sizeof name_##_cols / sizeof *name_##_cols, conflict_,                 \
+                        sizeof(struct row_), offsetof(struct row_, sealed)                                   \
+        }
 #define TABLE(name_, conflict_)                                                                              \
         {                                                                                                    \
-#name_, name_##_cols, sizeof name_##_cols / sizeof *name_##_cols, conflict_                  \
+#name_, name_##_cols, sizeof name_##_cols / sizeof *name_##_cols, conflict_, 0, 0            \
         }
 
 static_assert(sizeof(enum run_state) == 4 && sizeof(enum step_state) == 4 && sizeof(int) == 4,
@@ -150,6 +161,7 @@ static const struct col agents_cols[] = {
         C(I64, row_agent, "last_seen_us", last_seen_us, 0),
         C(I64, row_agent, "cert_not_after_us", cert_not_after_us, 0),
         C(I64, row_agent, "revoked_us", revoked_us, 0),
+        SEAL(row_agent),
 };
 
 static const struct col join_tokens_cols[] = {
@@ -163,6 +175,7 @@ static const struct col join_tokens_cols[] = {
         C(I64, row_join_token, "created_us", created_us, 0),
         C(I64, row_join_token, "expires_us", expires_us, 0),
         C(I64, row_join_token, "revoked_us", revoked_us, 0),
+        SEAL(row_join_token),
 };
 
 static const struct col redemptions_cols[] = {
@@ -170,6 +183,7 @@ static const struct col redemptions_cols[] = {
         C(TEXT, row_redemption, "spki_sha256", spki_sha256, COL_KEY),
         C(TEXT, row_redemption, "agent_id", agent_id, 0),
         C(I64, row_redemption, "at_us", at_us, 0),
+        SEAL(row_redemption),
 };
 
 static const struct col models_cols[] = {
@@ -192,10 +206,15 @@ static const struct col vault_keys_cols[] = {
 };
 
 static const struct col secrets_cols[] = {
-        C(TEXT, row_secret, "project", project, COL_KEY), C(TEXT, row_secret, "name", name, COL_KEY),
-        C(I64, row_secret, "version", version, 0),        C(I64, row_secret, "keep", keep, 0),
-        C(I64, row_secret, "created_us", created_us, 0),  C(I64, row_secret, "updated_us", updated_us, 0),
-        C(TEXT, row_secret, "created_by", created_by, 0), C(TEXT, row_secret, "updated_by", updated_by, 0),
+        C(TEXT, row_secret, "project", project, COL_KEY),
+        C(TEXT, row_secret, "name", name, COL_KEY),
+        C(I64, row_secret, "version", version, 0),
+        C(I64, row_secret, "keep", keep, 0),
+        C(I64, row_secret, "created_us", created_us, 0),
+        C(I64, row_secret, "updated_us", updated_us, 0),
+        C(TEXT, row_secret, "created_by", created_by, 0),
+        C(TEXT, row_secret, "updated_by", updated_by, 0),
+        SEAL(row_secret),
 };
 
 static const struct col secret_versions_cols[] = {
@@ -223,12 +242,13 @@ static const struct col api_tokens_cols[] = {
         C(TEXT, row_api_token, "scopes", scopes, 0),
         C(TEXT, row_api_token, "kind", kind, 0),
         C(TEXT, row_api_token, "maker_id", maker_id, 0),
+        SEAL(row_api_token),
 };
 
 static const struct col projects_cols[] = {
         C(TEXT, row_project, "name", name, COL_KEY),        C(TEXT, row_project, "title", title, 0),
         C(TEXT, row_project, "created_by", created_by, 0),  C(I64, row_project, "created_us", created_us, 0),
-        C(I64, row_project, "archived_us", archived_us, 0),
+        C(I64, row_project, "archived_us", archived_us, 0), SEAL(row_project),
 };
 
 static const struct col users_cols[] = {
@@ -244,6 +264,7 @@ static const struct col users_cols[] = {
         C(I64, row_user, "created_us", created_us, 0),
         C(I64, row_user, "disabled_us", disabled_us, 0),
         C(I64, row_user, "last_login_us", last_login_us, 0),
+        SEAL(row_user),
 };
 
 static const struct col idempotency_cols[] = {
@@ -293,6 +314,7 @@ static const struct col secret_reseal_cols[] = {
 static const struct col meta_cols[] = {
         C(TEXT, row_meta, "key", key, COL_KEY),
         C(TEXT, row_meta, "value", value, 0),
+        SEAL(row_meta),
 };
 
 static const struct col marks_cols[] = {
@@ -335,7 +357,8 @@ static const struct col checkpoints_cols[] = {
         C(TEXT, row_checkpoint, "project", project, 0),
         C(TEXT, row_checkpoint, "rules", rules, 0),
         C(TEXT, row_checkpoint, "record", record, 0),
-        C2(BLOB, row_checkpoint, "seal", seal, seal_len, 0),
+        C2(BLOB, row_checkpoint, "seal", seal, seal_len, 0), /* the engine's (engine_seal.c) */
+        SEAL_AS("row_seal", row_checkpoint),
 };
 
 static const struct col ledger_cols[] = {
@@ -359,13 +382,19 @@ static const struct col ledger_cols[] = {
         C(TEXT, row_ledger, "tool", tool, 0),
         C(TEXT, row_ledger, "model", model, 0),
         C(TEXT, row_ledger, "source", source, 0),
+        SEAL(row_ledger),
 };
 
 static const struct col budgets_cols[] = {
-        C(TEXT, row_budget, "id", id, COL_KEY),          C(I64, row_budget, "micros", micros, 0),
-        C(I64, row_budget, "tokens", tokens, 0),         C(U32, row_budget, "over", over, 0),
-        C(I64, row_budget, "since", since, 0),           C(BOOL, row_budget, "deleted", deleted, 0),
-        C(I64, row_budget, "updated_us", updated_us, 0), C(TEXT, row_budget, "updated_by", updated_by, 0),
+        C(TEXT, row_budget, "id", id, COL_KEY),
+        C(I64, row_budget, "micros", micros, 0),
+        C(I64, row_budget, "tokens", tokens, 0),
+        C(U32, row_budget, "over", over, 0),
+        C(I64, row_budget, "since", since, 0),
+        C(BOOL, row_budget, "deleted", deleted, 0),
+        C(I64, row_budget, "updated_us", updated_us, 0),
+        C(TEXT, row_budget, "updated_by", updated_by, 0),
+        SEAL(row_budget),
 };
 
 static const struct col budget_raises_cols[] = {
@@ -373,6 +402,7 @@ static const struct col budget_raises_cols[] = {
         C(I64, row_budget_raise, "micros", micros, 0),
         C(I64, row_budget_raise, "tokens", tokens, 0),
         C(I64, row_budget_raise, "updated_us", updated_us, 0),
+        SEAL(row_budget_raise),
 };
 
 static const struct col token_uses_cols[] = {
@@ -406,31 +436,31 @@ const struct table store_tables[ROW_KINDS] = {
         [ROW_DEF] = TABLE(defs, CONFLICT_IGNORE),
         [ROW_SMALL_OUTPUT] = TABLE(small_outputs, CONFLICT_REPLACE),
         [ROW_EVENTS] = TABLE(events, CONFLICT_REPLACE),
-        [ROW_AGENT] = TABLE(agents, CONFLICT_UPDATE),
-        [ROW_JOIN_TOKEN] = TABLE(join_tokens, CONFLICT_UPDATE),
-        [ROW_REDEMPTION] = TABLE(redemptions, CONFLICT_REPLACE),
-        [ROW_API_TOKEN] = TABLE(api_tokens, CONFLICT_UPDATE),
-        [ROW_PROJECT] = TABLE(projects, CONFLICT_UPDATE),
-        [ROW_USER] = TABLE(users, CONFLICT_UPDATE),
+        [ROW_AGENT] = SEALED(agents, row_agent, CONFLICT_UPDATE),
+        [ROW_JOIN_TOKEN] = SEALED(join_tokens, row_join_token, CONFLICT_UPDATE),
+        [ROW_REDEMPTION] = SEALED(redemptions, row_redemption, CONFLICT_REPLACE),
+        [ROW_API_TOKEN] = SEALED(api_tokens, row_api_token, CONFLICT_UPDATE),
+        [ROW_PROJECT] = SEALED(projects, row_project, CONFLICT_UPDATE),
+        [ROW_USER] = SEALED(users, row_user, CONFLICT_UPDATE),
         [ROW_MODEL] = TABLE(models, CONFLICT_REPLACE),
         [ROW_IDEMPOTENCY] = TABLE(idempotency, CONFLICT_UPDATE),
         [ROW_AUDIT] = TABLE(audit, CONFLICT_NONE),
-        [ROW_META] = TABLE(meta, CONFLICT_REPLACE),
+        [ROW_META] = SEALED(meta, row_meta, CONFLICT_REPLACE),
         [ROW_MARKS] = TABLE(marks, CONFLICT_REPLACE),
-        [ROW_CHECKPOINT] = TABLE(checkpoints, CONFLICT_UPDATE),
+        [ROW_CHECKPOINT] = SEALED(checkpoints, row_checkpoint, CONFLICT_UPDATE),
         [ROW_VAULT] = TABLE(vault, CONFLICT_REPLACE),
         [ROW_VAULT_KEY] = TABLE(vault_keys, CONFLICT_REPLACE),
-        [ROW_SECRET] = TABLE(secrets, CONFLICT_REPLACE),
+        [ROW_SECRET] = SEALED(secrets, row_secret, CONFLICT_REPLACE),
         [ROW_SECRET_VERSION] = TABLE(secret_versions, CONFLICT_UPDATE),
-        [ROW_LEDGER] = TABLE(ledger, CONFLICT_UPDATE),
-        [ROW_BUDGET] = TABLE(budgets, CONFLICT_REPLACE),
-        [ROW_BUDGET_RAISE] = TABLE(budget_raises, CONFLICT_REPLACE),
+        [ROW_LEDGER] = SEALED(ledger, row_ledger, CONFLICT_UPDATE),
+        [ROW_BUDGET] = SEALED(budgets, row_budget, CONFLICT_REPLACE),
+        [ROW_BUDGET_RAISE] = SEALED(budget_raises, row_budget_raise, CONFLICT_REPLACE),
         [ROW_NOTICE] = TABLE(notices, CONFLICT_UPDATE),
         [ROW_TOKEN_USE] = TABLE(token_uses, CONFLICT_REPLACE),
 };
 
-const struct table store_step_moves = {"steps", step_moves_cols,
-                                       sizeof step_moves_cols / sizeof *step_moves_cols, CONFLICT_NONE};
+const struct table store_step_moves = {
+        "steps", step_moves_cols, sizeof step_moves_cols / sizeof *step_moves_cols, CONFLICT_NONE, 0, 0};
 
 const struct table store_audit_erase = TABLE(audit_erase, CONFLICT_NONE);
 const struct table store_audit_trim = TABLE(audit_trim, CONFLICT_NONE);
@@ -467,7 +497,7 @@ static void store_number(const struct col *c, uint8_t *row, int64_t v)
         }
 }
 
-static int64_t load_number(const struct col *c, const uint8_t *row)
+int64_t row_number(const struct col *c, const uint8_t *row)
 {
         int64_t run_seq;
         uint32_t u;
@@ -497,7 +527,7 @@ static int64_t load_number(const struct col *c, const uint8_t *row)
         }
 }
 
-static const void *load_bytes(const struct col *c, const uint8_t *row, size_t *out_n)
+const void *row_bytes(const struct col *c, const uint8_t *row, size_t *out_n)
 {
         const void *p;
 
@@ -521,7 +551,7 @@ size_t row_bound(const struct table *t, const void *row)
         size_t size = sizeof(struct rec) + 8 * (size_t)t->n_cols, n;
 
         for (int i = 0; i < t->n_cols; i++) {
-                if (t->cols[i].type <= COL_BLOB && load_bytes(&t->cols[i], row, &n))
+                if (t->cols[i].type <= COL_BLOB && row_bytes(&t->cols[i], row, &n))
                         size += padded(n);
         }
         return size;
@@ -537,7 +567,7 @@ size_t row_encode(const struct table *t, enum row_kind kind, const void *row, ui
 
                 if (c->type <= COL_BLOB) {
                         size_t n = 0;
-                        const void *bytes = load_bytes(c, row, &n);
+                        const void *bytes = row_bytes(c, row, &n);
                         uint32_t len = (uint32_t)n;
 
                         if (!bytes)
@@ -547,7 +577,7 @@ size_t row_encode(const struct table *t, enum row_kind kind, const void *row, ui
                         p[sizeof len + n] = 0;
                         p += padded(n);
                 } else {
-                        int64_t v = load_number(c, row);
+                        int64_t v = row_number(c, row);
 
                         if (c->type == COL_OPT_I32) {
                                 if (!*((const bool *)(const void *)((const uint8_t *)row + c->off2)))

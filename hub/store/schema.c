@@ -171,6 +171,22 @@ static const char schema_askers[] =
 static const char schema_token_uses[] =
         "CREATE TABLE token_uses(id TEXT PRIMARY KEY, used_us INTEGER) WITHOUT ROWID;";
 
+/* What sqlite_seal.c says of rows that grant something; a column added to one of these tables later has no
+ * default, and no migration changes their rows: the seals of before would not hold any more. */
+static const char schema_row_seals[] = "ALTER TABLE agents ADD COLUMN seal BLOB;"
+                                       "ALTER TABLE join_tokens ADD COLUMN seal BLOB;"
+                                       "ALTER TABLE redemptions ADD COLUMN seal BLOB;"
+                                       "ALTER TABLE api_tokens ADD COLUMN seal BLOB;"
+                                       "ALTER TABLE projects ADD COLUMN seal BLOB;"
+                                       "ALTER TABLE users ADD COLUMN seal BLOB;"
+                                       "ALTER TABLE secrets ADD COLUMN seal BLOB;"
+                                       "ALTER TABLE ledger ADD COLUMN seal BLOB;"
+                                       "ALTER TABLE budgets ADD COLUMN seal BLOB;"
+                                       "ALTER TABLE budget_raises ADD COLUMN seal BLOB;"
+                                       "ALTER TABLE meta ADD COLUMN seal BLOB;"
+                                       "ALTER TABLE checkpoints ADD COLUMN row_seal BLOB;"
+                                       "CREATE TABLE seals(name TEXT PRIMARY KEY, seal BLOB) WITHOUT ROWID;";
+
 /* clang-format off */
 const char *const store_migrations[] = {
         schema_1,
@@ -186,6 +202,7 @@ const char *const store_migrations[] = {
         schema_seals,
         schema_askers,
         schema_token_uses,
+        schema_row_seals,
         NULL,
 };
 /* clang-format on */

@@ -42,15 +42,16 @@ static int prepare(sqlite3 *h, enum row_kind kind, const char *tail, sqlite3_stm
 }
 
 /* 1: a row is in *row; 0: no more; -E_*. */
-static int next(sqlite3 *h, sqlite3_stmt *st, enum row_kind kind, void *row)
+static int next(struct store_reader *r, sqlite3_stmt *st, enum row_kind kind, void *row)
 {
         int rc = sqlite3_step(st);
 
         if (rc == SQLITE_ROW) {
                 row_decode(st, &store_tables[kind], row);
+                seal_look(reader_seals(r), &store_tables[kind], row);
                 return 1;
         }
-        return rc == SQLITE_DONE ? 0 : failed(h, rc);
+        return rc == SQLITE_DONE ? 0 : failed(reader_handle(r), rc);
 }
 
 int read_budgets(struct store_reader *r, int (*cb)(void *, const struct row_budget *), void *arg)
@@ -60,7 +61,7 @@ int read_budgets(struct store_reader *r, int (*cb)(void *, const struct row_budg
         struct row_budget row;
         int rc = prepare(h, ROW_BUDGET, "ORDER BY id", &st);
 
-        while (!rc && (rc = next(h, st, ROW_BUDGET, &row)) == 1)
+        while (!rc && (rc = next(r, st, ROW_BUDGET, &row)) == 1)
                 rc = cb(arg, &row);
         sqlite3_finalize(st);
         return rc;
@@ -73,7 +74,7 @@ int read_budget_raises(struct store_reader *r, int (*cb)(void *, const struct ro
         struct row_budget_raise row;
         int rc = prepare(h, ROW_BUDGET_RAISE, "ORDER BY account", &st);
 
-        while (!rc && (rc = next(h, st, ROW_BUDGET_RAISE, &row)) == 1)
+        while (!rc && (rc = next(r, st, ROW_BUDGET_RAISE, &row)) == 1)
                 rc = cb(arg, &row);
         sqlite3_finalize(st);
         return rc;
@@ -89,7 +90,7 @@ int read_ledger_entry(struct store_reader *r, uint64_t attempt_id,
 
         if (!rc) {
                 sqlite3_bind_int64(st, 1, (int64_t)attempt_id);
-                rc = next(h, st, ROW_LEDGER, &row);
+                rc = next(r, st, ROW_LEDGER, &row);
                 rc = rc == 1 ? cb(arg, &row) : rc == 0 ? -E_NOENT : rc;
         }
         sqlite3_finalize(st);
@@ -131,13 +132,64 @@ int read_ledger(struct store_reader *r, const struct ledger_filter *f,
                 if (f->state > LEDGER_RESERVED)
                         sqlite3_bind_int64(st, 7, f->state);
         }
-        while (!rc && (rc = next(h, st, ROW_LEDGER, &row)) == 1)
+        while (!rc && (rc = next(r, st, ROW_LEDGER, &row)) == 1)
                 rc = cb(arg, &row);
         sqlite3_finalize(st);
         return rc;
 }
 
 /* ---- sums ---- */
+
+/* 0; -E_TOOBIG: the sum does not fit. */
+static int count_in(struct budget_account *a, const struct row_ledger *r)
+{
+        const int64_t spent[] = {r->spent_micros, r->spent_tokens};
+        const int64_t reserved[] = {r->reserved_micros, r->reserved_tokens};
+        bool live = r->state == LEDGER_RESERVED;
+
+        for (int m = 0; m < BUDGET_MEASURES; m++) {
+                int64_t *to = live ? &a->reserved.v[m] : &a->settled.v[m];
+                int64_t v = !live ? spent[m] : reserved[m] > 0 ? reserved[m] : 0;
+
+                if (__builtin_add_overflow(*to, v, to))
+                        return -E_TOOBIG;
+        }
+        return 0;
+}
+
+/* Row by row: each entry's seal is looked at, and one that is refused spoils the sum. */
+int read_ledger_sum(struct store_reader *r, const struct ledger_key *k, struct budget_account *out)
+{
+        static const char *const where[BUDGET_KINDS] = {
+                [BUDGET_RUN] = "WHERE run_seq=?2 AND attempt_id>?3",
+                [BUDGET_PROJECT] = "WHERE project=?1 AND attempt_id>?3",
+                [BUDGET_AGENT] = "WHERE agent=?1 AND attempt_id>?3",
+                [BUDGET_DAY] = "WHERE day=?2 AND attempt_id>?3",
+                [BUDGET_PROJECT_DAY] = "WHERE day=?2 AND project=?1 AND attempt_id>?3",
+        };
+        struct budget_account sum = {0};
+        sqlite3_stmt *st = NULL;
+        struct row_ledger row;
+        int rc = prepare(reader_handle(r), ROW_LEDGER, where[k->kind], &st);
+
+        if (!rc) {
+                if (k->name)
+                        bind_text(st, 1, k->name);
+                sqlite3_bind_int64(st, 2, k->number);
+                sqlite3_bind_int64(st, 3, (int64_t)k->since);
+        }
+        while (!rc && (rc = next(r, st, ROW_LEDGER, &row)) == 1) {
+                rc = row.sealed.refused ? -E_DENIED : count_in(&sum, &row);
+                if (row.sealed.refused)
+                        log_error("store", "an entry of the ledger was changed by somebody else",
+                                  "attempt=%llu run=%s", (unsigned long long)row.attempt_id,
+                                  row.run_id ? row.run_id : "");
+        }
+        sqlite3_finalize(st);
+        if (!rc)
+                *out = sum;
+        return rc;
+}
 
 static void take_sums(sqlite3_stmt *st, int at, struct budget_account *out)
 {
@@ -146,34 +198,6 @@ static void take_sums(sqlite3_stmt *st, int at, struct budget_account *out)
                 out->settled.v[m] = sqlite3_column_int64(st, at + m);
                 out->reserved.v[m] = sqlite3_column_int64(st, at + BUDGET_MEASURES + m);
         }
-}
-
-int read_ledger_sum(struct store_reader *r, const struct ledger_key *k, struct budget_account *out)
-{
-        static const char *const where[BUDGET_KINDS] = {
-                [BUDGET_RUN] = "run_seq=?2",
-                [BUDGET_PROJECT] = "project=?1",
-                [BUDGET_AGENT] = "agent=?1",
-                [BUDGET_DAY] = "day=?2",
-                [BUDGET_PROJECT_DAY] = "day=?2 AND project=?1",
-        };
-        sqlite3 *h = reader_handle(r);
-        sqlite3_stmt *st = NULL;
-        char *sql = str_printf("SELECT " SUMS " FROM ledger WHERE %s AND attempt_id>?3", where[k->kind]);
-        int rc = sql ? db_prepare(h, sql, &st) : SQLITE_NOMEM;
-
-        mem_free(sql);
-        if (rc == SQLITE_OK) {
-                if (k->name)
-                        bind_text(st, 1, k->name);
-                sqlite3_bind_int64(st, 2, k->number);
-                sqlite3_bind_int64(st, 3, (int64_t)k->since);
-                rc = sqlite3_step(st);
-        }
-        if (rc == SQLITE_ROW)
-                take_sums(st, 0, out);
-        sqlite3_finalize(st);
-        return rc == SQLITE_ROW ? 0 : failed(h, rc);
 }
 
 int read_ledger_steps(struct store_reader *r, int64_t run_seq,

@@ -246,6 +246,7 @@ static int migrate(struct db *d, struct err *e)
         int64_t version = 0;
         int rc = query_int(d, "PRAGMA user_version", 0, &version, e);
 
+        d->fresh = !rc && version == 0;
         for (; !rc && version < store_schema_version(); version++) {
                 char tail[128];
 
@@ -302,7 +303,7 @@ static int check_after_unclean_stop(struct db *d, struct err *e)
                 rc = quick_check(d, e);
         }
         if (!rc)
-                rc = exec(d, "INSERT OR REPLACE INTO meta VALUES('open','1')", "cannot write", e);
+                rc = exec(d, "INSERT OR REPLACE INTO meta(key,value) VALUES('open','1')", "cannot write", e);
         return rc;
 }
 
@@ -387,7 +388,8 @@ void db_close(struct db *d, bool clean)
 
         db_finalize_writes(d);
         if (d->h && clean) {
-                rc = sqlite3_exec(d->h, "INSERT OR REPLACE INTO meta VALUES('open','0')", NULL, NULL, NULL);
+                rc = sqlite3_exec(d->h, "INSERT OR REPLACE INTO meta(key,value) VALUES('open','0')", NULL,
+                                  NULL, NULL);
                 if (rc != SQLITE_OK)
                         log_warn("store", "cannot note the clean stop; the next start checks the database",
                                  "error=\"%s\"", sqlite3_errmsg(d->h));

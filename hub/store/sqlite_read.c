@@ -107,6 +107,7 @@ static const struct {
 enum run_kind_filter { KIND_ANY, KIND_RUN, KIND_CALL, KIND_FILTERS };
 
 struct store_reader {
+        const struct store *store;
         sqlite3 *h;
         char *path;
         sqlite3_stmt *st[QUERIES];
@@ -123,6 +124,7 @@ int store_reader_open(struct store *s, struct store_reader **out, struct err *e)
 
         if (!r)
                 return err_set(e, E_NOMEM, "out of memory");
+        r->store = s;
         r->path = mem_strdup(s->db.path);
         if (!r->path) {
                 store_reader_close(r);
@@ -167,6 +169,16 @@ sqlite3 *reader_handle(struct store_reader *r)
         return r->h;
 }
 
+const struct mac *reader_seals(const struct store_reader *r)
+{
+        return r->store->seals;
+}
+
+bool reader_budgets_whole(const struct store_reader *r)
+{
+        return store_budgets_whole(r->store);
+}
+
 /* ---- statements ---- */
 
 /* The callers have no place for words, so they end in the log. */
@@ -209,6 +221,7 @@ static int next(struct store_reader *r, sqlite3_stmt *st, enum row_kind kind, vo
 
         if (rc == SQLITE_ROW) {
                 row_decode(st, &store_tables[kind], row);
+                seal_look(r->store->seals, &store_tables[kind], row);
                 return 1;
         }
         return rc == SQLITE_DONE ? 0 : failed(r, rc);
@@ -253,7 +266,9 @@ int read_meta(struct store_reader *r, const char *key, char **out)
                 return rc;
         bind_text(st, 1, key);
         rc = next(r, st, ROW_META, &row);
-        if (rc == 1)
+        if (rc == 1 && row.sealed.refused)
+                rc = -E_DENIED;
+        else if (rc == 1)
                 rc = row.value ? copy_out(row.value, strlen(row.value), out, NULL) : -E_NOENT;
         else if (rc == 0)
                 rc = -E_NOENT;

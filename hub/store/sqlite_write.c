@@ -77,7 +77,7 @@ static int write_move(struct db *d, const struct rec *rec)
         return rc == SQLITE_OK ? run(st) : rc;
 }
 
-static int write_row(struct db *d, const struct rec *rec)
+int db_write_row(struct db *d, const struct rec *rec)
 {
         const struct table *t = &store_tables[rec->kind];
         sqlite3_stmt **st = &d->put[rec->kind];
@@ -87,6 +87,7 @@ static int write_row(struct db *d, const struct rec *rec)
                 rc = prepare_built(d, st, row_insert_sql(t));
         if (rc == SQLITE_OK)
                 rc = row_bind_all(*st, t, rec);
+        d->budgets_written |= rec->kind == ROW_BUDGET || rec->kind == ROW_BUDGET_RAISE;
         return rc == SQLITE_OK ? run(*st) : rc;
 }
 
@@ -132,7 +133,7 @@ static int write_record(struct db *d, const struct rec *rec)
         case ROW_TRIM_IDEMPOTENCY:
                 return write_number(d, &d->trim_idempotency, "DELETE FROM idempotency WHERE at_us<?1", rec);
         default:
-                return write_row(d, rec);
+                return db_write_row(d, rec);
         }
 }
 
@@ -169,7 +170,7 @@ static int write_marks(struct db *d, int64_t attempt_bound)
         if (attempt_bound == d->attempt_bound)
                 return SQLITE_OK;
         row_encode(&store_tables[ROW_MARKS], ROW_MARKS, &marks, (uint8_t *)record);
-        return write_row(d, (const struct rec *)record);
+        return db_write_row(d, (const struct rec *)record);
 }
 
 /* ---- descriptors ---- */
@@ -259,8 +260,11 @@ int db_commit(struct db *d, const struct store_tx *first, uint64_t *out_rows, st
                 rc = prepare_once(d, &d->commit, "COMMIT");
         if (rc == SQLITE_OK)
                 rc = run(d->begin);
+        d->budgets_written = false;
         if (rc == SQLITE_OK)
                 rc = write_transactions(d, first, &attempt_id, out_rows);
+        if (rc == SQLITE_OK && d->budgets_written)
+                rc = seals_note_budgets(d);
         if (attempt_id > bound)
                 bound = attempt_id > INT64_MAX - ATTEMPTS_AHEAD ? INT64_MAX : attempt_id + ATTEMPTS_AHEAD;
         if (rc == SQLITE_OK)

@@ -1,9 +1,11 @@
 #include "hub/store/store_impl.h"
 
 #include "common/log.h"
+#include "common/mac.h"
 #include "common/mem.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +58,7 @@ static void store_free(struct store *s)
         }
         pthread_cond_destroy(&s->wake);
         pthread_mutex_destroy(&s->lock);
+        mac_free(s->seals);
         mem_free(s);
 }
 
@@ -142,6 +145,16 @@ int store_health(struct store *s, struct err *e)
         return -code;
 }
 
+int64_t store_seals_accepted(const struct store *s)
+{
+        return s->db.accepted;
+}
+
+bool store_budgets_whole(const struct store *s)
+{
+        return !s->db.budgets_broken;
+}
+
 void store_stats(struct store *s, struct store_stats *out)
 {
         pthread_mutex_lock(&s->lock);
@@ -170,8 +183,12 @@ static uint8_t *arena_room(struct store_tx *tx, size_t n)
 
 static struct rec *put(struct store_tx *tx, const struct table *t, enum row_kind kind, const void *row)
 {
-        uint8_t *p = arena_room(tx, row_bound(t, row));
+        _Alignas(max_align_t) uint8_t room[SEAL_ROW_MAX];
+        uint8_t seal[SEAL_LEN], *p;
 
+        if (t->sealed)
+                row = seal_row(tx->store->seals, t, row, room, seal);
+        p = arena_room(tx, row_bound(t, row));
         tx->len += row_encode(t, kind, row, p);
         tx->rows++;
         return (struct rec *)(void *)p;
@@ -397,7 +414,7 @@ void store_cut_secret(struct store_tx *tx, const char *project, const char *name
 
 void store_put_meta(struct store_tx *tx, const char *key, const char *value)
 {
-        struct row_meta r = {key, value};
+        struct row_meta r = {.key = key, .value = value};
 
         put(tx, &store_tables[ROW_META], ROW_META, &r);
 }
@@ -429,9 +446,17 @@ int store_open(const struct store_options *o, struct store **out, struct err *e)
 
         if (rc)
                 return err_set(e, -rc, "out of memory");
+        if (o->seal_key && !(s->seals = mac_create(o->seal_key))) {
+                rc = err_set(e, E_NOMEM, "out of memory");
+                goto fail;
+        }
         rc = db_open(&s->db, o->dir, o->create, e);
         if (rc)
                 goto fail;
+        s->db.seals = s->seals;
+        rc = seals_open(&s->db, o, e);
+        if (rc)
+                goto fail_db;
         if (o->mailbox) {
                 rc = worker_start(s, e);
                 if (rc)

@@ -33,6 +33,11 @@ struct store_options {
         const char *dir;         /* holds hub.db; must exist */
         struct mailbox *mailbox; /* completions; NULL: no thread, store_pump commits (tests, simulation) */
         bool create;             /* false: -E_NOENT when there is no database */
+        /* Under which rows that grant something are sealed (32 bytes, lent; sqlite_seal.c); NULL: not at all
+         * (tests). */
+        const uint8_t *seal_key;
+        bool seal_key_new;   /* rows without a seal are older than the key: they are sealed now */
+        bool accept_changed; /* a person says so: rows are sealed as they stand, whatever their seals say */
 };
 
 /* Opens, checks (quick_check after an unclean stop), migrates. Errors name the file and say what to do
@@ -53,6 +58,21 @@ struct store_stats {
         uint64_t queue;
 };
 void store_stats(struct store *s, struct store_stats *out); /* any thread */
+
+/* ---- seals: a row that somebody else has written grants nothing ----
+ *
+ * Tables whose rows say who may do what, and how much, have a column `seal`: a MAC under a key that is not in
+ * the database, over the table's name and every column. Put functions write it, readers compare it and say
+ * `refused`; what that means for the row is the caller's to know, and never that it grants something. */
+struct row_sealed {
+        const void *mac; /* the store's own, as is len */
+        size_t len;
+        bool refused; /* read: not as this hub wrote it */
+};
+/* Rows that accept_changed has taken although their seals did not hold, when the store was opened. */
+int64_t store_seals_accepted(const struct store *s);
+/* Are there the budgets and raises that this hub wrote, all of them, as it wrote them last? */
+bool store_budgets_whole(const struct store *s);
 
 /* ---- writing: all of it on the loop thread; store_close too ----
  *
@@ -185,6 +205,7 @@ struct row_checkpoint {
         const char *rules, *record; /* JSON (approval.h) of what the hub asks, or NULL */
         const uint8_t *seal;
         size_t seal_len;
+        struct row_sealed sealed;
 };
 /* Whole row (insert or replace). */
 void store_put_checkpoint(struct store_tx *tx, const struct row_checkpoint *r);
@@ -232,6 +253,7 @@ struct row_agent {
         const char *info;        /* JSON of the last Hello: os, arch, version, kind, labels, tools... */
         const char *join_token_id;
         int64_t created_us, last_seen_us, cert_not_after_us, revoked_us;
+        struct row_sealed sealed;
 };
 void store_put_agent(struct store_tx *tx, const struct row_agent *a);
 
@@ -239,11 +261,13 @@ struct row_join_token {
         const char *id, *stored_key_hex; /* common/secret.h */
         const char *name_glob, *labels, *created_by;
         int64_t uses_max, uses, created_us, expires_us, revoked_us;
+        struct row_sealed sealed;
 };
 void store_put_join_token(struct store_tx *tx, const struct row_join_token *t);
 struct row_redemption {
         const char *token_id, *spki_sha256, *agent_id;
         int64_t at_us;
+        struct row_sealed sealed;
 };
 void store_put_redemption(struct store_tx *tx, const struct row_redemption *r);
 
@@ -256,12 +280,14 @@ struct row_api_token {
         const char *scopes;   /* names of permissions, separated by spaces; NULL: no limit */
         const char *kind;     /* "session": of a login; NULL: made by hand */
         const char *maker_id; /* the user who made it, or is behind the token that did; NULL: none is known */
+        struct row_sealed sealed;
 };
 void store_put_api_token(struct store_tx *tx, const struct row_api_token *t);
 
 struct row_project {
         const char *name, *title, *created_by;
         int64_t created_us, archived_us;
+        struct row_sealed sealed;
 };
 void store_put_project(struct store_tx *tx, const struct row_project *p);
 
@@ -274,6 +300,7 @@ struct row_user {
         const char *idp_roles;        /* the same, as the provider's claims said at the last login */
         const char *created_by;
         int64_t created_us, disabled_us, last_login_us;
+        struct row_sealed sealed;
 };
 void store_put_user(struct store_tx *tx, const struct row_user *u);
 
@@ -316,6 +343,7 @@ struct row_secret {
         int64_t keep;               /* so many versions stay */
         int64_t created_us, updated_us;
         const char *created_by, *updated_by;
+        struct row_sealed sealed;
 };
 void store_put_secret(struct store_tx *tx, const struct row_secret *s);
 struct row_secret_version {
@@ -345,6 +373,7 @@ struct row_ledger {
         const char *agent; /* its name */
         const char *tool, *model;
         const char *source; /* of the estimate */
+        struct row_sealed sealed;
 };
 void store_put_ledger(struct store_tx *tx, const struct row_ledger *l);
 
@@ -356,12 +385,14 @@ struct row_budget {
         bool deleted;
         int64_t updated_us;
         const char *updated_by;
+        struct row_sealed sealed;
 };
 void store_put_budget(struct store_tx *tx, const struct row_budget *b);
 /* What people allowed one account over its cap, in all. */
 struct row_budget_raise {
         const char *account;
         int64_t micros, tokens, updated_us;
+        struct row_sealed sealed;
 };
 void store_put_budget_raise(struct store_tx *tx, const struct row_budget_raise *r);
 
@@ -397,7 +428,8 @@ int store_reader_open(struct store *s, struct store_reader **out, struct err *e)
 void store_reader_close(struct store_reader *r);
 
 /* Callbacks get rows lent for the call; a non-zero return stops and is returned. */
-int read_meta(struct store_reader *r, const char *key, char **out); /* mem_free; -E_NOENT */
+int read_meta(struct store_reader *r, const char *key,
+              char **out); /* mem_free; -E_NOENT; -E_DENIED: refused (struct row_sealed) */
 int read_run(struct store_reader *r, const char *id, int (*cb)(void *, const struct row_run *),
              void *arg); /* -E_NOENT */
 /* In which project it is; costs one look into an index. -E_NOENT. */
@@ -488,7 +520,8 @@ struct ledger_filter {
 int read_ledger(struct store_reader *r, const struct ledger_filter *f,
                 int (*cb)(void *, const struct row_ledger *), void *arg);
 /* The sums of the entries of one run (seq), project, agent (name), day, or day and project, from after the
- * attempt `since` on. -E_*: also when a sum does not fit. */
+ * attempt `since` on. -E_*: also when a sum does not fit; -E_DENIED: an entry is refused (struct row_sealed).
+ */
 struct ledger_key {
         enum budget_kind kind;
         const char *name; /* project or agent */
@@ -505,6 +538,10 @@ int read_api_token(struct store_reader *r, const char *sha256_hex,
 int read_api_token_by_id(struct store_reader *r, const char *id,
                          int (*cb)(void *, const struct row_api_token *), void *arg); /* -E_NOENT */
 int read_projects(struct store_reader *r, int (*cb)(void *, const struct row_project *), void *arg);
+/* The rows of the sealed tables but the ledger's that are refused, and "budgets" when some are missing or put
+ * back: their table and, as one text, their key. *out_n: how many, also those over `limit`. */
+int read_refused(struct store_reader *r, int limit, int (*cb)(void *, const char *table, const char *key),
+                 void *arg, int64_t *out_n);
 int read_project(struct store_reader *r, const char *name, int (*cb)(void *, const struct row_project *),
                  void *arg); /* -E_NOENT */
 int read_users(struct store_reader *r, int (*cb)(void *, const struct row_user *), void *arg);

@@ -7,6 +7,7 @@
  *   sqlite_write.c  runs the records of a batch as one database transaction
  *   sqlite_read.c   read-only handles
  *   sqlite_audit.c  the audit's chain: written in the order of the commits, read, checked, erased, cut
+ *   sqlite_seal.c   which rows are as this hub wrote them
  *   sqlite_vault.c  what is asked of sealed secrets: removed without a trace, sealed anew
  *   schema.c        the migrations
  *
@@ -104,6 +105,7 @@ struct table {
         const struct col *cols;
         int n_cols;
         enum on_conflict conflict;
+        uint16_t row_size, sealed; /* where its struct row_sealed is; 0: rows have no seal */
 };
 
 extern const struct table store_tables[ROW_KINDS];
@@ -157,6 +159,7 @@ struct row_secret_reseal {
 };
 struct row_meta {
         const char *key, *value;
+        struct row_sealed sealed;
 };
 struct row_marks {
         int64_t id, attempt_id;
@@ -181,6 +184,9 @@ int row_bind_all(sqlite3_stmt *st, const struct table *t, const struct rec *rec)
 int row_bind_mask(sqlite3_stmt *st, const struct table *t, const struct rec *rec);
 /* Fills the struct from a row of `SELECT <row_columns>`; texts are lent until the next step. */
 void row_decode(sqlite3_stmt *st, const struct table *t, void *row);
+/* One column of a row: numbers, and what has bytes (NULL: absent). */
+int64_t row_number(const struct col *c, const uint8_t *row);
+const void *row_bytes(const struct col *c, const uint8_t *row, size_t *out_n);
 char *row_columns(const struct table *t);                               /* "a,b,c"; mem_free */
 char *row_insert_sql(const struct table *t);                            /* mem_free */
 char *row_update_sql(const struct table *t, uint64_t mask, bool clear); /* mem_free */
@@ -205,6 +211,11 @@ struct db {
                 uint64_t mask; /* with bit 63 for clear */
                 sqlite3_stmt *st;
         } update[UPDATE_CACHE];
+        const struct mac *seals; /* NULL: nothing is sealed */
+        bool fresh;              /* made by this opening */
+        bool budgets_broken;     /* not all there, or not the newest: nothing says otherwise but a person */
+        bool budgets_written;    /* by this transaction */
+        int64_t accepted;
         int64_t attempt_bound; /* as committed: no attempt has a higher id */
         int wal_pages;         /* since the last checkpoint, by the WAL hook */
         int checkpoint_at;     /* so many, and they go into the database between two commits */
@@ -217,7 +228,7 @@ struct db {
         size_t n_fds, cap_fds;
 };
 
-int db_open(struct db *d, const char *dir, bool create, struct err *e);
+int db_open(struct db *d, const char *dir, bool create, struct err *e); /* not the seals */
 void db_close(struct db *d, bool clean);
 /* Fills e from the handle's last error, naming the file and what to do. Returns -E_*. */
 int db_error(sqlite3 *h, int sqlite_rc, const char *path, const char *doing, struct err *e);
@@ -234,6 +245,21 @@ int audit_trim(struct db *d, const struct rec *rec);
 void audit_committed(struct db *d);
 void audit_rolled_back(struct db *d);
 
+/* ---- sqlite_seal.c ---- */
+
+#define SEAL_LEN     16
+#define SEAL_ROW_MAX 512 /* a sealed row's struct */
+
+/* Copies the row to room with its seal, which is written to `out`; returns the copy. Any thread. */
+const void *seal_row(const struct mac *m, const struct table *t, const void *row, uint8_t room[SEAL_ROW_MAX],
+                     uint8_t out[SEAL_LEN]);
+/* Says in a row that was read whether it holds. m NULL: it does. Any thread. */
+void seal_look(const struct mac *m, const struct table *t, void *row);
+/* Seals what is older than the key, or all (store_options); otherwise looks whether the budgets are whole. */
+int seals_open(struct db *d, const struct store_options *o, struct err *e);
+/* In a transaction that wrote budgets: notes what there is. An SQLite code. */
+int seals_note_budgets(struct db *d);
+
 /* ---- sqlite_vault.c ---- */
 
 int secret_cut_rows(struct db *d, const struct rec *rec); /* an SQLite code, as all below */
@@ -243,10 +269,13 @@ int vault_key_drop_row(struct db *d, const struct rec *rec);
 /* ---- sqlite_read.c ---- */
 
 sqlite3 *reader_handle(struct store_reader *r);
+const struct mac *reader_seals(const struct store_reader *r);
+bool reader_budgets_whole(const struct store_reader *r);
 
 /* ---- sqlite_write.c ---- */
 
 /* All transactions from `first` on, as one; nothing happened on failure. *out_rows: rows written. */
+int db_write_row(struct db *d, const struct rec *rec); /* an SQLite code */
 int db_commit(struct db *d, const struct store_tx *first, uint64_t *out_rows, struct err *e);
 enum db_leisure { DB_BUSY, DB_PAUSES, DB_IDLE };
 /* Is the WAL long enough to be copied into the database, with so little to do? */
@@ -271,6 +300,7 @@ struct store_tx {
 
 struct store {
         struct mailbox *mailbox; /* NULL: store_pump */
+        struct mac *seals;       /* never changed: any thread may sum with it */
         struct db db;            /* the worker's (store_pump's caller's without a worker) */
         pthread_t thread;
         bool has_thread;

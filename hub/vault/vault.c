@@ -373,6 +373,8 @@ static int on_version(void *arg, const struct row_secret_version *r)
 
 static int on_newest(void *arg, const struct row_secret *r)
 {
+        if (r->sealed.refused)
+                return -E_CORRUPT;
         *(int64_t *)arg = r->version;
         return 0;
 }

@@ -336,7 +336,11 @@ static void on_durable(void *arg)
 
 static void build_state(struct api_world *w)
 {
-        struct store_options so = {.dir = w->dir, .mailbox = w->mailbox, .create = true};
+        struct store_options so = {.dir = w->dir,
+                                   .mailbox = w->mailbox,
+                                   .create = true,
+                                   .seal_key = (const uint8_t[32]){1},
+                                   .seal_key_new = true};
         struct auth_options ao = {.clock = &clock_system, .ca = &w->ca};
         struct store_tx *tx;
         char id[32];

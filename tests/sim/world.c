@@ -97,7 +97,10 @@ static void on_stdin(void *ctx, const char *agent_id, uint64_t attempt_id, uint6
 
 static void hub_start(struct world *w)
 {
-        struct store_options so = {.dir = w->dir, .create = true};
+        struct store_options so = {.dir = w->dir,
+                                   .create = true,
+                                   .seal_key = (const uint8_t[32]){1},
+                                   .seal_key_new = !w->starts++};
         struct store_reader *rd;
         struct err e = {0};
         int64_t seq, event;

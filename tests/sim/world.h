@@ -67,6 +67,7 @@ struct world {
         int epoch[SIM_AGENTS_MAX];
         struct sim_mail mail[SIM_MAIL_MAX];
         int n_mail;
+        int starts;        /* of the hub: the first one makes the key that rows are sealed with */
         struct map *truth; /* key -> sim_truth */
         struct map *needs; /* key -> NULL-ended array of keys */
         int fail_percent;

@@ -16,7 +16,20 @@ struct world {
         struct store_reader *reader;
         struct err err;
         int done;
+        const uint8_t *seal_key; /* as in store_options */
+        bool seal_key_new, accept_changed;
 };
+
+static inline int world_try(struct world *w)
+{
+        return store_open(&(struct store_options){.dir = w->dir,
+                                                  .mailbox = w->mailbox,
+                                                  .create = true,
+                                                  .seal_key = w->seal_key,
+                                                  .seal_key_new = w->seal_key_new,
+                                                  .accept_changed = w->accept_changed},
+                          &w->store, &w->err);
+}
 
 static inline void world_open(struct world *w, bool thread)
 {
@@ -26,8 +39,7 @@ static inline void world_open(struct world *w, bool thread)
                 CHECK_INT(uv_loop_init(&w->loop), 0);
                 CHECK_INT(mailbox_create(&w->loop, &w->mailbox), 0);
         }
-        if (store_open(&(struct store_options){.dir = w->dir, .mailbox = w->mailbox, .create = true},
-                       &w->store, &w->err))
+        if (world_try(w))
                 test_fail(__FILE__, __LINE__, "store_open: %s", w->err.msg);
         CHECK_INT(store_reader_open(w->store, &w->reader, &w->err), 0);
 }

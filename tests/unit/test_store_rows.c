@@ -630,9 +630,9 @@ static int on_project(void *arg, const struct row_project *p)
 
 TEST(store_rows, people_and_projects_round_trip_and_are_updated)
 {
-        struct row_user u = {"u1", "ann", "user", "a@x", "https://i", "s", "{}", "{}", "root", 1, 2, 3};
-        struct row_project p = {"web", "The web", "root", 4, 5};
-        struct row_project always = {"default", "", "hub", 0, 0};
+        struct row_user u = {"u1", "ann", "user", "a@x", "https://i", "s", "{}", "{}", "root", 1, 2, 3, {0}};
+        struct row_project p = {"web", "The web", "root", 4, 5, {0}};
+        struct row_project always = {"default", "", "hub", 0, 0, {0}};
         struct world w = {0};
 
         world_open(&w, false);
@@ -659,11 +659,11 @@ TEST(store_rows, people_and_projects_round_trip_and_are_updated)
 
 TEST(store_rows, agents_and_tokens_round_trip_and_are_updated)
 {
-        struct row_agent a = {"a1", "n", "active", "5b", "01", "{}", "{\"os\":1}", "t1", 1, 2, 3, 0};
-        struct row_join_token j = {"t1", "00ff", "*", "{}", "root", 5, 1, 1, 2, 0};
-        struct row_redemption r = {"t1", "5b", "a1", 77};
+        struct row_agent a = {"a1", "n", "active", "5b", "01", "{}", "{\"os\":1}", "t1", 1, 2, 3, 0, {0}};
+        struct row_join_token j = {"t1", "00ff", "*", "{}", "root", 5, 1, 1, 2, 0, {0}};
+        struct row_redemption r = {"t1", "5b", "a1", 77, {0}};
         struct row_api_token t = {"p1", "cafe", "root", "admin", NULL,        1,         0,
-                                  0,    0,      "p",    "u1",    "runs.read", "session", "u2"};
+                                  0,    0,      "p",    "u1",    "runs.read", "session", "u2", {0}};
         struct world w = {0};
         int64_t used = -1;
 
