@@ -58,6 +58,9 @@ static int on_maker(void *arg, const struct row_user *u)
 {
         struct caller *c = arg;
 
+        /* Under another name one could approve what one's own token asks for. */
+        if (u->sealed.refused)
+                return -E_DENIED;
         snprintf(c->maker, sizeof c->maker, "%s", u->name);
         return 0;
 }
@@ -101,6 +104,11 @@ static int on_row(void *arg, const struct row_api_token *t)
         if (t->maker_id && (!t->user_id || c->service)) {
                 snprintf(c->maker_id, sizeof c->maker_id, "%s", t->maker_id);
                 rc = read_user(l->r, t->maker_id, on_maker, c);
+                if (rc == -E_DENIED) {
+                        l->refused = true;
+                        snprintf(c->user_id, sizeof c->user_id, "%s", t->maker_id);
+                        return 0;
+                }
                 if (rc && rc != -E_NOENT)
                         return rc;
         }

@@ -662,8 +662,8 @@ TEST(store_rows, agents_and_tokens_round_trip_and_are_updated)
         struct row_agent a = {"a1", "n", "active", "5b", "01", "{}", "{\"os\":1}", "t1", 1, 2, 3, 0, {0}};
         struct row_join_token j = {"t1", "00ff", "*", "{}", "root", 5, 1, 1, 2, 0, {0}};
         struct row_redemption r = {"t1", "5b", "a1", 77, {0}};
-        struct row_api_token t = {"p1", "cafe", "root", "admin", NULL,        1,         0,
-                                  0,    0,      "p",    "u1",    "runs.read", "session", "u2", {0}};
+        struct row_api_token t = {"p1", "cafe", "root", "admin",     NULL,      1,    0,  0,
+                                  0,    "p",    "u1",   "runs.read", "session", "u2", {0}};
         struct world w = {0};
         int64_t used = -1;
 
