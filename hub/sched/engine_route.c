@@ -539,13 +539,16 @@ bool route_again(struct step *s)
 
 /* ---- never ---- */
 
-/* Why none can, in one line; *out_unknown: because nobody lists the model or endpoint that is named. */
-static void why_none(struct engine *en, const struct step_route *r, const struct plan_want *w, struct buf *b,
-                     bool *out_unknown)
-{
-        int shown = 0, more = 0;
+struct lacking {
+        struct buf *b;
+        int shown, more;
+        bool meant; /* somebody has the model and the endpoint that are named */
+};
 
-        *out_unknown = r->need.model || r->need.endpoint;
+/* What each model lacks: of those that are meant, or of the others. */
+static void say_lacking(struct engine *en, const struct step_route *r, const struct plan_want *w, bool meant,
+                        struct lacking *x)
+{
         for (size_t i = 0; i < en->n_fleet; i++) {
                 const struct fleet_agent *a = en->fleet[i];
                 struct plan_agent view;
@@ -562,19 +565,33 @@ static void why_none(struct engine *en, const struct step_route *r, const struct
                         char text[256];
 
                         judge(en, r, a, m, &j);
-                        *out_unknown &= j.why == ROUTE_OTHER_MODEL || j.why == ROUTE_OTHER_ENDPOINT;
-                        if (shown == 5) {
-                                more++;
+                        if (meant == (j.why == ROUTE_OTHER_MODEL || j.why == ROUTE_OTHER_ENDPOINT))
+                                continue;
+                        x->meant |= meant;
+                        if (x->shown == 5) {
+                                x->more++;
                                 continue;
                         }
                         route_why_text(&j, &r->need, m, text, sizeof text);
-                        (void)buf_printf(b, "%s%s/%s/%s %s", shown++ ? "; " : "", a->name, m->endpoint,
+                        (void)buf_printf(x->b, "%s%s/%s/%s %s", x->shown++ ? "; " : "", a->name, m->endpoint,
                                          m->name, text);
                 }
         }
-        if (more)
-                (void)buf_printf(b, "; and %d more", more);
-        if (!shown)
+}
+
+/* Why none can, in one line; *out_unknown: because nobody lists the model or endpoint that is named. */
+static void why_none(struct engine *en, const struct step_route *r, const struct plan_want *w, struct buf *b,
+                     bool *out_unknown)
+{
+        struct lacking x = {.b = b};
+
+        say_lacking(en, r, w, true, &x);
+        if (!x.meant)
+                say_lacking(en, r, w, false, &x);
+        *out_unknown = (r->need.model || r->need.endpoint) && !x.meant;
+        if (x.more)
+                (void)buf_printf(b, "; and %d more", x.more);
+        if (!x.shown)
                 (void)buf_puts(b, "no agent has a model endpoint in its configuration");
 }
 

@@ -396,17 +396,18 @@ const char *route_why_text(const struct route_judgement *j, const struct route_n
                            const struct route_model *m, char *out, size_t size)
 {
         unsigned lacks = n->capabilities & ~m->capabilities;
+        char cost[40] = "no price";
         size_t at = 0;
 
+        if (j->cost_usd >= 0)
+                snprintf(cost, sizeof cost, "USD %.6f", j->cost_usd);
         switch (j->why) {
         case ROUTE_OK:
                 if (j->m.p50_ms >= 0)
-                        snprintf(out, size, "score %.1f: first token in %lld ms, %.0f%% errors, USD %.6f",
-                                 j->score, (long long)j->m.p50_ms, 100 * j->m.error_rate,
-                                 j->cost_usd >= 0 ? j->cost_usd : 0);
+                        snprintf(out, size, "score %.1f: first token in %lld ms, %.0f%% errors, %s", j->score,
+                                 (long long)j->m.p50_ms, 100 * j->m.error_rate, cost);
                 else
-                        snprintf(out, size, "score %.1f: not measured yet, USD %.6f", j->score,
-                                 j->cost_usd >= 0 ? j->cost_usd : 0);
+                        snprintf(out, size, "score %.1f: not measured yet, %s", j->score, cost);
                 break;
         case ROUTE_OTHER_ENDPOINT:
                 snprintf(out, size, "is not the endpoint %.63s that is asked for", n->endpoint);

@@ -81,6 +81,17 @@ class Routing(ModelsCase):
         run, step = self.ask(hub, {"prompt": "hi", "model": "gpt-99"})
         self.assertEqual(step["error"]["code"], "unknown_model")
 
+    def test_what_the_named_one_lacks_is_said_however_many_there_are(self):
+        m = self.stand_in()
+        hub = self.hub()
+        self.agent(hub, "a1", "--config", self.config("a1", [endpoint(f"e{i}", "openai", m.port, [model("small")]) for i in range(9)]))
+        run, step = self.ask(hub, {"prompt": "hi", "endpoint": "e8", "privacy": "local-only"})
+        self.assertEqual(step["error"]["code"], "no_model", step)
+        self.assertTrue(step["error"]["message"].endswith("a1/e8/small is not local"), step)
+        run, step = self.ask(hub, {"prompt": "hi", "endpoint": "e9"})
+        self.assertEqual(step["error"]["code"], "unknown_model", step)
+        self.assertIn("is not the endpoint e9", step["error"]["message"])
+
     def test_explain_shows_candidates_scores_and_the_choice(self):
         m = self.stand_in()
         hub = self.two([endpoint("cheap", "openai", m.port, [model("small", (0.1, 0.4))])],

@@ -54,7 +54,7 @@ TEST(route, each_need_has_its_reason)
                 enum route_why why;
                 const char *says;
         } cases[] = {
-                {"{\"prompt\":\"x\"}", OFFER("", ""), ROUTE_OK, "not measured yet"},
+                {"{\"prompt\":\"x\"}", OFFER("", ""), ROUTE_OK, "not measured yet, no price"},
                 {"{\"prompt\":\"x\",\"endpoint\":\"e\",\"model\":\"m\"}", OFFER("", ""), ROUTE_OK, "score"},
                 {"{\"prompt\":\"x\",\"endpoint\":\"f\"}", OFFER("", ""), ROUTE_OTHER_ENDPOINT,
                  "f that is asked"},
