@@ -87,13 +87,19 @@ static int read_hidden(struct cli *c, const char *what, size_t max, bool twice, 
         return rc;
 }
 
-/* The project (--project) is the client's to add. */
-static char *secret_path(const char *name, const char *more)
+/* The project (--project) is the client's to add. The hub judges names; what would lead to another path it could not
+ * tell as one. */
+static int secret_path(const char *name, const char *more, char **out, struct err *e)
 {
-        char *path = client_path("/secrets/%s", name), *full = path ? str_printf("%s%s", path, more) : NULL;
+        char *path;
 
+        if (!*name || strchr(name, '/'))
+                return err_set(e, E_INVAL,
+                               "\"%s\" is no name of a secret: letters, digits, \"_\", \".\" and \"-\"", name);
+        path = client_path("/secrets/%s", name);
+        *out = path ? str_printf("%s%s", path, more) : NULL;
         mem_free(path);
-        return full;
+        return *out ? 0 : err_set(e, E_NOMEM, "no memory");
 }
 
 /* The body holds the value: what cJSON made of it is overwritten too. */
@@ -117,14 +123,17 @@ static int put(struct cli *c, bool rotate, struct err *e)
         char *value = NULL, *b64 = NULL, *path = NULL;
         cJSON *body = NULL, *doc = NULL;
         size_t n = 0;
-        int rc = read_hidden(c, c->args[0], VALUE_MAX, true, &value, &n, e);
+        int rc = secret_path(c->args[0], rotate ? "/rotate" : "", &path, e);
 
-        if (rc)
+        if (!rc)
+                rc = read_hidden(c, c->args[0], VALUE_MAX, true, &value, &n, e);
+        if (rc) {
+                mem_free(path);
                 return rc;
+        }
         b64 = str_b64(value, n);
         body = cJSON_CreateObject();
-        path = secret_path(c->args[0], rotate ? "/rotate" : "");
-        if (!b64 || !body || !path || !cJSON_AddStringToObject(body, "value_base64", b64) ||
+        if (!b64 || !body || !cJSON_AddStringToObject(body, "value_base64", b64) ||
             (c->o.keep && !cJSON_AddNumberToObject(body, "keep", (double)c->o.keep)) ||
             (c->o.unmasked && !cJSON_AddTrueToObject(body, "unmasked")))
                 rc = err_set(e, E_NOMEM, "no memory");
@@ -179,10 +188,12 @@ int cmd_secret_list(struct cli *c, struct err *e)
 
 int cmd_secret_show(struct cli *c, struct err *e)
 {
-        char *path = secret_path(c->args[0], "");
+        char *path = NULL;
         cJSON *doc = NULL;
-        int rc = path ? client_json(c->client, "GET", path, NULL, &doc, e) : err_set(e, E_NOMEM, "no memory");
+        int rc = secret_path(c->args[0], "", &path, e);
 
+        if (!rc)
+                rc = client_json(c->client, "GET", path, NULL, &doc, e);
         if (!rc && !print_doc(c, doc))
                 print_json(doc);
         cJSON_Delete(doc);
@@ -192,10 +203,11 @@ int cmd_secret_show(struct cli *c, struct err *e)
 
 int cmd_secret_delete(struct cli *c, struct err *e)
 {
-        char *path = secret_path(c->args[0], "");
-        int rc = path ? client_json(c->client, "DELETE", path, NULL, NULL, e)
-                      : err_set(e, E_NOMEM, "no memory");
+        char *path = NULL;
+        int rc = secret_path(c->args[0], "", &path, e);
 
+        if (!rc)
+                rc = client_json(c->client, "DELETE", path, NULL, NULL, e);
         if (!rc)
                 note("secret %s is deleted, with all its versions", c->args[0]);
         mem_free(path);

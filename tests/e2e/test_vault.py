@@ -219,6 +219,12 @@ steps:
         for body in ({}, {"value": "abcdefgh", "value_base64": "YWJj"}, {"value_base64": "!!"}, {"value": 7}, {"valu": "abcdefgh"}):
             self.assertEqual(hub.api("PUT", "/secrets/A", body)[0], 400, body)
         self.assertEqual(hub.api("PUT", "/secrets/A", {"value": "1234", "unmasked": True})[0], 200)
+        for name in ("", "a/b", "../api-tokens/x", "a b", ".a", "\u00e4", "a%2fb", "a" * 129):
+            for command in (["set"], ["rotate"], ["show"], ["delete"]):
+                r = hub.cli("secret", *command, name, stdin="value-of-none")
+                self.assertEqual(r.returncode, 1, (name, r))
+                if command == ["set"] or "/" in name or not name:
+                    self.assertIn("letters, digits", r.stderr, name)
         for text, near in (("run: 'echo ${{ secrets.A }}'", "variable"), ("run: 'echo ${{ env.A }}', env: {A: '${{ secrets.A }}'}", "holds a secret"),
                            ("uses: process.exec, with: {argv: [echo, '${{ secrets.A }}']}", "variable"),
                            ("run: x, env: {A: \"${{ format('{0}', secrets.A) }}\"}", "alone"), ("run: x, secrets: [a.b]", "as"),
