@@ -87,15 +87,16 @@ static int read_hidden(struct cli *c, const char *what, size_t max, bool twice, 
         return rc;
 }
 
-/* The project (--project) is the client's to add. The hub judges names; what would lead to another path it could not
- * tell as one. */
+/* The project (--project) is the client's to add. The hub judges names; what would lead to another path it
+ * could not tell as one. */
 static int secret_path(const char *name, const char *more, char **out, struct err *e)
 {
         char *path;
 
         if (!*name || strchr(name, '/'))
                 return err_set(e, E_INVAL,
-                               "\"%s\" is no name of a secret: letters, digits, \"_\", \".\" and \"-\"", name);
+                               "\"%s\" is no name of a secret: letters, digits, \"_\", \".\" and \"-\"",
+                               name);
         path = client_path("/secrets/%s", name);
         *out = path ? str_printf("%s%s", path, more) : NULL;
         mem_free(path);

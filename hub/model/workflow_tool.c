@@ -142,8 +142,18 @@ int wf_run(struct scope *sc, struct step_def *s, const struct doc *const *slot)
 
 static int with_members(struct scope *sc, const char *tool, const struct doc *d)
 {
+        const struct doc *key = NULL;
+        bool endpoint = false;
         int rc = 0;
 
+        for (const struct doc *m = d->child; m; m = m->next) {
+                if (strcmp(m->key, "key") == 0)
+                        key = m;
+                endpoint |= strcmp(m->key, "endpoint") == 0;
+        }
+        if (key && !endpoint && str_glob("llm.*", tool)) /* the router would choose who is told it */
+                rc = wf_fail(sc->p, key, "\"key\" of %s: name the endpoint that it is for (endpoint)",
+                             sc->p->where);
         for (const struct doc *m = d->child; m && !rc; m = m->next) {
                 if (wf_member_takes_secrets(tool, m->key))
                         sc->allowed |= C_SECRETS;

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ai import Models
 from harness import CLI, SLOW, World, clean_env, wait_for
+from leaks import Canary
 
 HERE = Path(__file__).resolve().parent
 
@@ -55,6 +56,37 @@ class ModelsCase(World):
         run = hub.submit(json.dumps({"name": "w", "steps": [{"id": "ask", "uses": "llm.chat", "with": step}]}), **inputs)
         doc = hub.wait_run(run)
         return run, doc["steps"][0]
+
+
+class KeyOfAStep(ModelsCase):
+    def test_a_key_from_the_vault_reaches_the_endpoint_and_nobody_else(self):
+        canary = Canary()
+        m = self.stand_in()
+        hub = self.hub("--log-level", "debug")
+        a = self.agent(hub, "a1", "--config", self.config("a1", [endpoint("e", "openai", m.port, [model("m")])]))
+        self.assertEqual(hub.cli("secret", "set", "model-key", stdin=canary.core).returncode, 0)
+        run, step = self.ask(hub, {"prompt": "hi", "endpoint": "e", "key": "${{ secrets.model-key }}"})
+        self.assertEqual(step["state"], "succeeded", step)
+        sent = m.requests("/chat/completions")
+        self.assertEqual([q["headers"].get("authorization") for q in sent], [f"Bearer {canary.core}"])
+        self.assertEqual(canary.found_in_files(hub.dir, a.dir, "/dev/shm")[0], [])
+        for path in (f"/runs/{run}", f"/runs/{run}/events?follow=false", f"/runs/{run}/steps/ask/logs?format=json", "/audit?limit=500"):
+            self.assertEqual(canary.found(hub.api("GET", path, raw=True)[1]), [], path)
+        self.assertIn("secret.use", [r["action"] for r in hub.api("GET", "/audit?limit=500")[1]["items"]])
+        # The next step has none, and one that is written down is refused.
+        self.assertEqual(self.ask(hub, {"prompt": "hi", "endpoint": "e"})[1]["state"], "succeeded")
+        self.assertNotIn("authorization", m.requests("/chat/completions")[1]["headers"])
+        step = self.ask(hub, {"prompt": "hi", "endpoint": "e", "key": "sk-written-down"})[1]
+        self.assertIn("only a secret of the vault", step["error"]["message"])
+        status, doc = hub.api("POST", "/validate", {"workflow": json.dumps({"steps": [
+            {"id": "ask", "uses": "llm.chat", "with": {"prompt": "hi", "key": "${{ secrets.model-key }}"}}]})})
+        self.assertIn("name the endpoint", doc["errors"][0]["message"])
+        # A model that says the key, a letter a piece.
+        run, step = self.ask(hub, {"prompt": f"[[text: it is {canary.core}!]] [[chunk: 1]]", "endpoint": "e", "key": "${{ secrets.model-key }}"})
+        self.assertEqual(step["outputs"]["text"], "it is ***!")
+        lines = hub.cli("logs", run, "ask", "-o", "json", "--channel", "event").stdout.splitlines()
+        events = [json.loads(line)["event"] for line in lines]
+        self.assertEqual("".join(e["text"] for e in events if e["type"] == "text"), "it is ***!")
 
 
 class Routing(ModelsCase):

@@ -90,6 +90,7 @@ TEST(workflow_secret, what_would_show_one_is_refused_with_what_to_do)
                 {"uses: file.read, with: {path: x}, secrets: [A]", "starts no program"},
                 {"uses: llm.chat, with: {prompt: x}, secrets: [A]", "\"key\""},
                 {"uses: llm.chat, with: {prompt: '${{ secrets.A }}'}", ""},
+                {"uses: llm.chat, with: {prompt: x, key: '${{ secrets.A }}'}", "name the endpoint"},
                 {"uses: cursor.open, with: {path: x}, secrets: [A]", "starts no program"},
                 {"approval: {question: ok?}, secrets: [A]", "secrets"},
         };
