@@ -103,7 +103,7 @@ int help_json(struct err *e);
         X(secret_set) X(secret_rotate) X(secret_list) X(secret_show) X(secret_delete)                  \
         X(vault_status) X(vault_unlock) X(vault_lock) X(vault_rotate)                                  \
         X(api_token_create) X(api_token_list) X(api_token_revoke)                                      \
-        X(user_create) X(user_list) X(user_grant) X(user_ungrant) X(user_disable) X(user_enable)       \
+        X(user_create) X(user_list) X(user_grant) X(user_ungrant) X(user_disable) X(user_delete) X(user_enable)       \
         X(project_create) X(project_list) X(project_members) X(project_archive) X(project_unarchive)   \
         X(login) X(logout) X(whoami) X(completion) X(version) X(help)
 /* clang-format on */

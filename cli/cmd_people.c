@@ -107,6 +107,17 @@ int cmd_user_disable(struct cli *c, struct err *e)
                            client_path("/users/%s/disable", c->args[0]), e);
 }
 
+int cmd_user_delete(struct cli *c, struct err *e)
+{
+        cJSON *doc = NULL;
+        int rc = request(c, "DELETE", client_path("/users/%s", c->args[0]), NULL, &doc, e);
+
+        if (!rc)
+                note("user %s is deleted", c->args[0]);
+        cJSON_Delete(doc);
+        return rc;
+}
+
 int cmd_user_enable(struct cli *c, struct err *e)
 {
         return switch_user(c, "enabled", client_path("/users/%s/enable", c->args[0]), e);

@@ -245,6 +245,8 @@ const struct command commands[] = {
         {.name = "user ungrant", .args = "USER", .summary = "take the role in --project away", .min_args = 1, .max_args = 1, .run = cmd_user_ungrant},
         {.name = "user disable", .args = "USER", .summary = "make all of a user's tokens and logins invalid", .min_args = 1, .max_args = 1, .run = cmd_user_disable},
         {.name = "user enable", .args = "USER", .summary = "make them valid again", .min_args = 1, .max_args = 1, .run = cmd_user_enable},
+        {.name = "user delete", .args = "USER", .summary = "delete a user for good; nobody else gets the name", .min_args = 1, .max_args = 1, .run = cmd_user_delete,
+         .help = "Tokens and logins end at once. What runs, approvals and the audit say of them stays (photon audit\nerase --actor removes it there). Users are not renamed: the name is what approvals know them by."},
         {.name = "project create", .args = "NAME", .summary = "make a project", .opts = project_create_opts, .min_args = 1, .max_args = 1, .run = cmd_project_create},
         {.name = "project list", .args = "", .summary = "list the projects in which I have a role", .max_args = 0, .run = cmd_project_list},
         {.name = "project members", .args = "NAME", .summary = "list who has a role in a project", .min_args = 1, .max_args = 1, .run = cmd_project_members},

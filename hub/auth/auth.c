@@ -55,9 +55,10 @@ int auth_create(const struct auth_options *o, struct auth **out, struct err *e)
         a->info_tails = map_create();
         a->person_by_name = map_create();
         a->person_by_subject = map_create();
+        a->gone_tokens = map_create();
         a->project_by_name = map_create();
         rc = a->token_by_id && a->agent_by_id && a->agent_by_name && a->agent_by_key && a->info_tails &&
-                             a->person_by_name && a->person_by_subject && a->project_by_name
+                             a->person_by_name && a->person_by_subject && a->gone_tokens && a->project_by_name
                      ? 0
                      : err_set(e, E_NOMEM, "no memory");
         if (!rc)
@@ -96,6 +97,7 @@ void auth_free(struct auth *a)
                 project_free(container_of(it, struct project, link));
         map_free(a->person_by_name);
         map_free(a->person_by_subject);
+        map_free(a->gone_tokens);
         map_free(a->project_by_name);
         map_free(a->token_by_id);
         map_free(a->agent_by_id);

@@ -64,8 +64,8 @@ struct new_api_token {
         const char *maker_id; /* the user who makes it, or is behind the token that does; or NULL */
 };
 /* Any thread with its own reader: "pat_..." -> caller. -E_UNAUTH (unknown, expired, revoked: the same
- * sentence); -E_DENIED: its row, or its user's or maker's, is not as this hub wrote it: out has nothing but token_id
- * and, where it is the user's, user_id. */
+ * sentence); -E_DENIED: its row, or its user's or maker's, is not as this hub wrote it: out has nothing but
+ * token_id and, where it is the user's, user_id. */
 int auth_check_api_token(struct store_reader *r, const char *token, int64_t now_us, struct caller *out);
 /* The same once more for a token that was good, by its id: what its holder is by now. */
 int auth_recheck_api_token(struct store_reader *r, const char *token_id, int64_t now_us, struct caller *out);

@@ -42,6 +42,7 @@ struct person {
         char *email, *issuer, *subject, *created_by;
         struct roles roles, idp_roles;
         int64_t created_us, disabled_us, last_login_us;
+        int64_t deleted_us; /* they are gone, and their name stays theirs */
 };
 
 struct project {
@@ -67,7 +68,8 @@ struct auth {
         struct map *person_by_name;
         struct map *person_by_subject; /* issuer, newline, subject */
         struct map *project_by_name;
-        struct list commits; /* under way; orphaned by auth_free */
+        struct map *gone_tokens; /* rulers.h: ids of API tokens revoked since the start */
+        struct list commits;     /* under way; orphaned by auth_free */
 };
 
 int64_t auth_now(const struct auth *a);

@@ -128,6 +128,7 @@ static int on_user(void *arg, const struct row_user *row)
         p->last_login_us = row->last_login_us;
         if (row->sealed.refused)
                 return add_refused(arg, p);
+        p->deleted_us = row->deleted_us;
         if (copy(&p->email, row->email) || copy(&p->created_by, row->created_by) ||
             (row->subject && row->issuer &&
              (copy(&p->issuer, row->issuer) || copy(&p->subject, row->subject)))) {
@@ -202,7 +203,8 @@ static int put_person(struct auth *a, struct store_tx *tx, const struct person *
                                                       .created_by = p->created_by,
                                                       .created_us = p->created_us,
                                                       .disabled_us = p->disabled_us,
-                                                      .last_login_us = p->last_login_us});
+                                                      .last_login_us = p->last_login_us,
+                                                      .deleted_us = p->deleted_us});
         mem_free(roles);
         mem_free(idp);
         return rc;
@@ -273,16 +275,31 @@ static struct person *find_person(struct auth *a, const char *name, struct err *
 {
         struct person *p = map_get(a->person_by_name, name);
 
-        if (!p)
-                err_set(e, E_NOENT, "there is no user '%.100s'; see: photon user list", name);
-        return p;
+        if (p && !p->deleted_us)
+                return p;
+        err_set(e, E_NOENT, "there is no user '%.100s'; see: photon user list", name);
+        return NULL;
+}
+
+bool auth_person_deleted(struct auth *a, const char *name)
+{
+        const struct person *p = map_get(a->person_by_name, name);
+
+        return p && p->deleted_us;
+}
+
+bool auth_person_rules_by_claim(struct auth *a, const char *name)
+{
+        const struct person *p = map_get(a->person_by_name, name);
+
+        return p && p->idp_roles.everywhere == ROLE_ADMIN;
 }
 
 const char *auth_person_id(struct auth *a, const char *name)
 {
         const struct person *p = map_get(a->person_by_name, name);
 
-        return p ? p->id : NULL;
+        return p && !p->deleted_us ? p->id : NULL;
 }
 
 static int new_person(struct auth *a, const char *name, bool service, const char *email, const char *issuer,
@@ -337,7 +354,12 @@ int auth_person_create(struct auth *a, struct store_tx *tx, const struct new_per
         struct person *p = NULL;
         int rc = check_name(n->name, e);
 
-        if (!rc && map_get(a->person_by_name, n->name))
+        if (!rc && auth_person_deleted(a, n->name))
+                rc = err_set(
+                        e, E_EXIST,
+                        "user '%s' was deleted: the audit still speaks of them, so nobody else is called so",
+                        n->name);
+        else if (!rc && map_get(a->person_by_name, n->name))
                 rc = err_set(e, E_EXIST, "there is a user '%s' already", n->name);
         if (!rc && n->email &&
             (strlen(n->email) > PERSON_NAME_MAX * 2 || !strchr(n->email, '@') || !printable(n->email)))
@@ -375,6 +397,34 @@ int auth_person_enable(struct auth *a, struct store_tx *tx, const char *name, bo
                 return rc;
         }
         auth_record(a, tx, on ? "user.enable" : "user.disable", p->name, NULL, NULL, NULL);
+        return 0;
+}
+
+int auth_person_delete(struct auth *a, struct store_tx *tx, const char *name, struct err *e)
+{
+        struct person *p = find_person(a, name, e);
+        struct person was;
+        int rc;
+
+        if (!p)
+                return -E_NOENT;
+        was = *p;
+        p->deleted_us = auth_now(a);
+        if (!p->disabled_us)
+                p->disabled_us = p->deleted_us;
+        p->roles = p->idp_roles = (struct roles){0};
+        p->email = NULL;
+        rc = put_person(a, tx, p, e);
+        if (rc) {
+                p->deleted_us = 0;
+                p->disabled_us = was.disabled_us;
+                p->roles = was.roles;
+                p->idp_roles = was.idp_roles;
+                p->email = was.email;
+                return rc;
+        }
+        mem_free(was.email);
+        auth_record(a, tx, "user.delete", p->name, NULL, NULL, NULL);
         return 0;
 }
 
@@ -497,7 +547,8 @@ int auth_login(struct auth *a, struct store_tx *tx, const struct login *l, char 
         if (rc)
                 return rc;
         if (p->disabled_us)
-                return err_set(e, E_DENIED, "user %s is disabled; ask the hub's admin", p->name);
+                return err_set(e, E_DENIED, "user %s is %s; ask the hub's admin", p->name,
+                               p->deleted_us ? "deleted" : "disabled");
         was = p->idp_roles;
         p->idp_roles = *l->roles;
         all = p->roles;

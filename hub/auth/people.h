@@ -35,9 +35,17 @@ int auth_person_create(struct auth *a, struct store_tx *tx, const struct new_per
                        struct err *e);
 /* Nothing of theirs is valid while it is off. -E_NOENT, -E_STATE: it is so already. */
 int auth_person_enable(struct auth *a, struct store_tx *tx, const char *name, bool on, struct err *e);
+/* For good: disabled, without roles and address, in no list. Their name and what the provider calls them stay
+ * theirs: what the audit and approvals say of them is about nobody else, and they do not come in again by a
+ * login. -E_NOENT. */
+int auth_person_delete(struct auth *a, struct store_tx *tx, const char *name, struct err *e);
+/* Was there somebody of this name who is deleted? */
+bool auth_person_deleted(struct auth *a, const char *name);
 /* ROLE_NONE takes it away. project "*": all of them, and the hub. -E_NOENT (person or project), -E_FULL. */
 int auth_person_give(struct auth *a, struct store_tx *tx, const char *name, const char *project,
                      enum role role, struct err *e);
+/* Do the provider's claims, as of the last login, make them an admin of all projects? */
+bool auth_person_rules_by_claim(struct auth *a, const char *name);
 /* NULL: there is none of this name. Its id; lent until the next change. */
 const char *auth_person_id(struct auth *a, const char *name);
 

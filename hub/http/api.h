@@ -50,6 +50,10 @@ int api_own_token_revoke(struct http_req *q, struct err *e);
 int api_users_create(struct http_req *q, struct err *e);
 int api_users_list(struct http_req *q, struct err *e);
 int api_user_get(struct http_req *q, struct err *e);
+struct ruler_removal;
+/* Loop thread. 409 last_admin: nobody could rule the hub any more. */
+int people_keep_ruler(struct http_req *q, const struct ruler_removal *x, struct err *e);
+int api_user_delete(struct http_req *q, struct err *e);
 int api_user_disable(struct http_req *q, struct err *e);
 int api_user_enable(struct http_req *q, struct err *e);
 int api_projects_create(struct http_req *q, struct err *e);

@@ -6,6 +6,7 @@
 #include "common/mem.h"
 #include "hub/auth/oidc.h"
 #include "hub/auth/people.h"
+#include "hub/auth/rulers.h"
 #include "hub/http/api.h"
 #include "hub/http/guard.h"
 #include "hub/http/idem.h"
@@ -120,6 +121,8 @@ static void put_user(struct jsonw *w, const struct row_user *u)
 
 static int on_user(void *arg, const struct row_user *u)
 {
+        if (u->deleted_us && !u->sealed.refused)
+                return 0;
         put_user(arg, u);
         return jw_end(arg);
 }
@@ -163,7 +166,7 @@ static int on_find(void *arg, const struct row_user *u)
 {
         struct find_user *f = arg;
 
-        if (strcmp(u->name, f->name) != 0)
+        if (strcmp(u->name, f->name) != 0 || u->deleted_us)
                 return 0;
         put_user(f->w, u);
         return jw_end(f->w) ? -E_NOMEM : 1;
@@ -255,9 +258,38 @@ int api_users_create(struct http_req *q, struct err *e)
         return rc;
 }
 
+int people_keep_ruler(struct http_req *q, const struct ruler_removal *x, struct err *e)
+{
+        struct ruler_removal all = *x;
+        struct http_thread *t;
+        int rc = http_thread(q->h, &t, e);
+
+        all.logins = q->h->o.oidc != NULL;
+        if (!rc)
+                rc = auth_check_ruler(q->h->o.auth, t->reader, &all, e);
+        if (rc == -E_STATE)
+                q->problem_code = "last_admin";
+        return rc;
+}
+
+static int delete_user(struct http_req *q, const struct change *c, struct store_tx *tx, struct err *e)
+{
+        int rc = people_keep_ruler(q, &(struct ruler_removal){.user = q->param[0]}, e);
+
+        (void)c;
+        return rc ? rc : auth_person_delete(q->h->o.auth, tx, q->param[0], e);
+}
+
+int api_user_delete(struct http_req *q, struct err *e)
+{
+        return go(q, (struct change){.make = delete_user}, NULL, NULL, NULL, e);
+}
+
 static int switch_user(struct http_req *q, const struct change *c, struct store_tx *tx, struct err *e)
 {
-        return auth_person_enable(q->h->o.auth, tx, q->param[0], c->on, e);
+        int rc = c->on ? 0 : people_keep_ruler(q, &(struct ruler_removal){.user = q->param[0]}, e);
+
+        return rc ? rc : auth_person_enable(q->h->o.auth, tx, q->param[0], c->on, e);
 }
 
 static int no_body(struct http_req *q, struct err *e)
@@ -447,7 +479,11 @@ int api_members_list(struct http_req *q, struct err *e)
 
 static int give_role(struct http_req *q, const struct change *c, struct store_tx *tx, struct err *e)
 {
-        return auth_person_give(q->h->o.auth, tx, q->param[1], q->param[0], c->role, e);
+        bool rules = strcmp(q->param[0], PROJECT_ALL) != 0 || c->role == ROLE_ADMIN ||
+                     auth_person_rules_by_claim(q->h->o.auth, q->param[1]);
+        int rc = rules ? 0 : people_keep_ruler(q, &(struct ruler_removal){.user = q->param[1]}, e);
+
+        return rc ? rc : auth_person_give(q->h->o.auth, tx, q->param[1], q->param[0], c->role, e);
 }
 
 static int show_member(struct http_req *q, struct err *e)

@@ -7,6 +7,7 @@
 #include "common/mem.h"
 #include "common/str.h"
 #include "hub/auth/people.h"
+#include "hub/auth/rulers.h"
 #include "hub/http/api.h"
 #include "hub/http/guard.h"
 #include "hub/http/idem.h"
@@ -227,6 +228,7 @@ struct rows {
         const struct caller *who;
         struct store_reader *r;
         char user[128]; /* whose the row is */
+        bool off;       /* and they are disabled, or deleted */
 };
 
 static int on_join_row(void *arg, const struct row_join_token *t)
@@ -242,6 +244,7 @@ static int on_user(void *arg, const struct row_user *u)
         struct rows *r = arg;
 
         snprintf(r->user, sizeof r->user, "%s", u->name);
+        r->off = u->disabled_us;
         return 0;
 }
 
@@ -262,6 +265,7 @@ static int on_api_row(void *arg, const struct row_api_token *t)
         if (!is_theirs(r->who, t, r->which == OWN_TOKENS))
                 return 0;
         r->user[0] = '\0';
+        r->off = false;
         if (t->user_id)
                 rc = read_user(r->r, t->user_id, on_user, r);
         if (rc && rc != -E_NOENT)
@@ -269,7 +273,7 @@ static int on_api_row(void *arg, const struct row_api_token *t)
         rc = read_token_use(r->r, t->id, &used_us);
         if (rc)
                 return rc;
-        present_api_token(&r->w, t, t->user_id ? r->user : NULL, used_us, r->now_us);
+        present_api_token(&r->w, t, t->user_id ? r->user : NULL, r->off, used_us, r->now_us);
         return jw_end(&r->w);
 }
 
@@ -338,6 +342,8 @@ static void revoke_token(struct http_req *q, bool api)
         if (!rc && api)
                 rc = http_thread(q->h, &t, &e);
         if (!rc && api)
+                rc = people_keep_ruler(q, &(struct ruler_removal){.token_id = q->param[0]}, &e);
+        if (!rc && api)
                 rc = auth_api_token_revoke(t->reader, tx, q->param[0], clock_now_us(q->h->o.clock),
                                            q->caller.name, &e);
         if (rc) {
@@ -346,6 +352,8 @@ static void revoke_token(struct http_req *q, bool api)
                 req_done(q, rc, &e);
                 return;
         }
+        if (api)
+                auth_ruler_token_gone(q->h->o.auth, q->param[0]);
         req_owe(q);
         auth_commit(q->h->o.auth, tx, on_revoked, q);
 }
@@ -421,6 +429,10 @@ static int settle_owner(struct http_req *q, struct token_request *t, struct err 
                         e, E_EXIST,
                         "'%.100s' is a user: make the token theirs (\"user\"), or give it another name",
                         t->name);
+        if (!id && auth_person_deleted(q->h->o.auth, t->name))
+                return err_set(e, E_EXIST,
+                               "'%.100s' was a user, of whom the audit still speaks: take another name",
+                               t->name);
         if (!id)
                 return auth_name_check(t->name, e);
         snprintf(t->user_id, sizeof t->user_id, "%s", id);

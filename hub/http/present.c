@@ -321,12 +321,13 @@ void present_scopes(struct jsonw *w, const char *names)
         jw_close(w, ']');
 }
 
-void present_api_token(struct jsonw *w, const struct row_api_token *t, const char *user, long long used_us,
-                       long long now_us)
+void present_api_token(struct jsonw *w, const struct row_api_token *t, const char *user, bool off,
+                       long long used_us, long long now_us)
 {
         const char *state = t->sealed.refused                          ? "refused"
                             : t->revoked_us                            ? "revoked"
                             : t->expires_us && t->expires_us <= now_us ? "expired"
+                            : off                                      ? "disabled"
                                                                        : "active";
 
         jw_open(w, NULL, '{');

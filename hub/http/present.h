@@ -32,9 +32,9 @@ void present_attempt(struct jsonw *w, const struct row_attempt *a);
 /* The members of a checkpoint. brief: without arguments, schema and content. */
 void present_checkpoint(struct jsonw *w, const struct row_checkpoint *c, bool brief);
 void present_join_token(struct jsonw *w, const struct row_join_token *t, long long now_us);
-/* user: the name of whose it is, or NULL. */
-void present_api_token(struct jsonw *w, const struct row_api_token *t, const char *user, long long used_us,
-                       long long now_us);
+/* user: the name of whose it is, or NULL; off: they are disabled, and the token with them. */
+void present_api_token(struct jsonw *w, const struct row_api_token *t, const char *user, bool off,
+                       long long used_us, long long now_us);
 /* The member "scopes": null is no limit. */
 void present_scopes(struct jsonw *w, const char *names);
 

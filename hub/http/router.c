@@ -54,6 +54,7 @@ static const struct route routes[] = {
         {"POST", V1 "/users", PERM_USERS_MANAGE, api_users_create, BODY_SMALL, CHG, 201, "", "User", "UserRequest", "Make a user or a service; it has no role yet"},
         {"GET", V1 "/users", PERM_USERS_MANAGE, api_users_list, 0, 0, 200, "limit cursor", "UserPage", NULL, "List users and services with their roles"},
         {"GET", V1 "/users/{name}", PERM_USERS_MANAGE, api_user_get, 0, 0, 200, "", "User", NULL, "One user or service"},
+        {"DELETE", V1 "/users/{name}", PERM_USERS_MANAGE, api_user_delete, 0, CHG, 204, "", NULL, NULL, "Delete a user or service for good; its name is given to nobody else"},
         {"POST", V1 "/users/{name}/disable", PERM_USERS_MANAGE, api_user_disable, BODY_SMALL, CHG, 200, "", "User", NULL, "Nothing of theirs is valid until they are enabled again"},
         {"POST", V1 "/users/{name}/enable", PERM_USERS_MANAGE, api_user_enable, BODY_SMALL, CHG, 200, "", "User", NULL, "Their tokens and logins are valid again"},
         {"POST", V1 "/projects", PERM_PROJECTS_MANAGE, api_projects_create, BODY_SMALL, CHG, 201, "", "Project", "ProjectRequest", "Make a project"},

@@ -264,6 +264,7 @@ static const struct col users_cols[] = {
         C(I64, row_user, "created_us", created_us, 0),
         C(I64, row_user, "disabled_us", disabled_us, 0),
         C(I64, row_user, "last_login_us", last_login_us, 0),
+        C(I64, row_user, "deleted_us", deleted_us, 0),
         SEAL(row_user),
 };
 

@@ -187,6 +187,8 @@ static const char schema_row_seals[] = "ALTER TABLE agents ADD COLUMN seal BLOB;
                                        "ALTER TABLE checkpoints ADD COLUMN row_seal BLOB;"
                                        "CREATE TABLE seals(name TEXT PRIMARY KEY, seal BLOB) WITHOUT ROWID;";
 
+static const char schema_deleted_users[] = "ALTER TABLE users ADD COLUMN deleted_us INTEGER;";
+
 /* clang-format off */
 const char *const store_migrations[] = {
         schema_1,
@@ -203,6 +205,7 @@ const char *const store_migrations[] = {
         schema_askers,
         schema_token_uses,
         schema_row_seals,
+        schema_deleted_users,
         NULL,
 };
 /* clang-format on */

@@ -300,6 +300,7 @@ struct row_user {
         const char *idp_roles;        /* the same, as the provider's claims said at the last login */
         const char *created_by;
         int64_t created_us, disabled_us, last_login_us;
+        int64_t deleted_us; /* disabled for good; the row keeps the name from being given to another */
         struct row_sealed sealed;
 };
 void store_put_user(struct store_tx *tx, const struct row_user *u);

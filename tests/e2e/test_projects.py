@@ -76,6 +76,24 @@ class Projects(World):
             self.assertEqual(hub.api("POST", "/calls", {"tool": "echo"}, token=ann)[1]["code"], "project_archived")
             self.assertEqual(hub.api("POST", "/projects/red/unarchive", {})[0], 200)
 
+    def test_who_is_deleted_stays_so_over_kill_9_and_the_last_admin_stays(self):
+        hub = self.hub()
+        self.assertEqual(hub.cli("user", "create", "ann").returncode, 0)
+        self.assertEqual(hub.cli("user", "grant", "ann", "operator", "--project", "*").returncode, 0)
+        ann = hub.cli("api-token", "create", "--name", "a", "--user", "ann", "--role", "operator").stdout.strip()
+        self.assertEqual(hub.api("GET", "/runs", token=ann)[0], 200)
+        self.assertEqual(hub.cli("user", "delete", "ann").returncode, 0)
+        for _ in range(2):
+            self.assertEqual(hub.api("GET", "/runs", token=ann)[0], 401)
+            self.assertEqual(hub.api("GET", "/users")[1]["items"], [])
+            self.assertEqual(hub.api("POST", "/users", {"name": "ann"})[0], 409)
+            me = hub.api("GET", "/whoami")[1]["token_id"]
+            r = hub.cli("api-token", "revoke", me)
+            self.assertEqual(r.returncode, 1, r.stderr)
+            self.assertIn("nobody could rule this hub", r.stderr)
+            hub.kill9()
+            hub.start()
+
     def test_a_stream_ends_with_the_right_to_it(self):
         hub, ann, runs = self.two_teams()
         admin = Stream(hub, "/api/v1/events", hub.token)

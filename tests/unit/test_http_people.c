@@ -306,6 +306,81 @@ TEST(http_people, a_token_shows_when_it_was_used_and_is_written_once_a_minute)
         world_stop(w);
 }
 
+TEST(http_people, a_user_who_is_deleted_is_gone_and_nobody_else_becomes_them)
+{
+        struct api_world *w = start();
+        char *t = token_of(w, NULL, "/api/v1/api-tokens",
+                           "{\"name\":\"x\",\"role\":\"admin\",\"user\":\"ann\"}");
+
+        EXPECT(as(w, NULL, "PUT", "/api/v1/projects/web/members/ann", "{\"role\":\"client\"}"), 200, NULL,
+               NULL);
+        EXPECT(as(w, t, "GET", "/api/v1/runs", NULL), 200, NULL, NULL);
+        EXPECT(as(w, t, "DELETE", "/api/v1/users/ann", NULL), 403, "permission_denied", "users.manage");
+        EXPECT(as(w, NULL, "DELETE", "/api/v1/users/nobody", NULL), 404, "not_found", "nobody");
+        EXPECT(as(w, NULL, "DELETE", "/api/v1/users/ann", NULL), 204, NULL, NULL);
+        EXPECT(as(w, t, "GET", "/api/v1/runs", NULL), 401, "unauthenticated", NULL);
+        EXPECT(get(w, "/api/v1/users/ann"), 404, "not_found", "ann");
+        EXPECT(get(w, "/api/v1/users"), 200, NULL, "\"items\":[]");
+        EXPECT(get(w, "/api/v1/projects/web/members"), 200, NULL, "\"items\":[]");
+        EXPECT(get(w, "/api/v1/api-tokens"), 200, NULL,
+               "\"user\":\"ann\",\"kind\":\"token\",\"state\":\"disabled\"");
+        EXPECT(post(w, "/api/v1/users/ann/enable", "{}"), 404, "not_found", NULL);
+        EXPECT(as(w, NULL, "DELETE", "/api/v1/users/ann", NULL), 404, "not_found", NULL);
+        EXPECT(as(w, NULL, "PUT", "/api/v1/projects/web/members/ann", "{\"role\":\"client\"}"), 404, NULL,
+               NULL);
+        EXPECT(post(w, "/api/v1/users", "{\"name\":\"ann\"}"), 409, "already_exists", "deleted");
+        EXPECT(post(w, "/api/v1/api-tokens", "{\"name\":\"ann\",\"role\":\"client\"}"), 409, "already_exists",
+               "was a user");
+        EXPECT(post(w, "/api/v1/api-tokens", "{\"name\":\"y\",\"role\":\"client\",\"user\":\"ann\"}"), 404,
+               NULL, "ann");
+        EXPECT(get(w, "/api/v1/audit?action=user.delete"), 200, NULL, "\"object\":\"ann\"");
+        mem_free(t);
+        world_stop(w);
+}
+
+TEST(http_people, the_last_who_rules_the_hub_stays)
+{
+        struct api_world *w = start();
+        struct answer a = get(w, "/api/v1/whoami");
+        char first[128], anns[128], *t;
+
+        snprintf(first, sizeof first, "/api/v1/api-tokens/%s", answer_str(&a, "token_id"));
+        answer_fini(&a);
+        EXPECT(as(w, NULL, "DELETE", first, NULL), 409, "last_admin", "nobody could rule");
+        EXPECT(as(w, NULL, "PUT", "/api/v1/projects/*/members/ann", "{\"role\":\"admin\"}"), 200, NULL, NULL);
+        /* Without a token ann cannot get in; nor does one count that is bound, limited, over or less. */
+        EXPECT(post(w, "/api/v1/api-tokens",
+                    "{\"name\":\"1\",\"role\":\"admin\",\"user\":\"ann\",\"project\":\"web\"}"),
+               201, NULL, NULL);
+        EXPECT(post(w, "/api/v1/api-tokens",
+                    "{\"name\":\"2\",\"role\":\"admin\",\"user\":\"ann\",\"scopes\":[\"runs.read\"]}"),
+               201, NULL, NULL);
+        EXPECT(post(w, "/api/v1/api-tokens",
+                    "{\"name\":\"3\",\"role\":\"admin\",\"user\":\"ann\",\"ttl\":\"1ms\"}"),
+               201, NULL, NULL);
+        EXPECT(post(w, "/api/v1/api-tokens", "{\"name\":\"4\",\"role\":\"operator\",\"user\":\"ann\"}"), 201,
+               NULL, NULL);
+        EXPECT(as(w, NULL, "DELETE", first, NULL), 409, "last_admin", NULL);
+        t = token_of(w, NULL, "/api/v1/api-tokens", "{\"name\":\"5\",\"role\":\"admin\",\"user\":\"ann\"}");
+        a = as(w, t, "GET", "/api/v1/whoami", NULL);
+        snprintf(anns, sizeof anns, "/api/v1/self/api-tokens/%s", answer_str(&a, "token_id"));
+        answer_fini(&a);
+        EXPECT(as(w, t, "DELETE", first, NULL), 204, NULL, NULL);
+        /* Now it is ann: none of her roads out is open. */
+        EXPECT(as(w, t, "DELETE", anns, NULL), 409, "last_admin", NULL);
+        EXPECT(as(w, t, "POST", "/api/v1/users/ann/disable", "{}"), 409, "last_admin", NULL);
+        EXPECT(as(w, t, "DELETE", "/api/v1/users/ann", NULL), 409, "last_admin", NULL);
+        EXPECT(as(w, t, "PUT", "/api/v1/projects/*/members/ann", "{\"role\":\"operator\"}"), 409,
+               "last_admin", NULL);
+        EXPECT(as(w, t, "DELETE", "/api/v1/projects/*/members/ann", NULL), 409, "last_admin", NULL);
+        EXPECT(as(w, t, "PUT", "/api/v1/projects/*/members/ann", "{\"role\":\"admin\"}"), 200, NULL, NULL);
+        EXPECT(as(w, t, "POST", "/api/v1/api-tokens", "{\"name\":\"spare\",\"role\":\"admin\"}"), 201, NULL,
+               NULL);
+        EXPECT(as(w, t, "DELETE", "/api/v1/users/ann", NULL), 204, NULL, NULL);
+        mem_free(t);
+        world_stop(w);
+}
+
 TEST(http_people, nobody_goes_by_the_name_of_another)
 {
         static const char *const others[] = {"hub",        "init",      "stranger",   "Hub",

@@ -613,6 +613,7 @@ static int on_user(void *arg, const struct row_user *u)
         CHECK_INT(u->created_us, want->created_us);
         CHECK_INT(u->disabled_us, want->disabled_us);
         CHECK_INT(u->last_login_us, want->last_login_us);
+        CHECK_INT(u->deleted_us, want->deleted_us);
         return 6;
 }
 
@@ -630,7 +631,8 @@ static int on_project(void *arg, const struct row_project *p)
 
 TEST(store_rows, people_and_projects_round_trip_and_are_updated)
 {
-        struct row_user u = {"u1", "ann", "user", "a@x", "https://i", "s", "{}", "{}", "root", 1, 2, 3, {0}};
+        struct row_user u = {"u1", "ann",  "user", "a@x", "https://i", "s", "{}",
+                             "{}", "root", 1,      2,     3,           4,   {0}};
         struct row_project p = {"web", "The web", "root", 4, 5, {0}};
         struct row_project always = {"default", "", "hub", 0, 0, {0}};
         struct world w = {0};
