@@ -191,7 +191,7 @@ static const struct key {
 } keys[] = {
         {"name", true, take_name},
         {"version", false, take_version},
-        {"description", true, take_description},
+        {"description", false, take_description},
         {"command", true, take_command},
         {"input_schema", false, take_input},
         {"output_schema", false, take_output},
@@ -234,11 +234,15 @@ static int take_all(struct plugin_manifest *m, const struct doc *top, struct err
                 return rc;
         if (!m->version)
                 m->version = mem_strdup("1");
+        if (!m->description)
+                m->description = mem_strdup(m->name);
         if (!m->input_schema)
                 m->input_schema = mem_strdup(any_object);
         if (!m->output_schema)
                 m->output_schema = mem_strdup(any_object);
-        return m->version && m->input_schema && m->output_schema ? 0 : err_set(e, E_NOMEM, "out of memory");
+        return m->version && m->description && m->input_schema && m->output_schema
+                       ? 0
+                       : err_set(e, E_NOMEM, "out of memory");
 }
 
 int plugin_manifest_parse(const char *text, size_t len, struct plugin_manifest *out, struct err *e)

@@ -715,6 +715,19 @@ static int parse_all(void *arg)
         return rc;
 }
 
+TEST(plugin, a_name_and_a_command_are_a_manifest)
+{
+        static const char text[] = "name: a.b\ncommand: [x]\n";
+        struct plugin_manifest m;
+        struct err e = {0};
+
+        CHECK_INT(plugin_manifest_parse(text, sizeof text - 1, &m, &e), 0);
+        CHECK_STR(m.description, "a.b");
+        CHECK_STR(m.version, "1");
+        CHECK_STR(m.effect, "at-most-once");
+        plugin_manifest_fini(&m);
+}
+
 TEST(plugin, a_manifest_without_memory_leaves_nothing)
 {
         mem_install_hooks();
