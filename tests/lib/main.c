@@ -45,7 +45,7 @@ static struct {
         int jobs, timeout_s;
         bool verbose, list;
         char **filters;
-} opt = {.jobs = 2, .timeout_s = 60};
+} opt = {.jobs = 2, .timeout_s = 180};
 
 static struct job running[JOBS_MAX];
 static int passed, failed;
