@@ -11,9 +11,10 @@
 #include "common/mem.h"
 #include "common/str.h"
 
-#define ID_MAX   80
-#define URL_KEEP 2048
-#define GRACE_MS 2000 /* a script of ours watches its time itself; for its answer to come */
+#define ID_MAX    80
+#define URL_KEEP  2048
+#define NOTES_MAX 50   /* of one call; a page that opens dialogs without end fills nobody's record */
+#define GRACE_MS  2000 /* a script of ours watches its time itself; for its answer to come */
 
 enum op_kind { OP_NONE, OP_GOTO, OP_WAIT, OP_CALL, OP_COMMAND };
 
@@ -38,6 +39,7 @@ struct tab {
         struct page *page;
         struct tab_user user;
         uv_timer_t timer;
+        unsigned notes; /* since tab_use */
         bool timer_open, closed, lost, accept_dialogs;
         const char *lost_code;
         struct err lost_why;
@@ -74,6 +76,10 @@ static void note(struct tab *t, const char *level, const char *fmt, ...)
         va_start(ap, fmt);
         err_setv(&text, E_INVAL, fmt, ap);
         va_end(ap);
+        if (t->notes == NOTES_MAX)
+                return;
+        if (++t->notes == NOTES_MAX)
+                err_set(&text, E_INVAL, "the page goes on like this; no more is said of it");
         if (t->user.on_note)
                 t->user.on_note(t->user.arg, level, text.msg);
 }
@@ -379,6 +385,7 @@ void tab_close(struct tab *t)
 void tab_use(struct tab *t, const struct tab_user *u)
 {
         t->user = u ? *u : (struct tab_user){0};
+        t->notes = 0;
 }
 
 bool tab_is_lost(const struct tab *t)
@@ -483,6 +490,9 @@ static void nav_failed(struct tab *t, const char *text)
                 answer(t, "url_denied", &e, NULL);
         } else if (code) {
                 answer(t, "nav_failed", &e, NULL);
+        } else if (strcmp(text, "net::ERR_ABORTED") == 0 && strncasecmp(t->next_url, "http", 4) != 0) {
+                fail(t, "nav_failed", E_UNAVAIL,
+                     "%.300s leads out of the browser: no other program is started", t->next_url);
         } else if (strcmp(text, "net::ERR_ABORTED") == 0) {
                 fail(t, "nav_failed", E_UNAVAIL,
                      "%.300s gave nothing to show: an empty answer, or a download (downloads are not taken)",

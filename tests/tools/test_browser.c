@@ -285,6 +285,34 @@ TEST(browser, dialogs_are_answered_and_windows_are_not_opened)
 
 /* --- apart from each other, and kept -------------------------------------------------- */
 
+TEST(browser, a_page_that_never_stops_asking_fills_no_record)
+{
+        struct fake f;
+        int n = 0;
+
+        if (missing())
+                return;
+        open_world(&f, "version: 1\nbrowser: {evaluate: true}\n");
+        good(&f, "browser.run",
+             "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/hello\"},"
+             "{\"action\":\"evaluate\",\"expression\":\"for(let i=0;i<200;i++)alert(i);7\"}]}");
+        CHECK_INT(cJSON_GetObjectItem(result(&f, 1), "value")->valueint, 7); /* each was answered */
+        CHECK(buf_putc(&f.events, 0) == 0);
+        for (const char *p = (char *)f.events.data; (p = strstr(p, "alert(\\\"")); p++)
+                n++;
+        CHECK_INT(n, 49);
+        CHECK(strstr((char *)f.events.data, "no more is said of it") != NULL);
+        fails(&f, "browser.run",
+              "{\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
+              "hello\"},{\"action\":\"evaluate\",\"expression\":"
+              "\"document.body.innerHTML='<a id=m "
+              "href=mailto:a@b>write</a>';1\"},{\"action\":\"click\",\"selector\":"
+              "\"#m\"}]}",
+              "nav_failed");
+        CHECK(strstr(f.msg, "leads out of the browser") != NULL);
+        close_world(&f);
+}
+
 TEST(browser, each_call_has_a_fresh_profile_and_a_session_keeps_its_own)
 {
         struct fake f;
@@ -414,7 +442,8 @@ TEST(browser, a_kept_page_stays_within_its_hosts)
         snprintf(input, sizeof input,
                  "{\"keep\":true,\"hosts\":[\"127.0.0.1\"],\"actions\":[{\"action\":\"navigate\",\"url\":\"@/"
                  "hello\"},{\"action\":\"evaluate\",\"expression\":\"go=()=>fetch('http://localhost:%d/"
-                 "later',{mode:'no-cors'}).then(x=>'came',x=>'denied');setInterval(go,5);1\"}]}",
+                 "later',{mode:'no-cors'}).then(x=>'came',x=>'denied');(l=()=>go().then(()=>setTimeout(l,20))"
+                 ")();1\"}]}",
                  srv.port);
         good(&f, "browser.run", input);
         snprintf(session, sizeof session, "%s", fake_text(&f, "session"));
