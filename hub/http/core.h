@@ -76,6 +76,7 @@ struct http {
         atomic_ullong denials_unrecorded;
         int64_t denials_second; /* [loop] */
         int denials_strangers;  /* [loop] in that second */
+        int denials_rows;       /* [loop] the same, of rows that are refused */
 
         struct list waiting;      /* [loop] struct http_req.link: hopped, not answered */
         struct list subs;         /* [loop] struct stream.link */

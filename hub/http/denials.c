@@ -28,15 +28,15 @@ struct denial {
         char param[64], address[REQ_ADDRESS_MAX];
 };
 
-static bool over_rate(struct http *h)
+static bool over_rate(struct http *h, int *count)
 {
         int64_t now = clock_now_us(h->o.clock) / 1000000;
 
         if (now != h->denials_second) {
                 h->denials_second = now;
-                h->denials_strangers = 0;
+                h->denials_strangers = h->denials_rows = 0;
         }
-        return h->denials_strangers++ >= DENIALS_STRANGERS_PER_S;
+        return (*count)++ >= DENIALS_STRANGERS_PER_S;
 }
 
 static int word(struct buf *b, const char *key, const char *value)
@@ -92,7 +92,7 @@ static void on_loop(struct mail *m)
         struct denial *d = container_of(m, struct denial, mail);
 
         atomic_fetch_sub(&d->h->denials_waiting, 1);
-        if (d->stranger && over_rate(d->h))
+        if (d->stranger && over_rate(d->h, *d->row ? &d->h->denials_rows : &d->h->denials_strangers))
                 atomic_fetch_add(&d->h->denials_unrecorded, 1);
         else
                 record(d);
