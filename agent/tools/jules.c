@@ -19,6 +19,7 @@
 #define FAILURES_MAX 8 /* requests in a row that failed by what passes */
 #define BACKOFF_MS   1000
 #define BACKOFF_MAX  60000
+#define AFTER_MAX    600000 /* who asks for more is told of, not waited for: `session` takes it up later */
 
 const char jules_input[] =
         "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{" AI_PROMPT_PROPERTIES
@@ -138,7 +139,7 @@ static bool again(struct jules *j, const struct rest_answer *a)
         int64_t ms = a->after_ms;
 
         /* A creation whose reply was lost may have created: it is not repeated. */
-        if (!a->passes || ++j->failures > FAILURES_MAX ||
+        if (!a->passes || ms > AFTER_MAX || ++j->failures > FAILURES_MAX ||
             (j->state == JULES_CREATING && strcmp(a->code, "rate_limited") != 0))
                 return false;
         if (ms < 0)

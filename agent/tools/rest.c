@@ -1,5 +1,6 @@
 #include "agent/tools/rest.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/policy.h"
@@ -30,7 +31,7 @@ static void judge(struct rest *r, CURLcode result, long status, cJSON **doc, str
         const char *body = r->got.data ? (const char *)r->got.data : "";
         curl_off_t after = 0;
         struct err why = {0};
-        char text[304];
+        char text[304], wait[80] = "", shown[32];
 
         *a = (struct rest_answer){.after_ms = -1};
         if (r->guard.not_local || r->guard.denied) {
@@ -50,10 +51,13 @@ static void judge(struct rest *r, CURLcode result, long status, cJSON **doc, str
                 a->code = status == 404 ? "not_found" : llm_status_code(status, body, r->got.len);
                 a->passes = llm_status_retryable(status);
                 llm_error_text(body, r->got.len, text);
-                err_set(&a->why, E_UNAVAIL, "the endpoint %s answered with status %ld: %s", r->ep->name,
-                        status, text);
-                if (r->lib->easy_info(r->t.easy, CURLINFO_RETRY_AFTER, &after) == CURLE_OK && after > 0)
+                if (r->lib->easy_info(r->t.easy, CURLINFO_RETRY_AFTER, &after) == CURLE_OK && after > 0) {
                         a->after_ms = after < 86400 ? (int64_t)after * 1000 : 86400000;
+                        str_format_duration(a->after_ms, shown);
+                        snprintf(wait, sizeof wait, "; it wants to be asked again after %s", shown);
+                }
+                err_set(&a->why, E_UNAVAIL, "the endpoint %s answered with status %ld: %s%s", r->ep->name,
+                        status, text, wait);
         } else if (r->got.len && json_parse(body, r->got.len, doc, &why)) {
                 a->code = "bad_answer";
                 err_set(&a->why, E_PROTO, "the endpoint %s answered with what is no JSON: %s", r->ep->name,

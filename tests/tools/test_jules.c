@@ -154,6 +154,23 @@ TEST(jules, what_goes_wrong_has_its_code)
         }
 }
 
+/* Retry-After: a day is no time to sit and wait in a call. */
+TEST(jules, one_that_wants_to_be_left_alone_for_long_is_told_of)
+{
+        struct stub_reply script[] = {one(429, "{}")};
+        struct world w;
+
+        script[0].headers = "Retry-After: 86000\r\n";
+        setup(&w, script, 1);
+        fake_start(&w.f, JULES, TASK);
+        fake_run_for(&w.f, 20000);
+        CHECK(w.f.finished);
+        CHECK_STR(w.f.code, "rate_limited");
+        CHECK(strstr(w.f.msg, "asked again after"));
+        CHECK_INT((long long)w.s.n_requests, 1);
+        finish(&w);
+}
+
 TEST(jules, input_key_and_cancel)
 {
         struct stub_reply script[] = {one(200, SESSION("IN_PROGRESS")), one(200, SESSION("IN_PROGRESS")),
