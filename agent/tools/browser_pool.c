@@ -251,6 +251,16 @@ void page_doubt(struct page *p)
                 uv_timer_start(&b->answer, on_no_answer, BROWSER_ANSWER_MS, 0);
 }
 
+void page_cut_off(struct page *p)
+{
+        struct browser *b = p->b;
+
+        if (!b || b->cdp_gone || b->state == BROWSER_ENDING)
+                return;
+        log_warn("browser", "its pages do not reach their way out any more", "pid=%d", (int)cdp_pid(b->cdp));
+        cdp_kill(b->cdp); /* on_gone tells them */
+}
+
 /* After a page was taken or given back. */
 static void look_at(struct browser *b)
 {

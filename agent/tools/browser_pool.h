@@ -70,6 +70,9 @@ struct browser_proxy *page_proxy(struct page *p);
 const char *page_frame(const struct page *p); /* id of its main frame */
 /* It did not answer in time: does its browser? One that does not is replaced. */
 void page_doubt(struct page *p);
+/* Its way out is there and the browser does not find it: no page of that browser has one any more. It is
+ * killed, which loses them all. */
+void page_cut_off(struct page *p);
 /* The page ends with all that is in it. */
 void page_give(struct page *p);
 

@@ -486,6 +486,13 @@ static void nav_failed(struct tab *t, const char *text)
                 if (strstr(text, "ERR_SOCKS") || strstr(text, "ERR_PROXY"))
                         code = browser_proxy_failure(page_proxy(t->page), host, port, &e);
         }
+        /* The proxy listens and nobody came: the process that does a browser's networking died, and what
+         * Chromium started in its place knows nothing of the pages' own proxies. It fails closed; on_lost
+         * answers. */
+        if (!code && strcmp(text, "net::ERR_PROXY_CONNECTION_FAILED") == 0) {
+                page_cut_off(t->page);
+                return;
+        }
         if (code && strcmp(code, "url_denied") == 0) {
                 answer(t, "url_denied", &e, NULL);
         } else if (code) {

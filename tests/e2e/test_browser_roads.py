@@ -2,11 +2,14 @@
 what a browser fetches ahead. Listeners on loopback that the agent's policy does not allow must see nothing of them."""
 import http.server
 import json
+import os
 import select
 import shutil
+import signal
 import socket
 import threading
 import unittest
+from pathlib import Path
 
 from harness import World
 
@@ -243,6 +246,56 @@ class Roads(World):
             counts.append(self.site.asked.count("/ping"))
         self.assertEqual(counts[1], counts[2])
         self.assertEqual(self.nobody.heard(), [])
+
+    def test_parts_of_a_browser_that_are_killed_open_no_road(self):
+        """Chromium starts most of its processes anew; whatever comes back has the same way out, or none."""
+        tcp = self.nobody.port["tcp-denied"]
+        self.site.page("/page", "<!doctype html><title>page</title>")
+        ask = lambda url: {"action": "evaluate", "expression": f"fetch('{url}', {{mode: 'no-cors'}}).then(() => 'came', () => 'failed')", "timeout": "60s"}
+        for part in ("--utility-sub-type=network", "--type=gpu-process", "--type=renderer", "--type=zygote"):
+            r = self.h.cli("call", "browser.navigate", "--input", json.dumps({"url": self.site.url + "/page", "keep": True}), timeout=120)
+            self.assertEqual(r.returncode, 0, r.stderr)
+            session = json.loads(r.stdout)["session"]
+            killed = self.kill_parts(part)
+            if part in ("--utility-sub-type=network", "--type=renderer"):
+                self.assertTrue(killed, (part, self.parts))
+            # The page goes on, or its call says what became of it; a call later at the latest another browser works.
+            r = self.h.cli("call", "browser.run", "--input", json.dumps({"session": session, "keep": False, "actions": [ask(f"http://{DENIED}:{tcp}/{part}"), ask(self.site.url + "/again")]}), timeout=120)
+            if r.returncode == 0:
+                self.assertEqual(json.loads(r.stdout)["results"][0]["value"], "failed", part)
+            else:
+                self.assertTrue(any(code in r.stderr for code in ("(page_crashed)", "(browser_died)", "(no_session)")), r.stderr)
+            for last in (False, True):
+                r = self.h.cli("call", "browser.run", "--input", json.dumps({"actions": [{"action": "navigate", "url": self.site.url + "/page"}, ask(f"http://{DENIED}:{tcp}/{part}"), ask(self.site.url + "/again")]}), timeout=120)
+                if r.returncode == 0 or last:
+                    break
+                self.assertTrue("(browser_died)" in r.stderr or "(page_crashed)" in r.stderr, part + r.stderr)
+            self.assertEqual(r.returncode, 0, part + r.stderr)
+            self.assertEqual([x.get("value") for x in json.loads(r.stdout)["results"]], [None, "failed", "came"], part)
+        self.assertEqual(self.nobody.heard(), [])
+
+    def kill_parts(self, text):
+        """Kills the processes below this world's browsers that have this text in their command line."""
+        parent, command, n = {}, {}, 0
+        for p in Path("/proc").glob("[0-9]*"):
+            try:
+                command[int(p.name)] = (p / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                parent[int(p.name)] = int((p / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                pass
+        ours = {pid for pid, c in command.items() if f"--user-data-dir={self.dir}" in c and "--type=" not in c}
+        for pid, c in command.items():
+            up = pid
+            while up in parent and up not in ours:
+                up = parent[up]
+            if up in ours and pid not in ours and text in c:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                    n += 1
+                except ProcessLookupError:
+                    pass
+        self.parts = [c[:200] for pid, c in command.items() if "--type=" in c]
+        return n
 
 
 if __name__ == "__main__":
