@@ -36,8 +36,9 @@
         "{\"type\":\"object\",\"required\":[\"id\",\"scope\",\"cap\",\"over\"],\"properties\":{"             \
         "\"id\":" STRING ",\"scope\":{\"enum\":[\"run\",\"project\",\"agent\",\"day\"]}" TEXT("name")        \
                 AMOUNT("cap") ",\"over\":{\"enum\":[\"stop\",\"ask\"]}" AMOUNT("spent") AMOUNT("reserved")   \
-                        AMOUNT("raised") AMOUNT("left") ",\"refused\":" BOOLEAN ",\"waiting\":" INTEGER ",\"updated_at\":" TIME      \
-                                                        ",\"updated_by\":" STRING "}}"
+                        AMOUNT("raised") AMOUNT("left") ",\"refused\":" BOOLEAN ",\"waiting\":" INTEGER      \
+                                                        ",\"updated_at\":" TIME ",\"updated_by\":" STRING    \
+                                                        "}}"
 #define BUDGET_REQUEST_SCHEMA                                                                                \
         "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{"                               \
         "\"usd\":{\"type\":[\"string\",\"number\",\"null\"]},\"tokens\":" NULLABLE(                          \

@@ -233,14 +233,12 @@ TEST(store_seal, a_seal_is_of_one_table)
 {
         struct world w;
 
-        /* Both have a text key, micros, tokens, updated_us: one's row is not the other's. */
+        /* A join token and a user who are both but a name. */
         world_sealed(&w);
-        put_rows(&w, ROW_BUDGET_RAISE, "a", true);
-        sql_on(&w, "INSERT INTO budgets(id,micros,tokens,updated_us,seal) SELECT "
-                   "account,micros,tokens,updated_us,"
-                   "seal FROM budget_raises");
-        CHECK_INT(refused_rows(&w, ROW_BUDGET), 1);
-        CHECK_INT(refused_rows(&w, ROW_BUDGET_RAISE), 0);
+        put_rows(&w, ROW_JOIN_TOKEN, "a", false);
+        sql_on(&w, "INSERT INTO users(id,seal) SELECT id,seal FROM join_tokens");
+        CHECK_INT(refused_rows(&w, ROW_USER), 1);
+        CHECK_INT(refused_rows(&w, ROW_JOIN_TOKEN), 0);
         world_close(&w);
 }
 
