@@ -266,6 +266,12 @@ static int newest(void *arg, const struct audit_record *r)
 
 /* A chain that does not hold means that somebody wrote to the database: nothing is served until a person has
  * looked, and said so. */
+static int there_is_one(void *arg, const struct row_api_token *t)
+{
+        (void)arg, (void)t;
+        return 1;
+}
+
 static int check_audit(struct hub *h, struct store_reader *rd, struct err *e)
 {
         struct audit_filter last_one = {.newest_first = true, .limit = 1};
@@ -278,6 +284,10 @@ static int check_audit(struct hub *h, struct store_reader *rd, struct err *e)
                 accepted = 0;
         mem_free(text);
         rc = audit_verify(rd, accepted, &records, &last, head, e);
+        /* Making a hub is a record, and so is removing old ones. */
+        if (rc == 0 && records == 0 && accepted == 0 && read_api_tokens(rd, there_is_one, NULL) == 1)
+                rc = err_set(e, E_CORRUPT,
+                             "the audit is empty, from its first record on: all of it was removed");
         if (rc == -E_CORRUPT && h->conf->accept_damaged_audit) {
                 (void)read_audit(rd, &last_one, newest, &top);
                 accept_damage(h, top, e);

@@ -207,6 +207,10 @@ int api_audit_erase(struct http_req *q, struct err *e)
                 rc = copy_member(doc, "actor", &x->actor, e);
         if (!rc)
                 rc = copy_member(doc, "object", &x->object, e);
+        if (!rc && ((x->actor && !*x->actor) || (x->object && !*x->object)))
+                rc = err_set(e, E_INVAL, "\"actor\" and \"object\" are names, not empty");
+        if (!rc && x->actor && strcmp(x->actor, "hub") == 0)
+                rc = err_set(e, E_INVAL, "\"hub\" is the hub itself, which is no person: say whom to erase");
         if (!rc && !x->actor && !x->object)
                 rc = err_set(e, E_INVAL, "say whom or what to erase: \"actor\" or \"object\"");
         cJSON_Delete(doc);

@@ -67,12 +67,32 @@ class Audit(World):
         self.assertEqual(r.returncode, 1)
         self.assertIn(f"audit record {last}", r.stderr)
 
+    def test_an_audit_that_was_emptied_is_damaged_too(self):
+        hub = self.used_hub()
+        hub.proc.stop()
+        with sqlite3.connect(hub.dir / "hub.db") as db:
+            db.execute("DELETE FROM audit")
+        r = self.run_cmd(HUB, "serve", "--data", hub.dir, "--agent-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("the audit is empty", r.stderr)
+        self.assertIn("--accept-damaged-audit", r.stderr)
+        hub.args = ["--accept-damaged-audit"]
+        hub.start()
+        self.assertIn("audit.damage_accepted", hub.cli("audit", "list").stdout)
+        hub.proc.stop()
+        hub.args = []
+        hub.start()
+        self.assertEqual(hub.cli("audit", "verify").returncode, 0)
+
     def test_a_person_is_erased_and_the_proof_stays(self):
         hub = self.used_hub()
         r = hub.cli("audit", "erase", "--actor", "init")
         self.assertEqual(r.returncode, 0, r.stderr)
         self.assertNotIn('"init"', hub.cli("audit", "list", "-o", "json").stdout)
         self.assertEqual(hub.cli("audit", "verify").returncode, 0)
+        for whom in ({"actor": ""}, {"object": ""}, {"actor": "hub"}):
+            self.assertEqual(hub.api("POST", "/audit/erase", whom)[0], 400, whom)
+        self.assertIn('"hub"', hub.cli("audit", "list", "-o", "json").stdout)
         r = hub.cli("audit", "erase")
         self.assertEqual(r.returncode, 64)
         token = hub.cli("api-token", "create", "--name", "eve", "--role", "operator").stdout.strip()
