@@ -130,6 +130,8 @@ const struct conf_opt hub_serve_opts[] = {
          "how long a login is good", 60000, INT64_C(2592000000)},
         {"log-level", 0, CONF_STR, OFF(log_level), "info", "PHOTON_LOG_LEVEL", "LEVEL",
          "debug, info, warn or error", 0, 0},
+        {"audit-reads", 0, CONF_BOOL, OFF(audit_reads), NULL, "PHOTON_HUB_AUDIT_READS", "",
+         "write what people read into the audit, too: a record for each request that is let in", 0, 0},
         {"log-json", 0, CONF_BOOL, OFF(log_json), NULL, "PHOTON_LOG_JSON", "", "log lines as JSON", 0, 0},
         {0},
 };

@@ -18,7 +18,7 @@ struct hub_conf {
         int64_t oidc_session_ms;
         struct conf_list hosts;
         char *log_level;
-        bool log_json;
+        bool log_json, audit_reads;
         char *approvals_self, *budget_unpriced;
         int64_t approvals_timeout_ms;
         int64_t lost_after_ms, cancel_grace_ms, heartbeat_ms, drain_ms, cert_life_ms;

@@ -601,6 +601,7 @@ static int build_api(struct hub *h, struct err *e)
                 .threads = (unsigned)c->http_threads,
                 .max_connections = (unsigned)c->http_connections,
                 .max_per_ip = (unsigned)c->http_per_ip,
+                .audit_reads = c->audit_reads,
                 .rate_per_token = c->http_rate,
                 .rate_per_ip = c->http_rate_per_ip,
         };

@@ -19,7 +19,7 @@ struct denial {
         struct mail mail;
         struct http *h;
         bool stranger;
-        unsigned status;
+        unsigned status;           /* 0: it was let in, to read */
         const struct route *route; /* a row of the table */
         char who[sizeof((struct caller *)0)->name];
         char project[PROJECT_NAME_MAX + 1];
@@ -52,6 +52,7 @@ static int word(struct buf *b, const char *key, const char *value)
 static void record(struct denial *d)
 {
         uint64_t left_out;
+        const char *action = d->status ? "access.denied" : "access.read";
         char object[200];
         struct buf b;
         int rc;
@@ -64,7 +65,7 @@ static void record(struct denial *d)
         }
         left_out = atomic_exchange(&d->h->denials_unrecorded, 0);
         buf_init(&b, 0);
-        rc = buf_printf(&b, "{\"status\":%u", d->status);
+        rc = d->status ? buf_printf(&b, "{\"status\":%u", d->status) : buf_putc(&b, '{');
         if (!rc)
                 rc = word(&b, "permission", permission_name(d->route->perm));
         if (!rc)
@@ -81,9 +82,9 @@ static void record(struct denial *d)
                 rc = buf_put(&b, "}", 2);
         snprintf(object, sizeof object, "%s %s", d->route->method, d->route->pattern);
         if (rc)
-                log_error("http", "audit record lost", "action=access.denied object=\"%s\"", object);
+                log_error("http", "audit record lost", "action=%s object=\"%s\"", action, object);
         else
-                http_audit(d->h, d->who, "access.denied", object, (const char *)b.data);
+                http_audit(d->h, d->who, action, object, (const char *)b.data);
         buf_fini(&b);
 }
 
@@ -126,14 +127,10 @@ void denials_row(struct http_req *q, const char *table, const char *key)
         mailbox_post(q->h->o.mailbox, &d->mail);
 }
 
-void denials_note(struct http_req *q, const struct route *r, unsigned status, const char *why)
+static void note(struct http_req *q, const struct route *r, unsigned status, const char *why)
 {
-        struct http *h = q->h;
-        struct denial *d;
+        struct denial *d = waiting(q->h);
 
-        if (!r || (status != 401 && status != 403 && !(status == 404 && q->hidden)))
-                return;
-        d = waiting(h);
         if (!d)
                 return;
         d->route = r;
@@ -144,5 +141,17 @@ void denials_note(struct http_req *q, const struct route *r, unsigned status, co
         snprintf(d->param, sizeof d->param, "%.63s", q->param[0] ? q->param[0] : "");
         snprintf(d->why, sizeof d->why, "%.*s", (int)sizeof d->why - 1, why ? why : "");
         req_address(q, d->address);
-        mailbox_post(h->o.mailbox, &d->mail);
+        mailbox_post(q->h->o.mailbox, &d->mail);
+}
+
+void denials_note(struct http_req *q, const struct route *r, unsigned status, const char *why)
+{
+        if (r && (status == 401 || status == 403 || (status == 404 && q->hidden)))
+                note(q, r, status, why);
+}
+
+void reads_note(struct http_req *q, const struct route *r)
+{
+        if (q->h->o.audit_reads && q->known_caller && strcmp(r->method, "GET") == 0)
+                note(q, r, 0, NULL);
 }

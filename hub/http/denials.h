@@ -19,4 +19,8 @@ void denials_note(struct http_req *q, const struct route *r, unsigned status, co
  * (row.refused). Any thread. */
 void denials_row(struct http_req *q, const char *table, const char *key);
 
+/* The caller was let in to read, by a request or a tool of MCP: a record of its own where the hub is told to
+ * keep those (audit-reads), bounded as denials are. Any thread. */
+void reads_note(struct http_req *q, const struct route *r);
+
 #endif

@@ -67,6 +67,7 @@ struct http_options {
         unsigned max_per_ip;      /* [100] */
         unsigned max_streams;     /* [500] event streams, followed logs and waiting calls at once */
         /* Requests a second; LIMIT_BURST_S times as many at once. 0: no limit. */
+        bool audit_reads; /* denials.h */
         int64_t rate_per_token, rate_per_ip;
         int64_t idle_timeout_ms;   /* [30000] a connection on which nothing moves (rounded up to seconds) */
         int64_t header_timeout_ms; /* [15000] a request's header, however slowly it drips */

@@ -366,6 +366,8 @@ int mcp_admit(struct http_req *q, const struct mcp_call *c, const struct route *
         rc = guard_check(q, r, e);
         if (rc == -E_DENIED || rc == -E_NOENT)
                 denials_note(q, r, rc == -E_DENIED ? 403 : 404, e->msg);
+        else if (!rc)
+                reads_note(q, r);
         q->inner.active = false;
         return rc;
 }

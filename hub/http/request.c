@@ -8,6 +8,7 @@
 #include "common/secret.h"
 #include "common/str.h"
 #include "hub/http/denials.h"
+#include "hub/http/denials.h"
 #include "hub/http/guard.h"
 #include "hub/http/idem.h"
 #include "hub/http/limit.h"
@@ -347,6 +348,7 @@ static int req_begin(struct http_req *q, const char *url, const char *method, st
                 rc = authorise(q, e);
         if (rc)
                 return rc;
+        reads_note(q, q->route);
         MHD_get_connection_values(q->conn, MHD_GET_ARGUMENT_KIND, on_query, &check);
         if (check.rc)
                 return check.rc;

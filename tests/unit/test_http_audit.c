@@ -119,6 +119,57 @@ TEST(http_audit, what_is_refused_is_on_record)
         world_stop(w);
 }
 
+static void want_reads(struct http_options *o)
+{
+        o->audit_reads = true;
+}
+
+static void read_about(bool wanted)
+{
+        static const char call[] =
+                "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":"
+                "\"list_runs\",\"arguments\":{},\"_meta\":{"
+                "\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\","
+                "\"io.modelcontextprotocol/clientCapabilities\":{}}}}";
+        static const char *const mcp[] = {"Accept: application/json, text/event-stream",
+                                          "MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call",
+                                          "Mcp-Name: list_runs", NULL};
+        struct api_world *w = world_start(wanted ? want_reads : NULL);
+        char *token = world_make_token(w, "client");
+        struct answer a;
+
+        as(w, token, "GET", "/api/v1/runs", NULL, 200);
+        as(w, token, "GET", "/api/v1/runs/nothing", NULL, 404);
+        as(w, token, "GET", "/api/v1/audit", NULL, 403); /* is a denial, and no read */
+        as(w, "", "GET", "/healthz", NULL, 200);
+        as(w, token, "POST", "/api/v1/calls", "{\"tool\":\"t.ok\"}", 201);
+        a = ask(w, "POST", "/mcp", "application/json", call, strlen(call), token, mcp);
+        answer_fini(&a);
+        /* What is acknowledged comes after all of these; the list is the admin's own read. */
+        as(w, NULL, "POST", "/api/v1/projects", "{\"name\":\"x\"}", 201);
+        a = ask(w, "GET", "/api/v1/audit?action=access.read&actor=client", NULL, NULL, 0, NULL, NULL);
+        CHECK_INT(a.status, 200);
+        CHECK_INT(count(&a), wanted ? 3 : 0);
+        CHECK(!wanted || (strstr(a.body, "\"object\":\"GET /api/v1/runs/{id}\"") &&
+                          strstr(a.body, "\"of\":\"nothing\"") && strstr(a.body, "runs.read")));
+        answer_fini(&a);
+        a = records(w, "access.denied");
+        CHECK_INT(count(&a), 1);
+        answer_fini(&a);
+        mem_free(token);
+        world_stop(w);
+}
+
+TEST(http_audit, what_is_read_is_on_record_where_that_is_wanted)
+{
+        read_about(true);
+}
+
+TEST(http_audit, what_is_read_is_not_on_record_unless_wanted)
+{
+        read_about(false);
+}
+
 /* Without a token: those are no guesses, so that no other limit is met first. */
 TEST(http_audit, strangers_cannot_fill_it)
 {
