@@ -180,6 +180,7 @@ static void on_stderr(void *arg, const char *p, size_t n)
 static void on_fault(void *arg, const struct err *e)
 {
         struct ai_run *r = arg;
+        const char *words = stdio_peer_stderr(r->peer);
 
         if (r->state == AI_RUN_LEAVING)
                 return; /* its result stands */
@@ -188,7 +189,7 @@ static void on_fault(void *arg, const struct err *e)
         else
                 ai_run_decide(r, TOOL_FAILED, "half_message",
                               "%s ended in the middle of a message: %s; its last words: %.300s",
-                              r->ops->product, e->msg, stdio_peer_stderr(r->peer));
+                              r->ops->product, e->msg, *words ? words : "none");
         ai_run_stop(r, AI_RUN_STOP_MS);
 }
 

@@ -176,11 +176,11 @@ TEST(acp, one_whose_words_wait_for_room_is_not_silent)
 
         fake_init(&f, NULL);
         f.full_every = 1000;
-        begin(&f, "", "[[big: 5000]][[text: b]]", "\"limits\":{\"stall\":\"2s\"}");
+        begin(&f, "", "[[big: 5000]][[text: b]]", "\"limits\":{\"stall\":\"6s\"}");
         while (f.since_full < 1000 && !f.finished)
                 uv_run(&f.loop, UV_RUN_ONCE);
         uv_idle_stop(&f.room);
-        fake_run_for(&f, 4000);
+        fake_run_for(&f, 9000);
         CHECK(!f.finished);
         f.full_every = 0;
         uv_idle_start(&f.room, f.room.idle_cb);

@@ -429,13 +429,13 @@ TEST(plugin, one_whose_words_wait_for_room_is_not_silent)
 {
         struct fake f;
 
-        init_with(&f, "stall: 300ms\n", "echo '{\"type\":\"text\",\"text\":\"0123456789\"}'; " RESULT);
+        init_with(&f, "stall: 4s\n", "echo '{\"type\":\"text\",\"text\":\"0123456789\"}'; " RESULT);
         f.full_every = 1;
         fake_start(&f, "test.it", "{}");
         while (!f.since_full && !f.finished)
                 uv_run(&f.loop, UV_RUN_ONCE);
         uv_idle_stop(&f.room);
-        fake_run_for(&f, 900);
+        fake_run_for(&f, 6000);
         CHECK(!f.finished);
         f.full_every = 0;
         uv_idle_start(&f.room, f.room.idle_cb);
