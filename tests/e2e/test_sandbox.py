@@ -4,6 +4,7 @@ Each kind of agent is tried (root, root with a user for its calls, a user of its
 kernel does not have is skipped aloud; what an agent does without it is tried by taking it away."""
 import ctypes
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -52,6 +53,23 @@ a, b = pty.openpty()
 c = ctypes.CDLL(None, use_errno=True)
 for call in (0x5412, 0x541c, 0x1234567800005412):
     print("typed" if c.ioctl(b, ctypes.c_ulong(call), b"x") == 0 else os.strerror(ctypes.get_errno()))
+"""
+# Looks for a value in everything that /proc shows of other processes; says where, and how many let it look.
+SEARCH = """
+import os, sys
+want, seen, hits = sys.argv[1][::-1].encode(), 0, []  # the wrong way round, or it would find itself
+for pid in os.listdir("/proc"):
+    if not pid.isdigit() or int(pid) == os.getpid():
+        continue
+    for name in ("environ", "cmdline", "fd/3", "fd/4"):
+        try:
+            data = open(f"/proc/{pid}/{name}", "rb").read(1 << 20) if name[:2] != "fd" or "memfd" in os.readlink(f"/proc/{pid}/{name}") else b""
+        except OSError:
+            continue
+        seen += name == "cmdline"
+        if want in data:
+            hits.append(f"{pid}/{name}")
+print("seen" if seen else "blind", *hits)
 """
 FORKS = """
 import os, signal, time
@@ -175,6 +193,22 @@ class Escapes:
             print("SKIPPED: this kernel's Landlock does not scope signals")
         self.assertTrue(a.proc.alive())
         self.assertEqual(self.said(hub, "echo on"), "on")
+
+    @needs_landlock
+    def test_a_calls_secrets_are_its_own(self):
+        """In its environment and in a file in memory, which no other call of the same user can look into."""
+        hub, _ = self.begin()
+        value = "value-" + secrets.token_hex(12)
+        self.assertEqual(hub.cli("secret", "set", "TOKEN", stdin=value).returncode, 0)
+        has, go = self.inside / "has", self.inside / "go"
+        script = (f'test "$(cat "$KEY")" = "$TOKEN" && echo ${{#TOKEN}} > {has}\n'
+                  f'while [ ! -e {go} ]; do sleep 0.05; done')
+        run = hub.submit({"name": "w", "steps": [{"id": "s", "run": script, "cwd": str(self.inside),
+                                                  "secrets": ["TOKEN", {"name": "TOKEN", "as": "KEY", "file": True}]}]})
+        wait_for("the call to have them", lambda: has.exists() and has.read_text() == f"{len(value)}\n")
+        self.assertEqual(self.python(hub, SEARCH, value[::-1]), "seen")
+        go.touch()
+        self.assertEqual(hub.wait_run(run)["state"], "succeeded")
 
     def test_the_agents_limits_are_not_changed(self):
         """A limit of no CPU time would end it, and Landlock does not ask about limits."""
