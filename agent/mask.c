@@ -12,7 +12,7 @@
 #include "common/mem.h"
 #include "common/str.h"
 
-#define PATTERNS_MAX 16384
+#define PATTERNS_MAX 65536
 #define PART_MIN     12 /* of a secret in a sentence that was cut */
 #define EDGE_MIN     8  /* of a secret where a text was cut */
 #define LINE_MIN     8  /* a line of a secret of several lines is masked by itself from here on */

@@ -234,6 +234,28 @@ TEST(mask, what_cannot_be_masked_is_refused)
         mask_free(m);
 }
 
+/* As many as may be, each of a length at which every form is known. */
+TEST(mask, so_many_secrets_of_a_thousand_bytes_are_masked)
+{
+        unsigned seed = 7;
+        char text[1001];
+        struct mask *m;
+        struct buf b;
+
+        CHECK_INT(mask_create(&m), 0);
+        for (int i = 0; i < MASK_SECRETS_MAX; i++) {
+                for (size_t k = 0; k + 1 < sizeof text; k++)
+                        text[k] = (char)(' ' + rand_r(&seed) % 95);
+                text[sizeof text - 1] = '\0';
+                CHECK_INT(mask_add(m, text, sizeof text - 1), 0);
+        }
+        buf_init(&b, 0);
+        masked(m, text, sizeof text - 1, 100, &b);
+        CHECK_STR((const char *)b.data, "***");
+        buf_fini(&b);
+        mask_free(m);
+}
+
 /* Against the definition: mark what belongs to a match, replace each run. */
 TEST(mask, agrees_with_the_plain_definition_on_random_text)
 {
