@@ -141,15 +141,36 @@ static void opened(struct vault *v, const char *by, vault_answer cb, void *arg)
                 v->o.on_open(v->o.ctx);
 }
 
-static void denied(struct vault *v, const char *by, vault_answer cb, void *arg)
+struct denial {
+        vault_answer cb;
+        void *arg;
+};
+
+/* Whoever guesses is told no once it is written down that he did: a hub that is killed then has it all the
+ * same. */
+static void on_denial_said(void *arg, int rc, const char *code, const struct err *why)
 {
+        struct denial d = *(struct denial *)arg;
         struct err e = {0};
 
+        (void)rc;
+        (void)code;
+        (void)why;
+        mem_free(arg);
+        err_set(&e, E_DENIED, "this is not the vault's passphrase");
+        d.cb(d.arg, -E_DENIED, "wrong_passphrase", &e);
+}
+
+static void denied(struct vault *v, const char *by, vault_answer cb, void *arg)
+{
+        struct denial *d = mem_alloc(sizeof *d);
+
+        if (!d)
+                abort();
+        *d = (struct denial){cb, arg};
         count_failure(v);
         log_warn("vault", "a wrong passphrase", "by=%s failures=%lld", by, (long long)v->failures);
-        say(v, by, "vault.unlock_denied", NULL, NULL);
-        err_set(&e, E_DENIED, "this is not the vault's passphrase");
-        cb(arg, -E_DENIED, "wrong_passphrase", &e);
+        say(v, by, "vault.unlock_denied", on_denial_said, d);
 }
 
 static void on_derived(struct derivation *d)

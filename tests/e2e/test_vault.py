@@ -111,6 +111,13 @@ steps:
         for _ in range(5):
             status, doc = hub.api("POST", "/vault/unlock", {"passphrase": "wrong horse battery staple"})
             self.assertEqual((status, doc["code"]), (403, "wrong_passphrase"), doc)
+        hub.kill9()  # what was answered is written down
+        hub.restart()
+        acts = [r["action"] for r in hub.api("GET", "/audit?limit=100")[1]["items"]]
+        self.assertEqual(acts.count("vault.unlock_denied"), 5)
+        for _ in range(5):  # a new process has forgotten how many there were
+            status, doc = hub.api("POST", "/vault/unlock", {"passphrase": "wrong horse battery staple"})
+            self.assertEqual((status, doc["code"]), (403, "wrong_passphrase"), doc)
         status, doc, headers = hub.api("POST", "/vault/unlock", {"passphrase": self.PASS}, raw=True)
         self.assertEqual((status, json.loads(doc)["code"]), (429, "unlock_limited"))
         self.assertIn("Retry-After", headers)
