@@ -275,7 +275,7 @@ class OverHttps(Case):
             self.assertEqual(self.initialize(hub, asked).result["protocolVersion"], got)
         r = self.post(hub, modern({"jsonrpc": "2.0", "id": 1, "method": "server/discover"}))
         self.assertEqual(r.result["supportedVersions"], [MODERN])
-        self.assertEqual(r.result["capabilities"], {"tools": {}})
+        self.assertEqual(r.result["capabilities"], {"tools": {}, "resources": {"subscribe": True}})
         self.assertEqual(self.post(hub, modern({"jsonrpc": "2.0", "id": 1, "method": "initialize"})).status, 404)
         self.assertEqual(self.post(hub, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).status, 200)  # Gemini CLI: no version, no session
 
