@@ -159,14 +159,15 @@ static void whole(const struct mask *m, const char *text, const char *want_begin
 
 TEST(mask, what_a_cut_left_of_a_secret_goes_too)
 {
-        struct mask *m = make("correct horse battery");
+        static const char secret[] = "correct horse battery";
+        struct mask *m = make(secret);
         char text[MASK_CUT_MIN + 1] = "";
 
         for (size_t cut = 1; cut < 21; cut++) {
                 memset(text, '.', MASK_CUT_MIN);
-                memcpy(text, "correct horse battery" + cut, 21 - cut);
-                memcpy(text + MASK_CUT_MIN - cut, "correct horse battery", cut);
-                whole(m, text, 21 - cut < 8 ? "correct horse battery" + cut : "***...",
+                memcpy(text, &secret[cut], 21 - cut);
+                memcpy(text + MASK_CUT_MIN - cut, secret, cut);
+                whole(m, text, 21 - cut < 8 ? &secret[cut] : "***...",
                       cut < 8 ? text + MASK_CUT_MIN - cut : "...***");
         }
         whole(m, "horse battery, correct horse", "horse battery", "correct horse"); /* too short to be cut */
