@@ -1,6 +1,5 @@
 #include "hub/auth/rulers.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/err.h"
@@ -76,8 +75,9 @@ int auth_check_ruler(struct auth *a, struct store_reader *r, const struct ruler_
                 "a token or a login, first");
 }
 
-void auth_ruler_token_gone(struct auth *a, const char *token_id)
+int auth_ruler_token_gone(struct auth *a, const char *token_id, struct err *e)
 {
         if (!map_get(a->gone_tokens, token_id) && map_put(a->gone_tokens, token_id, a, NULL))
-                abort(); /* no memory: two that go at once could leave nobody */
+                return err_set(e, E_NOMEM, "no memory");
+        return 0;
 }

@@ -18,7 +18,8 @@ struct ruler_removal {
 };
 /* -E_STATE: nobody would be left. */
 int auth_check_ruler(struct auth *a, struct store_reader *r, const struct ruler_removal *x, struct err *e);
-/* It has gone, though readers may not see that yet. */
-void auth_ruler_token_gone(struct auth *a, const char *token_id);
+/* It goes with the transaction at hand, though readers do not see that yet: two that go at once must not
+ * leave nobody. -E_NOMEM. */
+int auth_ruler_token_gone(struct auth *a, const char *token_id, struct err *e);
 
 #endif

@@ -346,14 +346,14 @@ static void revoke_token(struct http_req *q, bool api)
         if (!rc && api)
                 rc = auth_api_token_revoke(t->reader, tx, q->param[0], clock_now_us(q->h->o.clock),
                                            q->caller.name, &e);
+        if (!rc && api)
+                rc = auth_ruler_token_gone(q->h->o.auth, q->param[0], &e);
         if (rc) {
                 if (tx)
                         store_abandon(tx);
                 req_done(q, rc, &e);
                 return;
         }
-        if (api)
-                auth_ruler_token_gone(q->h->o.auth, q->param[0]);
         req_owe(q);
         auth_commit(q->h->o.auth, tx, on_revoked, q);
 }

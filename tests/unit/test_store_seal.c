@@ -160,8 +160,7 @@ static void world_sealed(struct world *w)
 TEST(store_seal, each_column_of_each_table_that_grants_something_is_covered)
 {
         static const char *const changes[] = {
-                "UPDATE $t SET $c=CASE typeof($c) WHEN 'text' THEN $c||'x' ELSE "
-                "$c+1 END",
+                "UPDATE $t SET $c=CASE typeof($c) WHEN 'text' THEN $c||'x' ELSE $c+1 END",
                 "UPDATE $t SET $c=CASE typeof($c) WHEN 'text' THEN '' ELSE 0 END", "UPDATE $t SET $c=NULL"};
         struct world w;
         int tables = 0;
