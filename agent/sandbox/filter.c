@@ -72,8 +72,8 @@ static int refuse_some(scmp_filter_ctx ctx)
         static const unsigned typing[] = {TIOCSTI, TIOCLINUX};
         /* The limits of another process: the agent's, which a limit of no CPU time ends. Landlock does not
          * ask about them. */
-        int rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 2, SCMP_A0(SCMP_CMP_NE, 0),
-                                  SCMP_A2(SCMP_CMP_NE, 0));
+        int rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 2,
+                                  SCMP_A0(SCMP_CMP_NE, 0, 0), SCMP_A2(SCMP_CMP_NE, 0, 0));
 
         /* Keys pressed on a terminal of somebody else's; the kernel looks at 32 bits. */
         for (size_t i = 0; i < sizeof typing / sizeof *typing && rc == 0; i++)
