@@ -9,6 +9,7 @@
 #include "common/err.h"
 #include "common/json.h"
 #include "common/mem.h"
+#include "tests/fuzz/no_secrets.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,6 +3,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "tests/fuzz/no_secrets.h"
 
 #include <stdlib.h>
 #include <string.h>
