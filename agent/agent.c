@@ -8,6 +8,7 @@
 #include "agent/inventory.h"
 #include "agent/job.h"
 #include "agent/journal.h"
+#include "agent/keeper.h"
 #include "agent/output.h"
 #include "agent/policy.h"
 #include "agent/sandbox/sandbox.h"
@@ -376,6 +377,8 @@ static int build(struct agent *a, struct err *e)
                 return rc;
         tools_on_change(on_tools_change, a);
         rc = open_sandbox(a, e);
+        if (!rc)
+                rc = keeper_start(a->scratch, sandbox_cgroup(), e);
         if (rc)
                 return rc;
         rc = toolset_open(&a->loop, conf, a->policy, a->scratch, e);

@@ -2,6 +2,7 @@
 #include "agent/agent.h"
 #include "agent/conf.h"
 #include "agent/doctor.h"
+#include "agent/keeper.h"
 #include "agent/status.h"
 #include "common/err.h"
 #include "common/locked.h"
@@ -163,6 +164,8 @@ int main(int argc, char **argv)
                 help(stdout);
                 return EXIT_OK;
         }
+        if (strcmp(argv[1], "keeper") == 0)
+                return keeper_main(argc - 2, argv + 2);
         cmd = find(strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
         if (!cmd)
                 return unknown(argv[1]);

@@ -228,6 +228,11 @@ void cgroup_close(void)
         memset(&g, 0, sizeof g);
 }
 
+const char *cgroup_base(void)
+{
+        return g.base;
+}
+
 bool cgroup_has_memory(void)
 {
         return g.memory;

@@ -16,7 +16,8 @@
 
 /* Why there is none, or "" */
 const char *cgroup_open(void);
-void cgroup_close(void); /* the leaves that are empty go */
+void cgroup_close(void);       /* the leaves that are empty go */
+const char *cgroup_base(void); /* the folder of all leaves, or ""; lent until cgroup_close */
 bool cgroup_has_memory(void);
 bool cgroup_has_pids(void);
 

@@ -479,6 +479,11 @@ enum sandbox_mode sandbox_mode(void)
         return g.n ? g.sets[0].mode : SANDBOX_OFF;
 }
 
+const char *sandbox_cgroup(void)
+{
+        return cgroup_base();
+}
+
 bool sandbox_holds(const char *tool)
 {
         const struct set *s = choose(tool);

@@ -98,6 +98,8 @@ const char *sandbox_has(void);
 const char *sandbox_lacks(void);
 enum sandbox_mode sandbox_mode(void); /* of the default set; SANDBOX_OFF before sandbox_open */
 const char *sandbox_mode_name(enum sandbox_mode m);
+/* The folder of all control groups of calls, or "". Lent until sandbox_close. */
+const char *sandbox_cgroup(void);
 /* Is a program of this tool in a sandbox? What is in one can neither mount nor rule a namespace (Landlock and
  * seccomp forbid it), so a sandbox of its own that is made of those does not work in there. */
 bool sandbox_holds(const char *tool);

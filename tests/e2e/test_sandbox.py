@@ -262,6 +262,22 @@ class Escapes:
         for pid in pids.read_text().split():
             self.assertFalse(os.path.exists(f"/proc/{pid}"), pid)
 
+    def test_what_left_its_session_ends_with_an_agent_that_is_killed(self):
+        hub, a = self.begin()
+        pids = self.inside / "pids"
+        script = f"trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ >> {pids}; sleep 1000; sleep 1000' & echo $$ >> {pids}; wait"
+        hub.submit({"name": "w", "steps": [{"id": "s", "run": script, "cwd": str(self.inside)}]})
+        wait_for("both to run", lambda: pids.exists() and len(pids.read_text().split()) == 2)
+        a.proc.kill9()
+        wait_for("both to be gone, though no agent has come again", lambda: not [p for p in pids.read_text().split() if lives(p)])
+
+
+def lives(pid):
+    try:
+        return open(f"/proc/{pid}/stat").read().rsplit(") ", 1)[1][0] != "Z"
+    except OSError:
+        return False
+
 
 def has_cgroup():
     """May this test divide a cgroup v2, as the agent would?"""
@@ -339,6 +355,16 @@ class ByRoot(Escapes, Sandboxed):
         wait_for("the daemon to be gone", lambda: not os.path.exists(f"/proc/{number}"))
         self.assertEqual(hub.api("POST", f"/runs/{other}/cancel", {})[0] // 100, 2)
         hub.wait_run(other)
+
+    @unittest.skipUnless(has_cgroup(), "SKIPPED: this machine gives its user no cgroup")
+    def test_a_daemon_without_any_mark_ends_with_an_agent_that_is_killed(self):
+        hub, a = self.begin()
+        program, pid = self.inside / "daemon.py", self.inside / "pid"
+        program.write_text(DAEMON)
+        hub.submit({"name": "w", "steps": [{"id": "s", "run": f"{sys.executable} {program} {pid}; sleep 1000", "cwd": str(self.inside)}]})
+        wait_for("the daemon", lambda: pid.exists() and pid.read_text() and lives(pid.read_text()))
+        a.proc.kill9()
+        wait_for("the daemon to be gone", lambda: not lives(pid.read_text()))
 
     def test_off_means_off(self):
         hub, a = self.begin(sandbox="mode: off")
