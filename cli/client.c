@@ -395,9 +395,10 @@ static int problem_error(const struct request *r, const struct answer *a, struct
                                 ? ". Log in again: photon login --hub URL --token TOKEN"
                                 : ". Use --token or PHOTON_TOKEN, or: photon login --hub URL --token TOKEN");
         if (a->status == 403)
-                return err_set(e, E_DENIED,
-                               "not allowed: %s. Ask an admin of the hub for a token with that role",
-                               detail ? detail : r->path);
+                return err_set(e, E_DENIED, "not allowed: %s%s", detail ? detail : r->path,
+                               detail && strstr(detail, " lacks ")
+                                       ? ". Ask an admin of the hub for a role that has it"
+                                       : "");
         if (!detail)
                 return err_set(
                         e, code,

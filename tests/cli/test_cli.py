@@ -232,7 +232,11 @@ class Trust(Case):
         self.assertEqual(self.photon("agents", "--token", "pat_wrong").returncode, 4)
         r = self.photon("agent", "revoke", "a")
         self.assertEqual(r.returncode, 4)
-        self.assertIn(b"agents.manage", r.stderr)
+        self.assertIn(b"bob lacks agents.manage. Ask an admin", r.stderr)
+        # A role would not help whoever may not answer their own question.
+        self.hub.answers["POST", "/api/v1/agents/a/revoke"] = lambda h, q: h.problem(403, "own_request", "bob started the run that asks")
+        r = self.photon("agent", "revoke", "a")
+        self.assertEqual((r.returncode, r.stderr.split(b"not allowed: ")[1]), (4, b"bob started the run that asks\n"))
 
     def test_no_hub_known_says_how(self):
         r = self.photon("agents", env=self.bare())
