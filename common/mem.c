@@ -55,12 +55,13 @@ void *mem_dup(const void *p, size_t n)
 
 char *mem_strndup(const char *s, size_t n)
 {
-        size_t len = strnlen(s, n);
+        size_t len = n ? strnlen(s, n) : 0; /* nothing may have no address */
         char *copy = len == SIZE_MAX ? NULL : mem_alloc(len + 1);
 
         if (!copy)
                 return NULL;
-        memcpy(copy, s, len);
+        if (len)
+                memcpy(copy, s, len);
         copy[len] = '\0';
         return copy;
 }

@@ -9,7 +9,7 @@ void *mem_alloc(size_t size_bytes);
 void *mem_calloc(size_t n, size_t size_bytes); /* zeroed, overflow-checked */
 void *mem_realloc(void *p, size_t size_bytes);
 char *mem_strdup(const char *s);
-char *mem_strndup(const char *s, size_t n);
+char *mem_strndup(const char *s, size_t n); /* s may be NULL if n is 0 */
 void *mem_dup(const void *p, size_t n);
 void mem_free(void *p); /* accepts NULL */
 

@@ -234,21 +234,24 @@ static void on_no_answer(uv_timer_t *t)
 
 void acp_stop_turn(struct acp *x, int patience_ms)
 {
-        cJSON *params = cJSON_CreateObject();
+        cJSON *params;
+        int rc = -E_NOMEM;
 
         if (!acp_move(x, ACP_CANCELLING))
                 return;
-        acp_ask_withdraw(x, true);
         x->view.hurry = true;
         stdio_peer_hold(x->peer, false);
-        if (!params || !cJSON_AddStringToObject(params, "sessionId", x->session)) {
+        params = cJSON_CreateObject();
+        if (params && cJSON_AddStringToObject(params, "sessionId", x->session))
+                rc = jsonrpc_notify(&x->rpc, "session/cancel", params);
+        else
                 cJSON_Delete(params);
+        /* After it: a program that hears the answer first goes on with its turn. */
+        acp_ask_withdraw(x, true);
+        if (rc)
                 acp_leave(x, true);
-        } else if (jsonrpc_notify(&x->rpc, "session/cancel", params)) {
-                acp_leave(x, true);
-        } else {
+        else
                 acp_timer(x, patience_ms, on_no_answer);
-        }
 }
 
 static void stop_before_start(struct acp *x)

@@ -38,8 +38,9 @@ TEST(mem, overflow_and_zero)
 TEST(mem, copies)
 {
         char *s = mem_strdup("photon"), *t = mem_strndup("photon", 3), *u = mem_strndup("ph", 10);
-        char *d = mem_dup("a\0b", 3);
+        char *d = mem_dup("a\0b", 3), *none = mem_strndup(NULL, 0);
 
+        CHECK_STR(none, "");
         CHECK_STR(s, "photon");
         CHECK_STR(t, "pho");
         CHECK_STR(u, "ph");
@@ -51,6 +52,7 @@ TEST(mem, copies)
         mem_free(t);
         mem_free(u);
         mem_free(d);
+        mem_free(none);
 }
 
 TEST(mem, cjson_allocates_here)
