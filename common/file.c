@@ -92,6 +92,19 @@ int file_read(const char *path, size_t max_bytes, char **out, size_t *out_len, s
         return rc;
 }
 
+int file_read_private(const char *path, size_t max_bytes, char **out, size_t *out_len, struct err *e)
+{
+        struct stat st;
+
+        if (stat(path, &st))
+                return errno == ENOENT ? -E_NOENT
+                                       : err_set(e, err_from_errno(errno), "cannot look at %s: %s", path,
+                                                 strerror(errno));
+        if (st.st_mode & 077)
+                return err_set(e, E_DENIED, "others may read or write %s; run: chmod 600 %s", path, path);
+        return file_read(path, max_bytes, out, out_len, e);
+}
+
 int file_write_all(int fd, const void *p, size_t n)
 {
         const char *s = p;

@@ -11,6 +11,10 @@ struct err;
 /* Reads a whole regular file of at most max_bytes; adds a NUL; mem_free it. */
 int file_read(const char *path, size_t max_bytes, char **out, size_t *out_len, struct err *e);
 
+/* The same for a key: -E_DENIED if anybody but its owner may read or write it, -E_NOENT without a word if
+ * there is none. Wipe it. */
+int file_read_private(const char *path, size_t max_bytes, char **out, size_t *out_len, struct err *e);
+
 /* Writes to a temporary neighbour, fsyncs, renames, fsyncs the folder. */
 int file_write_atomic(const char *path, const void *p, size_t n, unsigned mode, struct err *e);
 

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/err.h"
@@ -24,18 +23,10 @@ static int paths(const char *dir, char **key, char **made, struct err *e)
 
 static int read_key(const char *path, uint8_t out[ROW_KEY_LEN], struct err *e)
 {
-        struct stat st;
         char *text = NULL;
         size_t n = 0;
-        int rc;
+        int rc = file_read_private(path, HEX_LEN + 1, &text, &n, e);
 
-        if (stat(path, &st))
-                return errno == ENOENT ? -E_NOENT
-                                       : err_set(e, err_from_errno(errno), "cannot look at %s: %s", path,
-                                                 strerror(errno));
-        if (st.st_mode & 077)
-                return err_set(e, E_DENIED, "others may read or write %s; run: chmod 600 %s", path, path);
-        rc = file_read(path, HEX_LEN + 1, &text, &n, e);
         if (rc && rc != -E_TOOBIG)
                 return rc;
         if (!rc && n == HEX_LEN + 1 && text[HEX_LEN] == '\n')

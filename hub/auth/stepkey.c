@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common/buf.h"
 #include "common/err.h"
@@ -27,20 +26,6 @@ struct step_key {
         int64_t cert_at_us;
 };
 
-static int read_key(const char *path, char **out, struct err *e)
-{
-        struct stat st;
-        size_t n;
-
-        if (stat(path, &st))
-                return errno == ENOENT ? -E_NOENT
-                                       : err_set(e, err_from_errno(errno), "cannot look at %s: %s", path,
-                                                 strerror(errno));
-        if (st.st_mode & 077)
-                return err_set(e, E_DENIED, "others may read or write %s; run: chmod 600 %s", path, path);
-        return file_read(path, KEY_BYTES_MAX, out, &n, e);
-}
-
 static int make_key(const char *path, char **out, struct err *e)
 {
         char *pem = NULL;
@@ -63,7 +48,9 @@ int step_key_open(const char *dir, const struct ca *ca, bool *out_new, struct st
         char *path = path_join(dir, "step.key");
         uint8_t spki[32];
         bool made = false;
-        int rc = k && path ? read_key(path, &k->pem, e) : err_set(e, E_NOMEM, "no memory");
+        size_t n;
+        int rc = k && path ? file_read_private(path, KEY_BYTES_MAX, &k->pem, &n, e)
+                           : err_set(e, E_NOMEM, "no memory");
 
         if (rc == -E_NOENT) {
                 rc = make_key(path, &k->pem, e);

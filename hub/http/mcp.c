@@ -14,6 +14,7 @@
 
 #define SERVER_INFO     "{\"name\":\"photon\",\"title\":\"PHOTON hub\",\"version\":\"" PHOTON_VERSION "\"}"
 #define DISCOVER_TTL_MS 60000
+#define LIST_TTL_MS     60000
 
 void mcp_inner_free(void *call)
 {
@@ -91,6 +92,34 @@ int mcp_answer_typed(struct http_req *q, struct mcp_call *c, const char *type, c
 int mcp_answer(struct http_req *q, struct mcp_call *c, const char *members)
 {
         return mcp_answer_typed(q, c, "complete", members);
+}
+
+int mcp_answer_list(struct http_req *q, struct mcp_call *c, const char *key,
+                    void (*put)(struct jsonw *w, void *arg), void *arg)
+{
+        const cJSON *cursor = cJSON_GetObjectItemCaseSensitive(c->msg.params, "cursor");
+        struct jsonw w;
+        struct buf b;
+        int rc;
+
+        if (cursor && !cJSON_IsNull(cursor))
+                return mcp_fault_set(&c->fault, MCP_E_PARAMS, 200,
+                                     "the %s come in one page: no cursor is valid", key);
+        buf_init(&b, 0);
+        jw_begin(&w, &b);
+        jw_open(&w, key, '[');
+        put(&w, arg);
+        jw_close(&w, ']');
+        if (c->terms.era == MCP_MODERN) {
+                jw_i64(&w, "ttlMs", LIST_TTL_MS);
+                jw_str(&w, "cacheScope", "private");
+        }
+        rc = jw_end(&w);
+        if (!rc)
+                rc = buf_putc(&b, '\0');
+        rc = rc ? mcp_no_memory(c) : mcp_answer(q, c, (const char *)b.data);
+        buf_fini(&b);
+        return rc;
 }
 
 void mcp_answer_fault(struct http_req *q, struct mcp_call *c)

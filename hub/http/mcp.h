@@ -29,6 +29,7 @@
 #define MCP_RESULT_MAX                                                                                       \
         ((size_t)4 << 20) /* of an answer's own text; it is sent twice, as text and structured */
 
+struct jsonw;
 struct mcp_tool;
 
 /* One message being served. Owned by its request, then by the stream that answers it. */
@@ -118,6 +119,10 @@ int mcp_tool_members(struct buf *b, const char *json, size_t n, bool structured,
 /* A call that did not work, in words for a model to read. */
 int mcp_answer_tool_error(struct http_req *q, struct mcp_call *c, const char *text, const char *code);
 int mcp_no_memory(struct mcp_call *c);
+/* A list that comes in one page: `put` writes what is in the array `key`. A request that names a cursor is
+ * refused, since nobody was given one. */
+int mcp_answer_list(struct http_req *q, struct mcp_call *c, const char *key,
+                    void (*put)(struct jsonw *w, void *arg), void *arg);
 
 /* ---- the methods ---- */
 int mcp_tools_list(struct http_req *q, struct mcp_call *c);

@@ -11,7 +11,6 @@
 #include "hub/http/jsonw.h"
 #include "hub/http/mcp.h"
 
-#define LIST_TTL_MS     60000
 #define E_NO_RESOURCE   (-32002) /* up to 2025-11-25; MCP_E_PARAMS since */
 #define SCHEME          "photon://"
 #define PATTERN_PREFIX  "/api/v1/"
@@ -98,43 +97,28 @@ static void put_kind(struct jsonw *w, const struct kind *k)
         jw_close(w, '}');
 }
 
-static int list(struct http_req *q, struct mcp_call *c, const char *key, bool templates)
-{
-        const cJSON *cursor = cJSON_GetObjectItemCaseSensitive(c->msg.params, "cursor");
-        struct jsonw w;
-        struct buf b;
-        int rc;
+struct listed {
+        const struct caller *who;
+        bool templates;
+};
 
-        if (cursor && !cJSON_IsNull(cursor))
-                return mcp_fault_set(&c->fault, MCP_E_PARAMS, 200,
-                                     "the %s come in one page: no cursor is valid", key);
-        buf_init(&b, 0);
-        jw_begin(&w, &b);
-        jw_open(&w, key, '[');
+static void put_kinds(struct jsonw *w, void *arg)
+{
+        const struct listed *l = arg;
+
         for (int i = 0; i < MCP_RESOURCE_KINDS; i++)
-                if (!kinds[i].param == !templates && offered(&kinds[i], &q->caller))
-                        put_kind(&w, &kinds[i]);
-        jw_close(&w, ']');
-        if (c->terms.era == MCP_MODERN) {
-                jw_i64(&w, "ttlMs", LIST_TTL_MS);
-                jw_str(&w, "cacheScope", "private");
-        }
-        rc = jw_end(&w);
-        if (!rc)
-                rc = buf_putc(&b, '\0');
-        rc = rc ? mcp_no_memory(c) : mcp_answer(q, c, (const char *)b.data);
-        buf_fini(&b);
-        return rc;
+                if (!kinds[i].param == !l->templates && offered(&kinds[i], l->who))
+                        put_kind(w, &kinds[i]);
 }
 
 int mcp_resources_list(struct http_req *q, struct mcp_call *c)
 {
-        return list(q, c, "resources", false);
+        return mcp_answer_list(q, c, "resources", put_kinds, &(struct listed){&q->caller, false});
 }
 
 int mcp_resource_templates(struct http_req *q, struct mcp_call *c)
 {
-        return list(q, c, "resourceTemplates", true);
+        return mcp_answer_list(q, c, "resourceTemplates", put_kinds, &(struct listed){&q->caller, true});
 }
 
 /* ---- reading ---- */

@@ -12,7 +12,6 @@
 #include "hub/http/jsonw.h"
 #include "hub/http/mcp.h"
 
-#define LIST_TTL_MS 60000
 #define WAIT_MAX_MS 3600000
 #define TAIL_BYTES  4096 /* of a call's output in its result, if not asked otherwise */
 
@@ -67,34 +66,17 @@ static void put_tools(struct jsonw *w, const struct mcp_tool *t, const struct ca
                         put_tool(w, t);
 }
 
+static void put_all(struct jsonw *w, void *arg)
+{
+        put_tools(w, mcp_tools, arg);
+        if (&mcp_extra)
+                put_tools(w, mcp_extra.tools, arg);
+}
+
 /* What the caller's role may not do is not offered: a model would only try it. */
 int mcp_tools_list(struct http_req *q, struct mcp_call *c)
 {
-        const cJSON *cursor = cJSON_GetObjectItemCaseSensitive(c->msg.params, "cursor");
-        struct jsonw w;
-        struct buf b;
-        int rc;
-
-        if (cursor && !cJSON_IsNull(cursor))
-                return mcp_fault_set(&c->fault, MCP_E_PARAMS, 200,
-                                     "the tools come in one page: no cursor is valid");
-        buf_init(&b, 0);
-        jw_begin(&w, &b);
-        jw_open(&w, "tools", '[');
-        put_tools(&w, mcp_tools, &q->caller);
-        if (&mcp_extra)
-                put_tools(&w, mcp_extra.tools, &q->caller);
-        jw_close(&w, ']');
-        if (c->terms.era == MCP_MODERN) {
-                jw_i64(&w, "ttlMs", LIST_TTL_MS);
-                jw_str(&w, "cacheScope", "private");
-        }
-        rc = jw_end(&w);
-        if (!rc)
-                rc = buf_putc(&b, '\0');
-        rc = rc ? mcp_no_memory(c) : mcp_answer(q, c, (const char *)b.data);
-        buf_fini(&b);
-        return rc;
+        return mcp_answer_list(q, c, "tools", put_all, &q->caller);
 }
 
 /* ---- results ---- */

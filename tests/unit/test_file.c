@@ -55,6 +55,25 @@ TEST(file, writes_whole_and_reads_back)
         mem_free(text);
 }
 
+TEST(file, a_key_that_others_may_read_is_none)
+{
+        const char *p = in_scratch("key");
+        struct err e = {0};
+        char *text = NULL;
+        size_t n;
+
+        CHECK_INT(file_read_private(p, 100, &text, &n, &e), -E_NOENT);
+        CHECK_STR(e.msg, "");
+        CHECK_INT(file_write_atomic(p, "key", 3, 0640, &e), 0);
+        CHECK_INT(file_read_private(p, 100, &text, &n, &e), -E_DENIED);
+        CHECK(strstr(e.msg, "chmod 600"));
+        CHECK(!text);
+        CHECK_INT(chmod(p, 0600), 0);
+        CHECK_INT(file_read_private(p, 100, &text, &n, &e), 0);
+        CHECK_STR(text, "key");
+        mem_free(text);
+}
+
 TEST(file, refuses_what_is_too_large_or_no_file)
 {
         const char *p = in_scratch("f");
