@@ -94,6 +94,21 @@ int mcp_answer(struct http_req *q, struct mcp_call *c, const char *members)
         return mcp_answer_typed(q, c, "complete", members);
 }
 
+cJSON *mcp_problem(const struct http_req *q, const char **detail, const char **code)
+{
+        cJSON *doc = NULL;
+
+        if (!q->out.len || json_parse((const char *)q->out.data, q->out.len, &doc, NULL))
+                doc = NULL;
+        *detail = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(doc, "detail"));
+        *code = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(doc, "code"));
+        if (!*detail)
+                *detail = "the hub has no memory left for the answer";
+        if (!*code)
+                *code = "out_of_memory";
+        return doc;
+}
+
 int mcp_answer_list(struct http_req *q, struct mcp_call *c, const char *key,
                     void (*put)(struct jsonw *w, void *arg), void *arg)
 {

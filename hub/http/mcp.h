@@ -119,6 +119,9 @@ int mcp_tool_members(struct buf *b, const char *json, size_t n, bool structured,
 /* A call that did not work, in words for a model to read. */
 int mcp_answer_tool_error(struct http_req *q, struct mcp_call *c, const char *text, const char *code);
 int mcp_no_memory(struct mcp_call *c);
+/* What an inner request failed with: its sentence and its code, which live as long as the document returned
+ * (cJSON_Delete; NULL where the hub had no memory for it, and says so). */
+cJSON *mcp_problem(const struct http_req *q, const char **detail, const char **code);
 /* A list that comes in one page: `put` writes what is in the array `key`. A request that names a cursor is
  * refused, since nobody was given one. */
 int mcp_answer_list(struct http_req *q, struct mcp_call *c, const char *key,

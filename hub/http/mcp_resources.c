@@ -144,17 +144,10 @@ static int refuse(struct mcp_call *c, bool absent, const char *why, const char *
 
 static int on_problem(struct http_req *q, struct mcp_call *c)
 {
-        cJSON *doc = NULL;
         const char *detail, *code;
-        int rc;
+        cJSON *doc = mcp_problem(q, &detail, &code);
+        int rc = refuse(c, strcmp(code, "not_found") == 0, detail, code);
 
-        if (!q->out.len || json_parse((const char *)q->out.data, q->out.len, &doc, NULL))
-                doc = NULL;
-        detail = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(doc, "detail"));
-        code = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(doc, "code"));
-        rc = refuse(c, code && strcmp(code, "not_found") == 0,
-                    detail ? detail : "the hub has no memory left for the answer",
-                    code ? code : "out_of_memory");
         cJSON_Delete(doc);
         return rc;
 }

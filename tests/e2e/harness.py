@@ -260,6 +260,14 @@ class World(unittest.TestCase):
         token = kw.pop("token", None) or hub.join_token(uses=1)
         return Agent(_Ctx(self), hub, name, token=token, args=args, **kw).start()
 
+    def red_and_blue(self, hub):
+        """Two projects, and ann, who is an operator in red alone: her token."""
+        for name in ("red", "blue"):
+            self.assertEqual(hub.cli("project", "create", name).returncode, 0)
+        self.assertEqual(hub.cli("user", "create", "ann").returncode, 0)
+        self.assertEqual(hub.cli("user", "grant", "ann", "operator", "--project", "red").returncode, 0)
+        return hub.cli("api-token", "create", "--name", "ann's", "--user", "ann", "--role", "admin").stdout.strip()
+
     def three(self, hub, *args):
         token = hub.join_token(uses=3)
         return [Agent(_Ctx(self), hub, n, token=token, args=args).start() for n in ("a1", "a2", "a3")]

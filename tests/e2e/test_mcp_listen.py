@@ -110,11 +110,7 @@ class Listening(Case):
     def test_nothing_is_told_of_other_projects_and_a_lost_role_ends_it(self):
         hub = self.hub()
         self.agent(hub, "a1")
-        for name in ("red", "blue"):
-            self.assertEqual(hub.cli("project", "create", name).returncode, 0)
-        self.assertEqual(hub.cli("user", "create", "ann").returncode, 0)
-        self.assertEqual(hub.cli("user", "grant", "ann", "operator", "--project", "red").returncode, 0)
-        ann = hub.cli("api-token", "create", "--name", "ann's", "--user", "ann", "--role", "admin").stdout.strip()
+        ann = self.red_and_blue(hub)
         in_project = lambda name, token=None: self.post(hub, modern(call(1, "run_tool", exec_args("true", project=name))), token=token).structured["run"]
         blue = in_project("blue")
         r, agreed = self.open(hub, RUNS, f"{RUNS}/{blue}", QUESTIONS, token=ann)

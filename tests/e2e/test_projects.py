@@ -34,11 +34,7 @@ class Projects(World):
     def two_teams(self):
         hub = self.hub()
         self.agent(hub, "a1")
-        for name in ("red", "blue"):
-            self.assertEqual(hub.cli("project", "create", name).returncode, 0)
-        self.assertEqual(hub.cli("user", "create", "ann").returncode, 0)
-        self.assertEqual(hub.cli("user", "grant", "ann", "operator", "--project", "red").returncode, 0)
-        ann = hub.cli("api-token", "create", "--name", "ann's", "--user", "ann", "--role", "admin").stdout.strip()
+        ann = self.red_and_blue(hub)
         (self.dir / "w.yaml").write_text(FLOW)
         runs = {}
         for name in ("red", "blue"):
